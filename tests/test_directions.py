@@ -1,7 +1,6 @@
 """Each package imports only the packages that `ALLOWED` lists."""
 
 import ast
-import re
 from pathlib import Path
 
 from tests.support import ROOT
@@ -91,54 +90,3 @@ def test_a_module_imports_what_its_package_may():
         assert {name for name in names if f"{name.split('.')[0]}.*" not in ALLOWED[package]} <= (
             ALLOWED[package] | {package}
         ), package
-
-
-def test_one_module_imports_matplotlib():
-    """Otherwise a user's settings would change pictures."""
-    users = {
-        path.relative_to(ROOT).as_posix()
-        for path in sources()
-        if any(name.split(".")[0] == "matplotlib" for name in names_in(path))
-    }
-    assert users == {"common/drawing.py"}
-
-
-def test_the_picture_has_the_allowed_arrows():
-    """Arrows to helpers, and arrows that other arrows imply, may be missing."""
-    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
-    arrows: dict[str, set[str]] = {}
-    for starts, targets in re.findall(r"^  ([\w &]+) --> ([\w &]+)$", page, re.MULTILINE):
-        for source in starts.split(" & "):
-            arrows.setdefault(source, set()).update(targets.split(" & "))
-    helpers = {
-        "common",
-        "errors",
-        "environment",
-        "files",
-        "schemas",
-        "locks",
-        "memory",
-        "bars",
-        "components",
-        "drawing",
-        "values",
-        "cli",
-        "literals",
-    }
-    for package in ALLOWED.keys() - {"scripts"}:  # which may import everything
-        name, allowed = package.removeprefix("common."), {other.removeprefix("common.") for other in ALLOWED[package]}
-        reached = drawn = arrows.get(name, set())
-        while further := {target for source in reached for target in arrows.get(source, ())} - reached:
-            reached = reached | further
-        assert drawn <= allowed, name
-        assert name in helpers or allowed - helpers <= reached, name
-
-
-def test_tests_do_not_import_one_another_or_private_names():
-    for path in (ROOT / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = {alias.name for alias in node.names} - {"__main__"}
-                assert not any(name.startswith(("test_", "_")) for name in names), f"{path}: {names}"
-                parts = node.module.split(".")
-                assert not any(part.startswith("test_") or part == "conftest" for part in parts), f"{path}: {parts}"

@@ -1,10 +1,8 @@
 """One module reads NIfTI headers, and all readers and writers agree on the position of a voxel."""
 
-import ast
 import gzip
-import re
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,65 +23,6 @@ from scripts.prepare.scans import NiftiScan
 from scripts.prepare.subjects import RECORD, send_back
 from tests.bundles.workflows import untrained, workflow
 from tests.oracles import nifti
-from tests.support import ROOT
-
-HOME = "common/data/volumes.py"
-STOCK = "scripts/benchmark"  # compares with MONAI's transforms
-READERS = {  # names of functions that read a header, and of header fields
-    *("LoadImage", "LoadImaged", "LoadImageD", "LoadImageDict", "NibabelReader", "ITKReader", "NrrdReader"),
-    *("from_filename", "from_file_map", "from_stream", "from_fileobj", "from_image"),
-    *("get_sform", "get_qform", "get_best_affine", "get_zooms", "get_base_affine"),
-    *("ReadImage", "ImageFileReader", "image_read", "nifti_read", "load_img", "imread"),
-    *("sform_code", "qform_code", "srow_x", "quatern_b", "qoffset_x"),
-}
-MODULES = {"nibabel", "nib"}  # their `load` reads a header
-
-
-def readers_in(source):
-    """Yield the names in `READERS` that Python source uses, also as text."""
-    for node in ast.walk(ast.parse(source)):
-        names = []
-        if isinstance(node, ast.Attribute):
-            names = [node.attr]
-            if node.attr == "load" and isinstance(node.value, ast.Name) and node.value.id in MODULES:
-                yield "load"
-        elif isinstance(node, ast.Name):
-            names = [node.id]
-        elif isinstance(node, ast.ImportFrom):
-            names = [alias.name for alias in node.names]
-            if node.module in MODULES and "load" in names:
-                yield "load"
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = [node.value]
-        yield from READERS.intersection(names)
-
-
-def test_nobody_else_reads_a_header():
-    readers = {}
-    for path in sorted(
-        chain.from_iterable((ROOT / folder).rglob("*.py") for folder in ("common", "scripts", "deploy"))
-    ):
-        place = path.relative_to(ROOT).as_posix()
-        if place != HOME and not place.startswith(STOCK) and (names := {*readers_in(path.read_text("utf-8"))}):
-            readers[place] = names
-    assert readers == {}
-    for path in sorted((ROOT / "bundles").glob("*/configs/*.yaml")):
-        assert not re.search(rf"\b({'|'.join(READERS)})\b", path.read_text("utf-8")), path
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "import nibabel; nibabel.load(a)",
-        "from nibabel import load",
-        "b.get_qform()",
-        "a = h['sform_code']",
-        "LoadImaged('a')",
-    ],
-)
-def test_a_reading_of_a_header_is_recognised(line):
-    assert {*readers_in(line)}
-
 
 SHAPE, MARK = (20, 24, 18), (slice(5, 9), slice(15, 18), slice(3, 6))
 CENTRE = [6.5, 16, 4]  # of the mark, in voxels

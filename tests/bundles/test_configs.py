@@ -94,17 +94,6 @@ def started(request, cohorts, tmp_path_factory):
     return SimpleNamespace(bundle=request.param, workflow=ready, built=built, read=paths)
 
 
-def test_training_has_the_properties_that_monai_requires_and_reads_its_datalist_once(started):
-    assert started.workflow.check_properties() == []
-    assert len(started.read) == 1
-
-
-def test_weights_are_in_place_before_anything_is_built_on_the_network(started):
-    """The initialisation of new channels draws random numbers, and DistributedDataParallel copies what it wraps."""
-    first = min(started.built.index(name) for name in ("network", "model", "optimizer", "train::dataloader"))
-    assert started.built.index("weights_report") < first
-
-
 def test_a_training_records_what_its_config_declares(started):
     recorded = started.workflow.parser.get_parsed_content("plan").settings["components"]
     declared = config(started.bundle)
@@ -144,19 +133,6 @@ def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts,
     with pytest.raises(RuntimeError, match="Failed to") as error:
         workflow(bundle, name, cohorts, tmp_path, checkpoint=checkpoint, normalization="brain")
     assert "--normalization=brain: " in input_error_message(error.value)
-
-
-@pytest.mark.parametrize(("bundle", "name"), [*((bundle, "train") for bundle in BUNDLES), *PREDICTING])
-def test_the_handlers_that_monai_adds_reach_the_function_that_takes_their_place(bundle, name):
-    """`--tracking mlflow` adds them to `handlers`, `train::handlers` and `validate::handlers`."""
-    content = config(bundle, name)
-    if name == "train":
-        assert content["validate"]["evaluator"]["val_handlers"] == "$common.training.untracked(@validate::handlers)"
-        assert content["train"]["trainer"]["train_handlers"] == "$@train::attached"
-        assert content["train"]["attached"]["handlers"] == "@train::handlers"
-    else:
-        assert content["evaluator"]["val_handlers"] == "$@attached"
-        assert content["attached"]["handlers"] == "@handlers"
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

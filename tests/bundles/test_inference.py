@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -119,32 +118,6 @@ def test_monais_dataset_data_needs_only_images(cohorts, tmp_path):
     opened.run()
     assert (tmp_path / f"out/{folder.name}.nii.gz").exists()
     assert {row["subject"] for row in volumes(tmp_path / "out")} == {folder.name}
-
-
-@pytest.mark.parametrize(
-    ("cases", "message"),
-    [
-        ([{"image": "{}/scan.nii.gz"}], "a result would overwrite this scan"),
-        ([{"image": "{}/a/P_T1.nii.gz"}, {"image": "{}/b/P_T1.nii.gz"}], "2 cases of 1 subjects"),
-        ([{"image": "{}/a/done_T1.nii.gz"}], "1 result exists already"),
-        ([{"image": ""}], "no subject and no image"),
-    ],
-)
-def test_monais_dataset_data_overwrites_no_scan_and_no_result(cohorts, tmp_path, cases, message):
-    given = [{"image": case["image"].format(tmp_path)} for case in cases]
-    for case in given:
-        if case["image"]:
-            Path(case["image"]).parent.mkdir(exist_ok=True)
-            shutil.copy(next((cohorts / "atlas").rglob("*_T1w.nii.gz")), case["image"])
-    (tmp_path / "done.nii.gz").write_bytes(b"result")
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*.nii.gz")}
-    checkpoint = untrained("atlas_finetune", tmp_path / "model.pt")
-    opened = workflow("atlas_finetune", "inference", tmp_path, tmp_path, checkpoint=checkpoint, datalist="null")
-    opened.dataset_data = given
-    with pytest.raises(Exception) as error:  # noqa: PT011  MONAI wraps some of them
-        opened.run()
-    assert message in str(input_error_message(error.value))
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*.nii.gz")} == before
 
 
 def test_from_python_the_label_map_is_that_of_the_command(infer, cohorts, tmp_path):

@@ -12,15 +12,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-import ignite.distributed as idist
 import pytest
 import torch
 
-from common.training import checkpoints
 from common.training.signals import PREEMPTED
 from scripts.quickstart import ENVIRONMENT
 from tests.common import toy
-from tests.common.training.ranks import on_two_ranks
 from tests.support import ROOT, TINY
 
 BUNDLE = "ukb_ssl_pretrain"
@@ -122,24 +119,6 @@ def test_two_nodes_train_what_two_processes_of_one_node_train(start, straight, t
     assert folder.with_suffix(".log").read_text().count("weights: from scratch") == 1, "one rank speaks"
 
 
-@pytest.mark.slow
-def test_a_killed_run_that_is_resumed_is_the_run_that_was_never_killed(start, straight, tmp_path):
-    """test_kills.py kills a run of a single process at random moments."""
-    folder = tmp_path / "killed"
-    run = start(folder, TWO, *OPTIONS)
-    wait_for(folder / "models/iteration-0000002.pt", run)
-    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()  # they outlive torchrun
-    processes = [run.pid, *map(int, children)]
-    for process in processes:
-        os.killpg(process, signal.SIGKILL) if os.getpgid(process) == process else os.kill(process, signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
-    assert not (folder / "models/iteration-0000006.pt").exists()
-    finish(folder, start(folder, TWO, *OPTIONS, "--resume=true"))
-    assert toy.same(state(straight), state(folder))
-    one, other = (torch.load(run / "models/model.pt", weights_only=True) for run in (straight, folder))
-    assert toy.same(one, other)
-
-
 # Told to end
 
 
@@ -175,20 +154,3 @@ def test_a_signal_to_the_processes_that_read_data_does_not_end_them(tmp_path, mo
         toy.Training(tmp_path, 20, save_interval=100, at_iteration=(5, signal_all))
     assert ended.value.code == PREEMPTED
     assert (tmp_path / "models/iteration-0000005.pt").is_file()
-
-
-def train_and_look(rank, folder):
-    """Train as one of two processes, which write slowly; return its status, and whether the state existed by then."""
-    idist.sync()
-    write = checkpoints.write
-    checkpoints.write = lambda content, file: (time.sleep(2), write(content, file))
-    told = (2, lambda: os.kill(os.getpid(), signal.SIGTERM)) if rank == 1 else None
-    try:
-        toy.Training(folder / str(rank), 1, save_interval=100, at_iteration=told)
-    except SystemExit as ended:
-        return ended.code, (folder / "0/models/iteration-0000002.pt").is_file()
-
-
-def test_no_process_ends_before_the_state_is_saved(tmp_path):
-    """Otherwise torchrun would kill the process that saves. Only one of them gets the signal."""
-    assert on_two_ranks(train_and_look, tmp_path, tmp_path) == [(PREEMPTED, True)] * 2

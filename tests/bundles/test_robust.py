@@ -12,12 +12,10 @@ from scipy import ndimage
 from torch import nn
 
 from common.data import RandModalityDropoutd
-from common.options import PARTS
 from tests.bundles.workflows import STEP, SUPERVISED, config, workflow
 from tests.common.toy import same, state_of
 
 EDGE = 32  # voxels
-BRATS_ONLY = ("DivisiblePadd", "NormalizeIntensityd")  # switched by options that ATLAS lacks
 
 
 def parsed(bundle="brats_finetune", **options):
@@ -40,26 +38,6 @@ def drawn(compose, volumes, seed):
     compose.set_random_state(seed=seed)
     (crop,) = compose({key: MetaTensor(value.clone()) for key, value in volumes.items()})
     return crop
-
-
-def test_the_recipe_of_both_bundles_is_the_same():
-    first, second = (config(bundle, "recipe_robust") for bundle in SUPERVISED)
-    for content in (first, second):
-        steps = content["train::random_transforms"]
-        content["train::random_transforms"] = [step for step in steps if step["_target_"] not in BRATS_ONLY]
-    assert first == second
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_each_part_can_be_left_out_by_name(part):
-    def content(**options):
-        parser = parsed(**options)
-        prior = parser.get_parsed_content("network_def::prior")
-        loss = parser.get_parsed_content("loss").lambda_focal
-        steps = parser.get_parsed_content("train::random_transforms")
-        return [prior, loss, *((type(step), getattr(step, "share", 0)) for step in steps)]
-
-    assert content(without=[part]) != content()
 
 
 SIDED = "hippocampus_left=1,hippocampus_right=2"

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from monai.networks.nets import SegResNet, SwinUNETR
+from monai.networks.nets import SegResNet
 
 from common.baselines import NETWORKS, TransBTS, segmentation_network
-from common.ssl import settings
-from tests.oracles.paper import SEGRESNET_PARAMETERS, SWIN_UNETR_PARAMETERS
+from tests.oracles.paper import SEGRESNET_PARAMETERS
 
 EDGE = {
     "swin_unetr": 96,
@@ -23,15 +22,6 @@ def shapes(network):
 
 def count(network):
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-@pytest.mark.usefixtures("without_initialisation")
-def test_version_2_is_monais():
-    theirs = SwinUNETR(4, 3, **settings("small")._asdict(), use_v2=True)
-    ours = segmentation_network("swin_unetr_v2", 4, 3)
-    assert shapes(ours) == shapes(theirs)
-    blocks = sum(2 * 27 * (48 * 2**level) ** 2 for level in range(4))  # two convolutions of 3^3 before each level
-    assert count(ours) == SWIN_UNETR_PARAMETERS["small", 4, 3] + blocks == 74_652_213
 
 
 @pytest.mark.usefixtures("without_initialisation")
@@ -73,29 +63,3 @@ def test_regions_start_at_their_prior(architecture):
     with torch.no_grad():
         probabilities = network(torch.randn(1, 1, 64, 64, 64)).sigmoid()
     assert probabilities.logit().mean((0, 2, 3, 4)).sigmoid().tolist() == pytest.approx([0.01] * 2, rel=1.5)
-
-
-def test_activations_of_swin_unetr_are_recomputed_on_demand():
-    network = segmentation_network("swin_unetr_v2", 1, 1, "micro", use_checkpoint=True)
-    assert network.swinViT.layers1[0].use_checkpoint
-    assert not segmentation_network("swin_unetr", 1, 1, "micro").swinViT.layers1[0].use_checkpoint
-
-
-def test_arguments_of_the_class_reach_it_and_a_size_is_not_overridden_in_silence():
-    own = {"dropout_path_rate": 0.4, "attn_drop_rate": 0.2, "norm_name": "batch"}
-    network = segmentation_network("swin_unetr", 1, 1, "micro", **own)
-    blocks = [block for name, block in network.named_modules() if name.endswith(("blocks.0", "blocks.1"))]
-    rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks]
-    assert rates == pytest.approx(torch.linspace(0, 0.4, len(rates)).tolist())  # MONAI: from 0 to the rate
-    assert {block.attn.attn_drop.p for block in blocks} == {0.2}
-    assert isinstance(network.encoder1.layer.norm1, torch.nn.BatchNorm3d)
-    assert segmentation_network("segresnet", 1, 1, "micro", dropout_prob=0.1).dropout_prob == 0.1
-    wrong = [
-        ("swin_unetr", "dropout_pth_rate"),
-        ("swin_unetr", "feature_size"),
-        ("segresnet", "init_filters"),
-        ("transbts", "width"),
-    ]
-    for architecture, argument in wrong:
-        with pytest.raises(TypeError, match=argument):
-            segmentation_network(architecture, 1, 1, "micro", **{argument: 24})

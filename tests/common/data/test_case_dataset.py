@@ -29,13 +29,6 @@ def entries(tmp_path):
     return made
 
 
-def test_a_case_without_subject_has_the_name_of_its_first_image_without_the_modality(entries):
-    entries = [{key: value for key, value in entry.items() if key != "subject"} for entry in entries]
-    assert [case["subject"] for case in CaseDataset(entries, Compose([LOAD]))] == ["0", "1", "2"]
-    with pytest.raises(InputError, match="no subject and no image; expected at least an image"):
-        CaseDataset([{"label": entries[0]["label"]}], Compose([LOAD]))
-
-
 def break_file(path):
     Path(path).write_bytes(b"no image")
 

@@ -1,10 +1,9 @@
 from contextlib import nullcontext
-from functools import partial
 from itertools import count, islice
 
 import pytest
 import torch
-from monai.data import CacheDataset, DataLoader, Dataset, PersistentDataset
+from monai.data import DataLoader
 from monai.transforms import Compose, RandSpatialCropSamplesd
 
 from common.data.datasets import CaseDataset, CaseSampler, Steps, copied_ahead, fixed_draws
@@ -55,14 +54,6 @@ def test_what_is_drawn_belongs_to_the_seed_and_the_position():
         assert drawn(1, position) == drawn(1)[position:]
 
 
-@pytest.mark.parametrize("make", [Dataset, partial(CacheDataset, num_workers=0), PersistentDataset])
-def test_monais_datasets_read_the_same_cases(make, tmp_path):
-    data = make(VOLUMES, Compose([]), **({"cache_dir": tmp_path} if make is PersistentDataset else {}))
-    loader = DataLoader(data, batch_size=3, sampler=CaseSampler(data, seed=0), num_workers=2)
-    cases = [subject for batch in islice(loader, 4) for subject in batch["subject"]]
-    assert cases == [f"case{case}" for case in islice(CaseSampler(VOLUMES, seed=0), 12)]
-
-
 @pytest.mark.parametrize(("num_workers", "cache_rate"), [(0, 0.0), (2, 0.0), (0, 1.0)])
 def test_crops_of_a_volume_belong_to_the_seed_and_the_volumes_position(num_workers, cache_rate):
     whole = read(steps_of(), 6)
@@ -76,14 +67,6 @@ def test_crops_of_a_volume_belong_to_the_seed_and_the_volumes_position(num_worke
     assert all(len(set(volumes[start : start + 7])) == 7 for start in range(0, 35, 7))
     crops = torch.cat([image.flatten(1) for step in whole for _, image in step])
     assert len(crops.unique(dim=0)) > 0.95 * len(crops)  # 17^3 places in each of seven volumes
-
-
-def test_a_step_has_its_batches_one_after_the_other():
-    steps = iter(steps_of(accumulation_steps=3))
-    first = next(steps)
-    assert len(first) == 3
-    assert [len(batch["subject"]) for batch in first] == [6, 6, 6]
-    assert len(list(next(steps))) == 3
 
 
 def test_a_gpu_gets_the_same_batches_each_copied_before_the_one_before_is_used(monkeypatch):
@@ -118,13 +101,6 @@ def test_a_gpu_gets_the_same_batches_each_copied_before_the_one_before_is_used(m
         *("side waits for current", "copy 2", "use 1", "current waits for side"),
         *("side waits for current", "copy 3", "use 2"),
     ]
-
-
-def test_only_a_gpu_needs_pinned_memory():
-    for device in ("cpu", "cuda:1"):
-        loader = DataLoader([0], batch_size=1)
-        Steps(loader, device=device)
-        assert loader.pin_memory == (device != "cpu")
 
 
 def test_a_subjects_fixed_crop_depends_on_its_name_and_the_seed_alone():

@@ -6,9 +6,8 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from common.components import box_of
 from common.data import NestRegionsd, RegionsToLabeld
-from common.data.cleanup import Steps, cleaned, steps_of, text_of
+from common.data.cleanup import Steps, cleaned
 from common.data.regions import regions_of
 
 # In the order of the steps: region, its labels, label of removed voxels, label of filled voxels, labels that are filled
@@ -93,18 +92,3 @@ def test_the_transform_nests_the_regions_and_takes_the_volume_of_a_voxel_from_th
         assert result.sum(dim=(1, 2, 3))[1] == whole
         torch.testing.assert_close(result.affine, pred["pred"].affine)
     assert NestRegionsd("pred", "brats2021", "ET=largest,WT=9mm3")(pred)["pred"][2].sum() == 0
-
-
-def test_empty_masks_stay_empty():
-    steps = {"WT": Steps(10, largest=True, holes=True)}
-    for shape in ((3, 4, 4, 4), (3, 0, 0, 0)):
-        assert not cleaned(np.zeros(shape, bool), "brats2021", steps, 1.0).any()
-    assert box_of(np.zeros((4, 4, 4), bool)) == (slice(0, 0),) * 3
-
-
-def test_text_is_read_and_written():
-    text = "WT=100mm3+largest+holes,ET=0.5mm3"
-    steps = {"WT": Steps(100, largest=True, holes=True), "ET": Steps(0.5)}
-    assert steps_of(text) == steps
-    assert text_of(steps_of("WT = holes + largest + 100mm3, ET = 0.50mm3")) == text
-    assert text_of({"WT": Steps()}) == ""

@@ -63,15 +63,6 @@ def refused(datalist):
 # Loading
 
 
-def test_labels_come_where_they_are_asked_for_and_each_subject_must_have_one(datalist, root, content):
-    with pytest.raises(InputError, match="subject b of training has no label"):
-        datalists.Datalist(datalist, root).load("all", label_convention="atlas")
-    content["training"].pop()
-    datalist.write_text(json.dumps(content))
-    (entry,) = datalists.Datalist(datalist, root).load("training", label_convention="atlas")
-    assert entry["label"] == f"{root}/a/mask.nii.gz"
-
-
 def test_modalities_are_asked_for_by_name_all_splits_by_one_word_and_paths_are_absolute(datalist, root, monkeypatch):
     monkeypatch.chdir(root.parent)
     listed = datalists.Datalist(datalist, "cohort")
@@ -112,12 +103,6 @@ def test_a_missing_modality_is_null_or_taken_for_missing(datalist, content, root
 # What a file may hold
 
 
-def test_a_subject_without_label_may_have_the_name_of_a_label(content):
-    content["training"][1]["label"] = "u.nii.gz"
-    content["validation"][0]["subject"] = "u.nii.gz"
-    datalists.check(content, "toy")
-
-
 def test_writing_gives_what_reading_takes_and_leaves_nothing_else(tmp_path, content):
     content["name"] = "Köln 東京 😀"
     content["training"][1] |= {"subject": "é" * 100, "label": "b/mask..v2.nii.gz"}
@@ -149,12 +134,6 @@ def test_regions_of_ones_own_are_read_as_text_and_written_as_they_were(datalist,
     written = json.loads(datalist.read_text())
     assert list(written["regions"].items()) == list((custom | {"cavity": [7]}).items())
     assert "label_convention" not in written
-
-
-@pytest.mark.parametrize("text", ["[", "[]", '{"label_convention": null}', '{"label_convention": "core=1"}'])
-def test_without_a_convention_there_is_the_default(datalist, text):
-    datalist.write_text(text)
-    assert datalists.convention_of(datalist, "atlas") == "atlas"
 
 
 # Subsets

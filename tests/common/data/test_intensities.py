@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import NormalizeIntensityd, ScaleIntensityRange
+from monai.transforms import NormalizeIntensityd
 
 from common.data.cohorts import COHORTS
 from common.data.intensities import NormalizeBraind, brain_and_head, otsu
-from common.data.preparation import measure, skull_in
 from scripts.phantoms.anatomy import HEADS
 from scripts.phantoms.cohort import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
@@ -121,13 +120,6 @@ def test_tissue_has_the_scale_of_the_true_brain_in_heads_of_every_contrast(layou
         assert (tissue - every.mean()) / every.std() > expected + 0.5, "otherwise this test shows nothing"
 
 
-def test_voxels_need_not_be_cubes():
-    case = next(scans("atlas", False, 2.0, (0, 0)))
-    thick = torch.nn.functional.avg_pool3d(torch.tensor(case.image)[None], (1, 1, 2))[0]
-    brain = case.brain[..., : 2 * thick.shape[2]].reshape(*thick.shape, 2).mean(axis=-1) > 0.5
-    assert dice(brain_and_head(thick, (2.0, 2.0, 4.0))[0].numpy(), brain) > 0.93
-
-
 @pytest.mark.parametrize("value", [0.0, 7.0])
 def test_a_channel_of_one_value_becomes_zero(value):
     image = torch.full((1, 20, 20, 20), value)
@@ -159,23 +151,3 @@ def test_otsu_is_the_best_of_all_thresholds(seed):
     best = min(map(within, edges))
     assert within(otsu(values)) == pytest.approx(best, rel=0.01)
     assert 15 < otsu(values) < 32
-
-
-@pytest.mark.parametrize(
-    ("edge", "depth", "words"), [(17, 24, "brains without skull"), (18, 24, "whole heads"), (17, 17, "")]
-)
-def test_one_measure_tells_brains_from_heads_in_the_z_score_and_in_the_checks(edge, depth, words):
-    """Cubes of 2.5 and 3.0 L in voxels of 8 mm; the last cube is cut by the field of view, like a head in a slab."""
-    image = np.zeros((24, 24, depth), np.float32)
-    image[1 : edge + 1, 1 : edge + 1, -edge - 1 :][..., :edge] = 5 + np.random.default_rng(0).random((edge,) * 3)
-    assert skull_in(measure(image[None], np.diag([8.0, 8, 8, 1]))) == words
-    inside = torch.tensor(image) != 0
-    brain, _ = brain_and_head(torch.tensor(image), [8.0] * 3)
-    assert (words == "brains without skull") == bool((brain == inside).all())
-
-
-def test_the_fixed_range_is_that_of_monais_transform_and_none_changes_nothing():
-    image = torch.linspace(-1500, 2500, 64).reshape(1, 4, 4, 4)
-    expected = ScaleIntensityRange(-1000, 1000, 0, 1, clip=True)(image)
-    torch.testing.assert_close(NormalizeBraind("image", "fixed_range")({"image": image})["image"], expected)
-    assert torch.equal(NormalizeBraind("image", "none")({"image": image})["image"], image)

@@ -13,7 +13,6 @@ from scipy.stats import chisquare
 
 from common.data.datasets import CaseDataset, Draw
 from common.data.intensities import NormalizeBraind
-from common.data.modalities import count_missing, first_image, missing_in
 from common.data.transforms import LoadScand, RandModalityDropoutd, present_channels
 from common.errors import InputError
 
@@ -91,21 +90,8 @@ def test_all_subsets_but_the_whole_and_the_empty_one_remain_equally_often():
     assert image.all(), "the cached volume stays whole"
 
 
-def test_the_probability_is_that_of_a_crop():
-    dropout = RandModalityDropoutd("image", prob=0.3).set_random_state(seed=0)
-    dropped = sum(not dropout({"image": torch.ones(4, 1, 1, 1)})["image"].all() for _ in range(2000))
-    assert 0.26 < dropped / 2000 < 0.34
-
-
 def test_of_an_incomplete_scan_a_modality_that_it_has_remains(files):
     remaining = {tuple(image.flatten(1).any(dim=1).tolist()) for image in crops(without(files, 1, 3), 1.0, 40)}
     assert remaining == {(True, False, False, False), (False, False, True, False)}
     (alone,) = {tuple(image.flatten(1).any(dim=1).tolist()) for image in crops(without(files, 0, 1, 3), 1.0, 10)}
     assert alone == (False, False, True, False)
-
-
-def test_what_cases_lack_is_named_and_counted():
-    cases = [{"image": list(images)} for images in (["a", "b"], [None, "b"], [None, "c"], ["d", None])]
-    assert [missing_in(case, ["T1", "T2"]) for case in cases] == [(), ("T1",), ("T1",), ("T2",)]
-    assert count_missing(cases, ["T1", "T2"]) == {"T1": "2 of 4", "T2": "1 of 4"}
-    assert [first_image(case) for case in cases] == ["a", "b", "c", "d"]

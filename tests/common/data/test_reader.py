@@ -1,7 +1,6 @@
 """`LoadScand` returns MONAI's arrays bit for bit, refuses damaged files, and uses the sform whatever pixdim is."""
 
 import gzip
-import tracemalloc
 
 import monai
 import nibabel
@@ -35,12 +34,6 @@ def flip(path, offset):
     return path
 
 
-def test_a_compressed_file_without_the_suffix_is_named(tmp_path):
-    path = scan(tmp_path / "a.nii.gz").rename(tmp_path / "a.nii")
-    with pytest.raises(InputError, match=r"a.nii: compressed by gzip, so its name should end with .gz"):
-        load(path)
-
-
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
 @pytest.mark.parametrize(
     ("dtype", "slope", "inter"), [(np.int16, None, None), (np.uint8, 0.3, -7), (np.float32, None, None), (">i2", 2, 0)]
@@ -59,18 +52,6 @@ def test_a_wrong_checksum_or_length_is_refused(tmp_path, offset):
     path = flip(scan(tmp_path / "a.nii.gz"), offset)
     with pytest.raises(InputError, match=r"a\.nii\.gz: (CRC check|Incorrect length|damaged: ).*; expected a NIfTI"):
         load(path)
-
-
-def test_what_inflates_beyond_its_header_takes_no_memory(tmp_path):
-    path = scan(tmp_path / "a.nii.gz")
-    content = gzip.decompress(path.read_bytes())
-    path.write_bytes(gzip.compress(content + bytes(2**26), compresslevel=1))
-    tracemalloc.start()
-    with pytest.raises(InputError, match=r"more than 1049\d+ bytes, although its header declares 13\d\d"):
-        load(path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2**24
 
 
 def test_parts_and_zeros_after_them_are_sound(tmp_path):

@@ -47,24 +47,6 @@ def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
     assert scans_of(tmp_path, ["T2", "FLAIR"])["P2"] == [files["P2"][3], files["P2"][0]]
 
 
-@pytest.mark.parametrize(
-    ("names", "modalities", "expected"),
-    [
-        (["P1", "P2_T1w", "P2_T2w"], ["T1"], {"P1": ["P1"], "P2": ["P2_T1w"]}),  # a single modality needs no word
-        (["_t1"], ["T1"], {"_t1": ["_t1"]}),  # a modality alone names no subject
-        (["李明_t1", "+_t1", "+_t2"], ["T1", "T2"], {"李明": ["李明_t1", ""], "+": ["+_t1", "+_t2"]}),
-        (  # a modality of the network is a word; words are joined
-            ["P1_T2_FLAIR", "P1_T1-Gd", "P1_CBF", "P1_perf"],
-            ["cbf", "FLAIR", "T1ce"],
-            {"P1": ["P1_CBF", "P1_T2_FLAIR", "P1_T1-Gd"]},
-        ),
-    ],
-)
-def test_words_of_a_name(tmp_path, names, modalities, expected):
-    files = {name: scan(tmp_path / f"{name}.nii.gz") for name in names} | {"": ""}
-    assert scans_of(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
-
-
 def test_cases_of_nnunets_test_images_are_named_like_their_labels(tmp_path):
     for folder in ("imagesTs", "scans"):
         scan(tmp_path / folder / "P11_0000.nii.gz")
@@ -125,27 +107,6 @@ def test_one_folder_holds_the_results_of_one_model(tmp_path):
             pending(root, results(out, "2", file="b.pt"), existing)
 
 
-@pytest.mark.parametrize("output", ["out", "link", ".."])
-def test_results_below_or_above_the_scans_are_no_scans(tmp_path, output):
-    root = tmp_path / "in"
-    scan(root / "P1_T1w.nii.gz")
-    scan(root / "out/P0.nii.gz")
-    (root / "link").symlink_to("out")
-    subjects = scans_of(root, ["T1"], results=results(root / output))
-    assert sorted(subjects) == (["P1", "out_P0"] if output == ".." else ["P1"])
-
-
-def test_scans_in_the_folder_of_results_are_not_left_out_in_silence(tmp_path, capsys):
-    for subject in ("P1", "P2"):
-        scan(tmp_path / subject / f"{subject}_T1.nii.gz")
-        scan(tmp_path / subject / f"{subject}_FLAIR.nii.gz")
-    with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scan P1_FLAIR.nii.gz; expected a folder without"):
-        find_cases(tmp_path, ["T1", "FLAIR"], results=results(tmp_path / "P1"))
-    results(tmp_path / "out").begin()
-    assert len(find_cases(tmp_path, ["T1", "FLAIR"], results=results(tmp_path / "out"), existing="skip")) == 2
-    assert "incomplete" not in capsys.readouterr().err, "the run itself completes them"
-
-
 def test_a_result_never_replaces_a_scan(tmp_path):
     scan(tmp_path / "P1.nii.gz")
     with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scans; expected another folder, or a subfolder"):
@@ -168,18 +129,6 @@ def test_modalities_in_the_wrong_order_are_noticed_by_their_names(tmp_path):
         CheckFilesd("image", BRATS)({"subject": "P1", "image": files})
     case = {"subject": "P1", "image": [scan(tmp_path / f"{number}.nii.gz") for number in range(4)]}
     assert CheckFilesd("image", BRATS)(case) is case
-
-
-def test_a_server_gives_a_path_and_no_subject(tmp_path):
-    """MONAI Label."""
-    case = {"image": scan(tmp_path / "head.nii.gz")}
-    assert CheckFilesd("image", ["T1"])(case) is case
-    with pytest.raises(
-        InputError, match=r"head\.nii\.gz: the number of files for this subject is 1; expected 4, one for each of FLAIR"
-    ):
-        CheckFilesd("image", BRATS)(case)
-    with pytest.raises(InputError, match="unknown image"):
-        CheckFilesd("image", ["T1"])({"image": ""})
 
 
 # Missing modalities
@@ -216,11 +165,3 @@ def test_a_file_that_a_folder_lacks_is_missing_where_the_network_can_do_without(
     assert unchanged == cases, "the case fails alone"
     with pytest.raises(InputError, match=r"^no FLAIR; expected a file whose name ends with _flair"):
         CheckFilesd("image", BRATS)(unchanged[0])
-
-
-def test_modalities_are_taken_for_missing_in_folders_and_datalists(tmp_path):
-    paths = [scan(tmp_path / f"scans/P1_{name}.nii.gz") for name in ("flair", "t1ce", "t1", "t2")]
-    (case,) = find_cases(tmp_path / "scans", BRATS, missing=["T2", "FLAIR"])
-    assert case["image"] == [None, *paths[1:3], None]
-    datalist = listed(tmp_path / "list.json", {"P1": [path.rsplit("/", 1)[1] for path in paths]}, BRATS)
-    assert find_cases(tmp_path / "scans", BRATS, datalist, missing=["T2", "FLAIR"]) == [case]

@@ -3,11 +3,9 @@
 import json
 
 import numpy as np
-import pytest
 import torch
 from ignite.engine import Engine
 
-from common.errors import InputError
 from common.inference.embeddings import EmbeddingFile
 
 
@@ -54,14 +52,3 @@ def test_a_case_that_failed_is_left_out(tmp_path, capsys):
         assert content["embedding"][:, 0].tolist() == [1, 3]
     assert not run([("a", None)], tmp_path / "none").exists()
     assert capsys.readouterr().out == "2 of 3 subjects embedded: vectors of 3 values\n\n"
-
-
-def test_existing_vectors_are_replaced_only_on_request(tmp_path):
-    file = tmp_path / "embeddings.npz"
-    file.write_bytes(b"of an earlier run")
-    with pytest.raises(InputError, match=r"embeddings.npz: exists already; expected existing=replace, or another"):
-        EmbeddingFile(str(tmp_path), {}, {})
-    with pytest.raises(InputError, match=r"existing=skip: expected one of refuse, replace"):
-        EmbeddingFile(str(tmp_path), {}, {}, existing="skip")
-    EmbeddingFile(str(tmp_path), {}, {}, existing="replace")
-    assert file.read_bytes() == b"of an earlier run", "until the new ones are complete"

@@ -44,21 +44,6 @@ def test_regions_of_brats_are_unions_of_labels(tmp_path):
     np.testing.assert_allclose(masks.affine, AFFINE, atol=1e-6)
 
 
-def test_an_absent_prediction_is_empty(tmp_path):
-    files = case(tmp_path, None, label_map([0, 1, 2, 3]))
-    masks = masks_of(files, "brats2023")
-    assert list(masks.predictions) == ["WT", "TC", "ET"]
-    assert all(mask.shape == SHAPE and not mask.any() for mask in masks.predictions.values())
-    assert masks.references["ET"].any()
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.float64, ">i2"])
-def test_whole_numbers_of_any_type_are_labels(dtype, tmp_path):
-    labels = label_map([0, 1, 2, 4])
-    masks = masks_of(case(tmp_path, labels, labels.copy(), dtype=np.dtype(dtype)), "brats2021")
-    np.testing.assert_array_equal(masks.predictions["ET"], labels == 4)
-
-
 @pytest.mark.parametrize(("stored", "sign"), [(255, 1), (25, -1)])
 def test_labels_that_a_header_scales_are_read(stored, sign, tmp_path):
     labels = label_map([0, 1])

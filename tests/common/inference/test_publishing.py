@@ -7,7 +7,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from common.inference.publishing import begin, finish
-from common.locks import claim, release
 
 OLD = {"metrics.csv": "old", "predictions/a.nii": "old", "predictions/c.nii": "old", "run.json": "old"}
 OLD |= {"evaluation.html": "old", "slices/a.html": "old", "summary.json": "old"}
@@ -71,10 +70,3 @@ def test_a_process_that_is_killed_at_any_step_keeps_the_earlier_results_and_leav
     (earlier,) = folder.glob("earlier-*")
     assert content_of(earlier) == OLD, "what belongs together stays together"
     assert {name: text for name, text in seen.items() if not name.startswith(earlier.name)} == NEW | MINE
-
-
-def test_only_one_process_evaluates_into_a_folder(tmp_path):
-    claim("output_dir", tmp_path)
-    assert not evaluate(tmp_path)
-    release(tmp_path)
-    assert evaluate(tmp_path)

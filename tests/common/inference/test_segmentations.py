@@ -1,7 +1,6 @@
 """The files of an inference: their geometry, their bytes, and the table of volumes."""
 
 import csv
-import re
 from pathlib import Path
 
 import nibabel
@@ -13,10 +12,9 @@ from monai.data import MetaTensor
 
 from common.data.transforms import LoadScand
 from common.errors import InputError
-from common.inference.segmentations import SaveVolumed, Volumes, complete
-from common.inference.tables import files_of, measured_in, write_label_tables
+from common.inference.segmentations import SaveVolumed, Volumes
+from common.inference.tables import measured_in
 from common.made import Results, read
-from tests.damaged_scans import cut
 
 
 def scan(path, shape=(4, 5, 6)):
@@ -52,31 +50,6 @@ def test_a_result_has_the_forms_of_the_file(tmp_path, codes):
     assert written.header.get_intent()[0] == "label"
     tables = ["dseg.tsv", "itksnap.txt", "slicer.ctbl"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["P1.nii.gz", *tables]
-
-
-def test_label_maps_have_names_and_colours_for_other_programs(tmp_path, capsys):
-    """As each program's own documents lay its file out: BIDS, ITK-SNAP, Slicer."""
-    write_label_tables(tmp_path, "brats2021")
-    names = {1: "TC outside ET", 2: "WT outside TC", 4: "ET"}
-    shades = {1: "#f0e442", 2: "#56b4e9", 4: "#d55e00"}
-    with (tmp_path / "dseg.tsv").open(newline="") as file:
-        rows = {int(row["index"]): (row["name"], row["color"]) for row in csv.DictReader(file, delimiter="\t")}
-    assert rows == {label: (names[label], shades[label]) for label in names}
-    rgb = {label: list(bytes.fromhex(shade[1:])) for label, shade in shades.items()}
-    snap = [line for line in (tmp_path / "itksnap.txt").read_text().splitlines() if not line.startswith("#")]
-    described = {int(line.split()[0]): (list(map(int, line.split()[1:7])), line.split('"')[1]) for line in snap}
-    assert described == {0: ([0] * 6, "Clear Label")} | {n: ([*rgb[n], 1, 1, 1], names[n]) for n in names}
-    header, background, *lines = (tmp_path / "slicer.ctbl").read_text().splitlines()
-    assert (header, background) == ("# Color table file", "0 background 0 0 0 0")
-    assert lines == [f"{n} {names[n].replace(' ', '_')} {' '.join(map(str, rgb[n]))} 255" for n in names]
-    write_label_tables(tmp_path, "brats2021")
-    assert capsys.readouterr().err == ""
-    write_label_tables(tmp_path, "core=1+3,whole=1+2+3,apart=7")
-    line = "label maps of earlier runs follow a different label convention; expected a different folder"
-    assert capsys.readouterr().err == f"warning: {tmp_path}: {line}\n"
-    with (tmp_path / "dseg.tsv").open(newline="") as file:
-        rows = {row["index"]: row["name"] for row in csv.DictReader(file, delimiter="\t")}
-    assert rows == {"1": "core", "2": "whole outside core", "3": "core", "7": "apart"}
 
 
 def test_probabilities_have_a_fourth_axis_and_the_same_bytes_each_time(tmp_path):
@@ -118,23 +91,6 @@ def test_volumes_are_in_millilitres(tmp_path, convention, enhancing):
     assert rows(tmp_path) == [*expected, ("P2", "WT", "0", "0"), ("P2", "TC", "0", "0"), ("P2", "ET", "0", "0")]
 
 
-@pytest.mark.parametrize(("voxels", "warns"), [(2799, False), (2801, True)])
-def test_more_than_a_brain_is_warned_of(tmp_path, capsys, voxels, warns):
-    label = torch.ones(1, voxels, 1, 1, dtype=torch.uint8)
-    volumes = Volumes(str(tmp_path), "atlas")
-    volumes(State("P1", label, torch.diag(torch.tensor([10.0, 10, 10, 1]))))
-    line = "warning: subject P1: 2801 ml of lesion, more than a brain\n"
-    assert capsys.readouterr().err == line * warns
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe", b"subject,region,volume_ml,voxels\n1\n"])
-def test_a_foreign_table_is_not_changed(tmp_path, content):
-    (tmp_path / "volumes.csv").write_bytes(content)
-    with pytest.raises(InputError, match=r"volumes.csv: .*expected an earlier table of inference, with the columns"):
-        Volumes(str(tmp_path), "atlas")
-    assert (tmp_path / "volumes.csv").read_bytes() == content
-
-
 def test_what_a_killed_run_left_is_made_again(tmp_path, monkeypatch):
     """By other weights, or with rows that made.json does not state."""
     scans = {subject: [tmp_path / f"{subject}.nii.gz"] for subject in ("P1", "P2")}
@@ -168,30 +124,6 @@ def test_what_a_killed_run_left_is_made_again(tmp_path, monkeypatch):
     kill("begin", "b")
     assert measured_in(tmp_path) == set(), "rows go before the new weights are stated"
     assert start("b", "P2") == ({"P2"}, {"P2"})
-
-
-def test_a_run_whose_cases_all_fail_leaves_nothing(tmp_path):
-    engine = Engine(lambda engine, batch: batch)
-    cases = [{"subject": "P1", "image": [tmp_path / "missing.nii.gz"]}]
-    results = Results(tmp_path, {"command": "x", "checkpoints": {}, "settings": {}})
-    Volumes(str(tmp_path), "atlas", results, cases).attach(engine)
-    engine.run([[]])
-    assert not [*tmp_path.iterdir()]
-
-
-def test_the_files_of_a_subject_are_whole(tmp_path, capsys):
-    """Files as an interrupted run leaves them."""
-    for name in ("measured.nii.gz", "both.nii.gz", "probabilities/both.nii.gz"):
-        scan(tmp_path / name)
-    subjects = ("measured", "both", "nothing")
-    assert complete({subject: files_of(subject, tmp_path) for subject in subjects}) == {"measured", "both"}
-    assert complete({subject: files_of(subject, tmp_path, True) for subject in subjects}) == {"both"}
-    assert capsys.readouterr().out == ""
-    cut(tmp_path / "measured.nii.gz", 0.9)
-    assert complete({subject: files_of(subject, tmp_path) for subject in subjects}) == {"both"}
-    assert re.match(
-        rf"damaged result, to be replaced: {re.escape(str(tmp_path))}/measured.nii.gz: .*", capsys.readouterr().out
-    )
 
 
 def test_a_volume_that_is_not_on_the_scans_grid_is_refused(tmp_path):

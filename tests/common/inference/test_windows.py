@@ -1,14 +1,12 @@
 """`common.inference.windows`: MONAI's sliding windows, fewer passes through the network, bfloat16 on a CPU."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
 from common.errors import InputError
-from common.inference.windows import STITCHED, CropInferer, WindowInferer
+from common.inference.windows import CropInferer, WindowInferer
 
 EDGES = (16, 16, 16)
 
@@ -56,19 +54,6 @@ def test_empty_windows_are_computed_once_and_windows_weighted_as_monai_does(netw
     assert overlap or network.windows == 12
     torch.testing.assert_close(infer(WindowInferer(**arguments), image, network), expected, rtol=0, atol=1e-5)
     assert overlap or network.windows == 7 + 1
-
-
-@pytest.mark.parametrize(("overlap", "windows"), [(0, 7), (0.5, 35)])
-def test_the_time_of_a_long_volume_is_printed_once(network, image, monkeypatch, capsys, overlap, windows):
-    seconds = iter(range(0, 6000, 3))  # each read of the clock is 3 s after the last
-    monkeypatch.setattr("common.inference.windows.time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    inferer = WindowInferer(EDGES, overlap=overlap, forecasts=True)
-    for _ in range(2):
-        infer(inferer, image, network)
-    assert network.windows == windows + 1  # the empty ones share a pass
-    minutes = round(windows * 3 / 60)
-    expected = f"about {minutes} min a subject: {windows} windows of 3.0 s\n" if minutes > 1 else ""
-    assert capsys.readouterr().out == expected
 
 
 def test_the_outside_is_that_of_the_network_at_hand(network, image):
@@ -138,19 +123,3 @@ def test_batches_are_halved_until_they_fit_and_stay_so(network, image, capsys, e
         infer(inferer, image, Full(network, 0, error))
     with pytest.raises(RuntimeError, match="shapes differ"):
         infer(WindowInferer(EDGES, 8, overlap=0), image, Full(network, 2, RuntimeError("shapes differ")))
-
-
-@pytest.mark.parametrize(("device", "first"), [("cpu", 2), ("cuda", 8)])
-def test_automatic_batches_follow_the_device(device, first):
-    assert WindowInferer(EDGES, "auto", device).sw_batch_size == first
-
-
-def test_volumes_are_stitched_where_twice_their_memory_is_free(network, image, monkeypatch):
-    """The `meta` device stands for a GPU, which the volume is not moved to here."""
-    inferer = WindowInferer(EDGES, sw_device="meta", device="auto", regions=20)
-    bytes_of_volume = (2 + 21 * STITCHED) * 32 * 32 * 48 * 4
-    for free, device in [(2 * bytes_of_volume, "meta"), (2 * bytes_of_volume - 1, "cpu")]:
-        monkeypatch.setattr("common.inference.windows.free_memory", {"meta": free, "cpu": 0}.get)
-        assert inferer._where_free(image) == device
-        automatic = infer(WindowInferer(EDGES, sw_device="cpu", device="auto"), image, network)
-        assert torch.equal(automatic, infer(WindowInferer(EDGES), image, network))

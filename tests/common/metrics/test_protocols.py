@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from common.data.regions import CONVENTIONS
-from common.errors import InputError
 from common.metrics import PRESENT, Scores, by_metric, protocol
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.protocols.brats import PENALTY
@@ -148,17 +147,3 @@ def test_present_dice_is_that_of_the_cases_with_the_region():
     scores = [Scores({"dice": dice}, volumes=(9.0, volume)) for dice, volume in ((1.0, 0.0), (0.5, 8.0), (0.25, 0.1))]
     assert by_metric(scores, protocol("dice")) == {"dice": [1.0, 0.5, 0.25], PRESENT: [0.5, 0.25]}
     assert Scores({}).volumes == (0, 0)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("nonsense",), "protocol=nonsense: expected one of atlas, brats, "),
-        (("brats", "gli"), "challenge=gli: expected one of GLI, MET, MEN, SSA, PED"),
-        (("atlas", "GLI"), "challenge=GLI: the protocol atlas has no challenges; leave it out"),
-    ],
-)
-def test_unknown_protocols_are_refused(arguments, message):
-    with pytest.raises(InputError) as error:
-        protocol(*arguments)
-    assert str(error.value).startswith(message)

@@ -2,10 +2,7 @@
 
 import base64
 import re
-import statistics
-from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -14,11 +11,9 @@ from matplotlib.image import imread
 
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles, Details
-from common.metrics import Scores, protocol
-from common.pages.charts import agreement_chart, scores_chart
-from common.pages.evaluation import PREDICTION, choose
+from common.metrics import protocol
+from common.pages.evaluation import PREDICTION
 from common.pages.evaluation import page_of as draw_page
-from common.pages.slices import page_of as draw_slices
 from tests.html_pages import Page, text_of
 
 ATLAS, BRATS = protocol("atlas"), protocol("brats")
@@ -119,41 +114,6 @@ def test_hostile_names_are_escaped(tmp_path):
     assert "49" not in re.findall(r"<h1>(.*?)</h1>", html)[0]
 
 
-def scored(*means):
-    """An evaluation of cases a, b, ... with these Dice values in a region that has voxels."""
-    scores = {
-        name: {"lesion": Scores({"dice": mean}, (), (5.0, 5.0))}
-        for name, mean in zip("abcdefghijk", means, strict=False)
-    }
-    return Details("ours", "atlas", ATLAS, [CaseFiles(name, Path(), Path()) for name in scores], scores)
-
-
-@pytest.mark.parametrize(
-    ("means", "expected"),
-    [
-        ([0.5], {"The only case": "a"}),
-        ([0.5, 0.2, 0.9], {"Worst": "b", "Median": "a", "Best": "c"}),
-        (
-            [0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
-            {
-                **{"Worst, 1 of 2": "f", "Worst, 2 of 2": "e", "Median, 1 of 2": "d"},
-                **{"Median, 2 of 2": "c", "Best, 1 of 2": "a", "Best, 2 of 2": "b"},
-            },
-        ),
-    ],
-)
-def test_worst_median_and_best(means, expected):
-    assert {case.rank: case.name for case in choose(scored(*means))} == expected
-    many = choose(scored(*np.linspace(0, 1, 11)))
-    assert len({case.name for case in many}) == len(many) == 9, "no case twice"
-
-
-def test_the_highest_value_is_the_worst_where_less_is_better():
-    metrics = (ATLAS.metrics[0]._replace(more_is_better=False),)
-    details = scored(0.5, 0.2, 0.9)._replace(protocol=replace(ATLAS, metrics=metrics))
-    assert [case.name for case in choose(details)] == ["c", "a", "b"]
-
-
 def pictures(html):
     """The pictures of a page, as RGB from 0 to 255."""
     places = re.findall(r'<img src="data:image/png;base64,([^"]*)"', html)
@@ -181,62 +141,6 @@ def test_outlines_lie_where_the_masks_are_in_the_radiological_convention(tmp_pat
     # the patient's front is at the top, and the left side at the right: columns from 32 mm down to 0
     expected = [5 * (64 - (10 + 54) / 2), 5 * (32 - (4 + 30) / 2)]
     np.testing.assert_allclose(middle(pixels[:, 1:161], PREDICTION), expected, atol=1)
-
-
-def test_slices_are_drawn_where_the_labels_stand_out(tmp_path):
-    """The lesion is bright on FLAIR, and dark on T1 by less; a preferred modality is drawn where there is one."""
-    files, noise = files_of(tmp_path, "a", LARGE, LARGE), np.random.default_rng(1).normal(0, 10, SHAPE)
-    images = []
-    for name, level in {"T1": -20, "FLAIR": 60, "T2": 0}.items():
-        brain = np.where(np.indices(SHAPE)[1] < 5, 0, 300 + noise + level * (LARGE > 0))
-        images.append((name, save(tmp_path / f"{name}.nii.gz", brain.astype(np.float32))))
-    files = files._replace(images=tuple(images))
-    details = Details("ours", "atlas", ATLAS, [files], {"a": scores_of(files)})
-    drawn = {}
-    for preferred in (None, "T1", "FLAIR", "PD"):
-        chosen = details._replace(background=preferred)
-        html, slices = draw_page(chosen), draw_slices(files, chosen)
-        (selected,) = re.findall(r'<select id="modality">.*?<option selected>(.*?)</option>', slices)
-        assert f" ml. On {selected}." in text_of(html)
-        drawn[preferred] = selected, pictures(html)[0].tolist()
-    assert {name: selected for name, (selected, _) in drawn.items()} == {
-        None: "FLAIR",
-        "T1": "T1",
-        "FLAIR": "FLAIR",
-        "PD": "FLAIR",
-    }
-    assert drawn[None] == drawn["FLAIR"] == drawn["PD"] != drawn["T1"]
-
-
-def test_dots_and_box_of_a_chart_lie_at_the_values():
-    values = [0.1, 0.2, 0.4, 0.8, 0.9]
-    chart = scores_chart("Dice", "1", {"lesion": values})
-    (path,) = re.findall(r'<path d="([^"]*)"[^>]*stroke-linecap: round', chart)
-    places = [float(x) for x in re.findall(r"M (\S+) ", path)]
-    slope, start = np.polyfit(values, places, 1)
-    np.testing.assert_allclose(places, slope * np.array(values) + start, atol=0.02)
-    ends = [
-        float(x) for d in re.findall(r'<path d="([^"]*)"[^>]*--series-2', chart) for x in re.findall(r"[ML] (\S+) ", d)
-    ]
-    assert {0.2, 0.4, 0.8} <= {round((end - start) / slope, 3) for end in ends}, "quartiles and median"
-
-
-def test_volumes_are_drawn_as_bland_and_altman_do():
-    """Statistics, by the standard library, of the differences 1, -1 and 3 ml: mean 1, sample standard deviation 2."""
-    predicted, reference = [11.0, 19.0, 33.0], [10.0, 20.0, 30.0]
-    chart = agreement_chart("WT", predicted, reference)
-    differences = [1.0, -1.0, 3.0]
-    reach = 1.96 * statistics.stdev(differences)
-    assert f"mean {statistics.mean(differences):+.2f} ml" in chart
-    assert f"95 % limits −{reach - 1:.2f} to +{1 + reach:.2f} ml" in chart
-    dots = [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*--series-1', chart)]
-    assert np.corrcoef([x for x, _ in dots], [10.5, 19.5, 31.5])[0, 1] == pytest.approx(1)
-    assert np.corrcoef([y for _, y in dots], differences)[0, 1] == pytest.approx(-1), "up is negative in SVG"
-    lines = re.findall(r'<path d="M \S+ (\S+)\s+L \S+ (\S+)\s+"[^>]*var\(--(?:muted|series-2)\)', chart)
-    levels = [float(start) for start, end in lines if start == end]
-    slope, zero = np.polyfit(differences, [y for _, y in dots], 1)
-    for value in (0, 1, 1 - reach, 1 + reach):
-        assert min(abs(level - (zero + slope * value)) for level in levels) < 0.05, value
 
 
 @pytest.mark.parametrize(("prediction", "reference"), [(LARGE, EMPTY), (EMPTY, EMPTY), (None, LARGE)])

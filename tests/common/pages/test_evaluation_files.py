@@ -1,7 +1,6 @@
 """The handler that writes an evaluation's files: cases, volumes and paths."""
 
 import json
-from pathlib import Path
 
 import ignite.distributed as idist
 import numpy as np
@@ -12,7 +11,6 @@ from torch import nn
 
 from common import metrics
 from common.inference.publishing import begin
-from common.inference.reading import read
 from common.pages.handlers import EvaluationFiles
 from common.training.handlers import RegionScores
 from tests.common.random_cases import RandomCases
@@ -60,14 +58,3 @@ def test_an_evaluation_leaves_its_files_and_says_why_there_is_no_page(tmp_path, 
     assert (case["prediction"], case["reference"]) == ("predictions/case3.nii.gz", "/data/3.nii")
     voxels = [np.count_nonzero(masks[3, 1]) for masks in (cases.predictions, cases.references)]
     assert case["regions"]["WT"]["volumes_mm3"] == [8.0 * count for count in voxels]
-
-
-def test_an_evaluation_says_which_case_lacked_what(tmp_path):
-    files = evaluate(tmp_path, RandomCases(3), lacking=[1])
-    assert files.figures(None)[1] == "without FLAIR: 1 of 3 cases"
-    content = json.loads((tmp_path / "cases.json").read_text())["cases"]
-    assert [case.get("missing_modalities") for case in content.values()] == [None, ["FLAIR"], None]
-    assert content["case1"]["modalities"] == {"T1": "/data/1_t1.nii.gz"}
-    files = read(tmp_path).files
-    assert [case.missing for case in files] == [(), ("FLAIR",), ()]
-    assert files[0].images == (("FLAIR", Path("/data/0_flair.nii.gz")), ("T1", Path("/data/0_t1.nii.gz")))

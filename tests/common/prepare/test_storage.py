@@ -7,8 +7,6 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.prepare import subject
-from common.prepare.frames import frame_of, in_frame
-from common.prepare.registration import between_centres
 from common.prepare.volumes import Volume
 from tests.support import oblique
 
@@ -68,34 +66,6 @@ def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
             for to, volumes, result in ((np.eye(4), scans, first), (back, others, second))
         ]
         np.testing.assert_allclose(voxels[1], voxels[0], atol=1e-3)
-
-
-def test_a_frame_keeps_voxels_in_place_and_a_shear():
-    """The frame is rigid; its scan's first axis is x, and the centre is at 0."""
-    sheared = oblique((3.0, -4.0, 5.0))
-    sheared[:3, 2] += 0.01 * sheared[:3, 0]
-    scan = Volume(np.random.default_rng(0).normal(size=(20, 21, 22)).astype(np.float32), sheared)
-    frame = frame_of(scan)
-    np.testing.assert_allclose(frame[:3, :3] @ frame[:3, :3].T, np.eye(3), atol=1e-12)
-    assert np.linalg.det(frame[:3, :3]) == pytest.approx(1)
-    framed = in_frame(scan, frame)
-    order = nibabel.io_orientation(scan.affine)
-    np.testing.assert_array_equal(framed.array, nibabel.orientations.apply_orientation(scan.array, order))
-    expected = scan.affine @ nibabel.orientations.inv_ornt_aff(order, scan.array.shape)
-    np.testing.assert_allclose(frame @ framed.affine, expected, atol=2e-3)
-    centre = framed.affine @ [*(np.array(framed.array.shape) - 1) / 2, 1]
-    np.testing.assert_allclose(centre[:3], 0, atol=0.2)
-    start = between_centres(framed, framed.array > -9, framed, framed.array > -9)
-    np.testing.assert_array_equal(start, np.eye(4))
-
-
-@pytest.mark.parametrize("edge", [220 / 256, 180 / 256, 300 / 256, 240 / 256, 1.0])
-def test_a_turned_header_gives_the_same_affine_in_the_frame_to_the_bit(edge):
-    """In float32, as in a file, turned affines differ in the seventh digit, and no step may lie that close."""
-    scan = Volume(np.zeros((30, 31, 32), np.uint8), np.diag([edge, edge, 1.2, 1.0]))
-    affines = [in_frame(way, frame_of(way)).affine for way in (stored(scan, "RAS", degrees) for degrees in range(25))]
-    for affine in affines[1:]:
-        np.testing.assert_array_equal(affine, affines[0])
 
 
 @pytest.mark.parametrize(("thick", "margin"), [((1.0, 1.0), 0), ((1.0, 3.0), 0), ((3.0, 4.0), 4), ((6.0, 6.0), 5)])

@@ -4,13 +4,10 @@ import pytest
 import torch
 from monai.networks.nets.swin_unetr import SwinTransformer, WindowAttention, compute_mask
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from common.baselines.architectures import segmentation_network
-from common.errors import ArgumentError
 from common.ssl import attention
-from common.ssl.attention import FusedAttention, RecomputedAttention, set_attention, window_codes
-from common.ssl.networks import SSLHead, swin_unetr
+from common.ssl.attention import RecomputedAttention, set_attention, window_codes
+from common.ssl.networks import SSLHead
 
 CPU = torch.device("cpu")
 
@@ -86,47 +83,6 @@ def test_codes_separate_the_tokens_that_monais_mask_separates(window, shift):
         assert neighbours.any() == any(shift)
 
 
-def test_the_bias_meets_the_rules_of_the_memory_efficient_kernel(monkeypatch):
-    """`can_use_mem_efficient_attention` and `preprocess_mask` in PyTorch 2.13; other biases are copied or refused."""
-    calls = []
-
-    def record(q, k, v, attn_mask, **options):
-        calls.append((q, k, v, attn_mask))
-        return scaled_dot_product_attention(q, k, v, attn_mask, **options)
-
-    monkeypatch.setattr(attention, "scaled_dot_product_attention", record)
-    for kind in ("fused", "recomputed"):
-        network = set_attention(
-            SwinTransformer(1, 48, (3,) * 3, (2,) * 3, (2,) * 4, (3, 6, 12, 24), spatial_dims=3), kind
-        )
-        for dtype in (torch.float32, torch.bfloat16):
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32):
-                network(torch.randn(1, 1, 32, 32, 32))
-            assert len(calls) == 8, "one call for each block"
-            for q, k, v, mask in calls:
-                assert {q.dtype, k.dtype, v.dtype, mask.dtype} == {dtype}
-                assert mask.shape == (1, q.shape[1], q.shape[2], q.shape[2])
-                assert mask.requires_grad == (kind == "fused")
-                assert mask.stride(3) == 1
-                assert all(mask.stride(axis) % 8 == 0 for axis in range(3))
-                for tensor in (q, k, v):
-                    assert tensor.stride(3) == 1
-                    assert not any(size % 8 for size in (tensor.shape[3], tensor.stride(2), tensor.storage_offset()))
-            calls.clear()
-
-
-@pytest.mark.parametrize(("heads", "shapes"), [(1, (1, 1)), (7, (1, 7)), (29, (2, 12))])
-def test_scores_of_as_many_heads_as_fit_are_computed_at_a_time(heads, shapes, monkeypatch):
-    monkeypatch.setitem(attention.CHUNK, "cpu", heads * 50)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # of 100 bytes for the scores of a head
-    q, covered = torch.zeros(5, 12, 5, 2), torch.zeros(5, 12)
-    for at in attention._chunks(q):
-        assert all(edge <= most for edge, most in zip(covered[at].shape, shapes, strict=True))
-        covered[at] += 1
-    assert (covered == 1).all()
-    assert covered[next(iter(attention._chunks(q)))].shape == shapes
-
-
 def test_bfloat16_is_as_close_to_float32_as_monais():
     network, image = encoder(), torch.randn(1, 1, 32, 32, 32)
     exact = {name: value for name, value in results(network, image).items() if not name.startswith("output")}
@@ -173,30 +129,6 @@ def test_gradients_are_the_same_on_every_run_on_two_threads(two_threads):
         assert all(torch.equal(*pair) for pair in zip(gradients[0], repeated, strict=True))
 
 
-def test_parameters_keep_their_names_and_a_network_can_change_back():
-    network = segmentation_network("swin_unetr", 1, 1, "micro")
-    before = network.state_dict()
-    kinds = [type(module) for module in set_attention(network, "stored").modules()]
-    assert WindowAttention in kinds
-    assert set_attention(network) is network
-    assert set_attention(nn.Linear(2, 2), device="meta").weight.is_meta
-    assert {*map(type, attentions(network))} == {RecomputedAttention}
-    set_attention(network, "fused")
-    assert {*map(type, attentions(network))} == {FusedAttention}
-    assert network.state_dict().keys() == before.keys()
-    assert [type(module) for module in set_attention(network, "stored").modules()] == kinds
-    with pytest.raises(ArgumentError, match="attention=flash: expected one of auto, stored, recomputed, fused"):
-        set_attention(network, "flash")
-
-
-@pytest.mark.parametrize(("size", "kind"), [("micro", RecomputedAttention), ("small", FusedAttention)])
-def test_on_a_gpu_the_kernel_is_taken_if_it_takes_the_heads(size, kind, monkeypatch):
-    """Heads of `micro` have 4 channels; PyTorch's memory-efficient kernel does not support them in bfloat16."""
-    monkeypatch.setattr(nn.Parameter, "is_cuda", True, raising=False)
-    network = set_attention(swin_unetr(1, 1, size))
-    assert {*map(type, attentions(network))} == {kind}
-
-
 def test_prediction_is_that_of_monai_and_may_come_before_a_training():
     window_codes.cache_clear()
     network, image = encoder(), torch.randn(1, 1, 32, 32, 32)
@@ -222,13 +154,3 @@ def test_dropout_of_weights_is_that_of_monai(kind):
     set_attention(network, kind)
     torch.testing.assert_close(levels(), expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(network.eval()(image)[4], expected[4], atol=1e-2)
-
-
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("kind", ["recomputed", "fused"])
-def test_a_trace_holds_the_attention(kind):
-    network, image = set_attention(encoder().eval(), kind), torch.randn(1, 1, 32, 32, 32)
-    with torch.no_grad():
-        traced = torch.jit.trace(network, image, check_trace=False)
-        for ours, theirs in zip(traced(image + 1), network(image + 1), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

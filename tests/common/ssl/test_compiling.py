@@ -62,28 +62,3 @@ def test_activations_may_be_recomputed_and_gradients_exchanged(group_of_one):
     compile_blocks(net, wanted=True, backend="aot_eager")
     for ours, plain in zip(step(DistributedDataParallel(net)), expected, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
-
-
-def test_a_compiler_that_fails_is_named_once_and_the_network_runs_as_it_is(capsys):
-    calls = []
-
-    def broken(graph, inputs):
-        calls.append(graph)
-        raise RuntimeError("no C compiler\nin a long message")
-
-    net = set_attention(network(), "fused")
-    expected = step(net)
-    compile_blocks(net, wanted=True, backend=broken)
-    for ours, plain in zip(step(net), expected, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-6)
-    assert len(calls) == 1
-    message = "warning: torch.compile failed (RuntimeError: no C compiler); the network runs uncompiled\n"
-    assert capsys.readouterr().out == message
-
-
-@pytest.mark.parametrize("wanted", [False, "auto"])
-def test_a_network_on_a_cpu_is_compiled_on_demand_alone(wanted):
-    net = network()
-    compile_blocks(net, wanted, backend="no such backend")
-    step(net)
-    assert not torch._dynamo.utils.counters["frames"]

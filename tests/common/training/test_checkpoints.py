@@ -1,4 +1,3 @@
-import math
 import os
 import signal
 from types import SimpleNamespace
@@ -79,13 +78,6 @@ def test_what_is_compared_above_is_the_whole_state(straight):
     assert read(folder / "models/iteration-0000012.pt").metadata["modalities"] == ["T1"]
 
 
-def test_other_processes_than_before_go_on_with_new_random_numbers(tmp_path, stop_at, capsys):
-    stop_at(3, ranks=[{}, {}])
-    assert Training(tmp_path, 2, resume=True).trainer.state.iteration == 6
-    line = f"resume: {tmp_path}/models/iteration-0000003.pt: saved with WORLD_SIZE=2, now 1; random states"
-    assert line in capsys.readouterr().out
-
-
 BEFORE = {"model_size": "micro", "amp": False, "patch_size": [64] * 3, "num_workers": 0, "cohort": "a", "subjects": "x"}
 COMPONENTS = {"loss": {"_target_": "DiceLoss"}, "optimizer": {"_target_": "AdamW", "lr": 1.0, "weight_decay": 0.1}}
 BEFORE |= {"bundle": "toy", "learning_rate": 1.0, "components": COMPONENTS, "held_out": "h", "dataset": {"training": 2}}
@@ -138,15 +130,6 @@ def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, changed, accepted, 
         resumable(tmp_path, resume, BEFORE | changed, accepted)
 
 
-def test_an_option_that_the_config_lacks_counts_as_off(tmp_path):
-    file = stopped(tmp_path)
-    write({"metadata": BEFORE | {"max_grad_norm": None, "flips": []}}, file)
-    assert resumable(tmp_path, True, BEFORE) == (file, ())
-    write({"metadata": BEFORE | {"max_grad_norm": 1.0}}, file)
-    with refused("max_grad_norm", None, "the run to resume has 1.0, which cannot change"):
-        resumable(tmp_path, True, BEFORE)
-
-
 def test_a_run_of_another_bundle_and_a_new_run_with_changes_are_refused(tmp_path):
     with refused(stopped(tmp_path), text="written by the bundle toy; expected the bundle b"):
         resumable(tmp_path, True, BEFORE | {"bundle": "b", "amp": True, "subjects": "y"})
@@ -183,27 +166,6 @@ def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, capsys):
 
 
 UNFIT = "does not fit this run's network or optimiser"
-COUNTERS = {"epoch_length": 3, "max_epochs": 4}
-
-
-@pytest.mark.parametrize(
-    ("key", "change", "text"),
-    [
-        ("best", lambda content: None, UNFIT),  # it is missing
-        ("ranks", lambda content: [{}], UNFIT),
-        ("trainer", lambda content: {"iteration": -3, **COUNTERS}, UNFIT),
-        ("optimizer", lambda content: {"state": 1}, UNFIT),
-        # what would fail in the next step
-        ("optimizer", lambda content: content["state"][0].update(exp_avg=torch.zeros(7)) or content, UNFIT),
-        ("optimizer", lambda content: content["param_groups"][0].update(betas=5) or content, UNFIT),
-        ("optimizer", lambda content: content["state"][0]["exp_avg"].fill_(math.nan) is None or content, "NaN"),
-    ],
-)
-def test_a_doctored_state_is_refused(tmp_path, straight, stop_at, key, change, text):
-    name = "models/iteration-0000012.pt"
-    stop_at(12, **{key: change(torch.load(straight[1] / name, weights_only=True)[key])})
-    with refused(tmp_path / name, text=text):
-        Training(tmp_path, 5, resume=True)
 
 
 def test_a_file_of_another_network_iteration_or_longer_run_is_refused(tmp_path, stop_at):
@@ -372,37 +334,11 @@ def test_a_run_ends_after_two_validations_in_a_row_without_a_new_best(tmp_path, 
     assert saved(tmp_path)[1] == f"iteration-{3 * epochs:07d}.pt"
 
 
-def test_a_validation_before_the_first_step_does_not_count_towards_early_stopping(tmp_path):
-    """`BestModel` ignores it, too: pretrained weights may score better than the first steps."""
-    assert Training(tmp_path, 5, patience=1).trainer.state.epoch == 2
-
-
 def test_a_resumed_run_counts_on_and_ends_at_once_if_it_had_ended_unless_it_may_wait_longer(tmp_path):
     Training(tmp_path, 3, [0.5, 0.6, 0.6], patience=2)
     for patience, scores, epoch in ((2, [0.1, 0.1], 4), (2, [0.9], 4), (3, [0.1, 0.1], 5)):
         run = Training(tmp_path, 7, scores, resume=True, patience=patience)
         assert run.trainer.state.iteration == 3 * epoch
-
-
-def test_a_resumed_run_warns_if_the_best_checkpoint_is_missing(tmp_path, capsys):
-    Training(tmp_path, 2, [0.9, 0.8])
-    (file := tmp_path / "models" / "model.pt").unlink()
-    capsys.readouterr()
-    Training(tmp_path, 2, resume=True)
-    line = f"warning: {file}: missing; the next validation better than 0.9000 writes it again\n"
-    assert line in capsys.readouterr().out
-
-
-def test_only_the_main_process_writes(tmp_path, monkeypatch):
-    run = Training(tmp_path, 1, [0.5])
-    for path in (tmp_path / "models").iterdir():
-        path.unlink()
-    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
-    run.best.best = 0.1
-    run.best.save(run.trainer)
-    run.states.save(run.trainer)
-    assert run.best.best == 0.5
-    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_a_trainer_that_starts_again_saves_once_and_resumes_once(tmp_path, monkeypatch):
@@ -427,12 +363,6 @@ def test_a_signal_ends_the_run_after_its_iteration_with_a_status_of_its_own(tmp_
     assert saved(tmp_path) == ["iteration-0000003.pt", "iteration-0000005.pt", "model.pt"]
     assert f"{number.name}: saved {tmp_path}/models/iteration-0000005.pt; resume=true" in capsys.readouterr().out
     assert Training(tmp_path, 4, resume="auto", save_interval=100).losses == straight[0].losses[5:]
-
-
-def test_a_signal_in_the_last_iteration_changes_nothing(tmp_path):
-    run = Training(tmp_path, 1, at_iteration=(3, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    assert run.trainer.state.iteration == 3
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_ctrl_c_ends_the_run_at_once(tmp_path):

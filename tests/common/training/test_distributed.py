@@ -13,7 +13,6 @@ from common.errors import InputError
 from common.locks import claim, claimed
 from common.training.distributed import Processes
 from tests.common.training.ranks import on_two_ranks
-from tests.support import refused
 
 
 @pytest.fixture(autouse=True)
@@ -31,20 +30,6 @@ def group(count):
 
 
 # The group
-
-
-def test_a_process_is_alone_or_torchrun_and_the_overlay_start_a_group(monkeypatch):
-    process = Processes()
-    assert (process.rank, process.count, process.is_main) == (0, 1, True)
-    assert process.device == torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with refused("multi_gpu_train.yaml"):
-        Processes(multi_gpu=True)
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    assert Processes().count == 1, "a single process of torchrun needs no overlay"
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with refused(text="torchrun started 2 processes, but --config_file lacks configs/multi_gpu_train.yaml"):
-        Processes()
 
 
 def test_each_process_has_a_seed_of_its_own():

@@ -8,7 +8,6 @@ from common.options import Options
 from common.training.distributed import Processes
 from common.training.length import length
 from common.training.plan import Plan
-from tests.support import refused
 
 
 @pytest.mark.parametrize(
@@ -85,23 +84,6 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(options
     assert (plan.crops_per_volume, plan.volumes_per_batch) == (crops, 2 // crops)
     assert plan.accumulation_steps == 2
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
-
-
-def test_the_space_of_the_scans_is_recorded_if_the_datalist_states_it(options, tmp_path):
-    assert "space" not in Plan("a", Processes(), options).settings
-    path = tmp_path / "list.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"space": "ukb"}))
-    assert Plan("a", Processes(), options).settings["space"] == "ukb"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"space": "mni"}))
-    with refused(text="space=mni: expected one of atlas, brats, ukb"):
-        Plan("a", Processes(), options)
-
-
-def test_self_supervised_training_needs_all_modalities(options):
-    plan = Plan("a", Processes(), options)
-    assert "missing_modalities" not in plan.settings
-    with refused(text="subject training0 lacks T2"):
-        plan.cases("training")
 
 
 def test_people_with_visits_in_several_splits_are_named_before_the_training(options, tmp_path, capsys):

@@ -2,15 +2,11 @@ import json
 import math
 import shutil
 
-import numpy as np
 import pytest
-from ignite.engine import Engine
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common.training.records import TrainingRecord
 from common.weights.records import versions
-from common.weights.surgery import Report
-from tests.common.toy import METADATA, Training, plan_of
+from tests.common.toy import METADATA, Training
 
 
 def record_of(folder):
@@ -43,23 +39,6 @@ def test_a_training_leaves_its_record_which_a_resumed_run_continues(tmp_path):
     assert continued["started"] == record["started"]
     assert continued["seconds"] >= record["seconds"]
     assert continued["finished"] is True
-
-
-def test_losses_are_means_over_stretches_that_end_with_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(TrainingRecord, "POINTS", 3)
-    run = Training(tmp_path, 2, [float("nan"), 0.5])
-    record = record_of(tmp_path)
-    assert record["train"]["iteration"] == [2, 3, 4, 6]
-    means = [np.mean(run.losses[start:end]) for start, end in ((0, 2), (2, 3), (3, 4), (4, 6))]
-    assert record["train"]["loss"]["total"] == pytest.approx(means, rel=1e-6, abs=1e-6)
-    no_number = {"iteration": [3, 6], "metrics": {"score": [None, 0.5]}}
-    assert record["validation"] == no_number, "what is no number keeps its place"
-
-
-def test_a_record_is_written_by_the_main_process_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
-    TrainingRecord(plan_of(tmp_path / "a"), Engine(print), Report(None)).write()
-    assert not (tmp_path / "a").exists()
 
 
 def test_the_record_of_an_earlier_run_is_kept(tmp_path):

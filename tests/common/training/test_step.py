@@ -1,4 +1,4 @@
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +8,7 @@ from torch import nn
 
 from common.data.datasets import Batches
 from common.errors import InputError
-from common.training.step import Step, accumulation_steps, precision
+from common.training.step import Step
 from tests.common.training.ranks import on_two_ranks
 from tests.support import refused
 
@@ -80,24 +80,6 @@ def scaled(step, scale):
     return step
 
 
-# Precision and the number of batches
-
-
-@pytest.mark.parametrize("has_bf16", [True, False])
-def test_precision_is_the_best_that_the_device_has(monkeypatch, capsys, has_bf16):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
-    assert precision(True, "cuda:1") is (torch.bfloat16 if has_bf16 else torch.float16)
-    assert precision("fp16", torch.device("cuda")) is torch.float16
-    assert precision(True, "cpu") is precision("bf16", "cpu") is torch.bfloat16
-    assert capsys.readouterr().out == "computing in bfloat16; --amp=false for float32\n" * 2
-    assert precision(False, "cuda") is precision(False, "cpu") is torch.float32
-
-
-@pytest.mark.parametrize(("counts", "steps"), [((128, 2, 64), 1), ((128, 2, 8), 8), ((None, 2, 8), 1)])
-def test_batches_of_a_step(counts, steps):
-    assert accumulation_steps(*counts) == steps
-
-
 # The step
 
 
@@ -147,13 +129,6 @@ def test_mixed_precision_computes_the_network_in_half_and_the_loss_in_full(dtype
     assert_alike(ours, plain, rtol=0.1, atol=2e-3)  # also that the weights stay float32
 
 
-def test_a_run_in_float16_continues_one_without_a_loss_scale():
-    step = Step(torch.float16)
-    scale = step.state_dict()
-    step.load_state_dict(Step(torch.bfloat16).state_dict())
-    assert step.state_dict() == scale
-
-
 def test_a_scale_that_overflows_float16_is_lowered_and_the_step_left_out():
     net, step = network(), scaled(Step(torch.float16, max_grad_norm=1.0), 2.0**40)
     train(net, [batches(1)], step)
@@ -172,15 +147,6 @@ def test_gradients_are_clipped_at_their_norm(dtype):
     train(net, [[batch]], scaled(Step(dtype, max_grad_norm=0.25), 2.0**4))
     moved = [(new - old).flatten() for new, old in zip(net.parameters(), network().parameters(), strict=True)]
     assert torch.cat(moved).norm().item() == pytest.approx(0.1 * 0.25, rel=1e-3)
-
-
-def test_parameters_without_a_gradient_are_left_alone():
-    net = network()
-    net.unused = nn.Linear(2, 2)
-    net.forward = lambda image: nn.Sequential.forward(net[:4], image)
-    before = net.unused.weight.clone()
-    train(net, [batches(1)], Step(max_grad_norm=0.1))
-    assert torch.equal(net.unused.weight, before)
 
 
 @pytest.mark.parametrize(("part", "value"), [("image", torch.nan), ("label", torch.inf)])
@@ -231,14 +197,6 @@ def test_two_batches_on_two_processes_are_four_on_one_and_all_end_where_one_loss
         torch.testing.assert_close(tensors, [parameter.data for parameter in alone.parameters()], rtol=1e-6, atol=1e-7)
         assert line.startswith(f"{expected} at iteration 1, subjects case0, case1")
         assert untouched
-
-
-def test_processes_exchange_gradients_once_a_step():
-    calls, net = [], network()
-    net.no_sync = lambda: nullcontext(calls.append("no_sync"))
-    net.register_forward_hook(lambda *_: calls.append("forward"))
-    train(net, [batches(3)], Step())
-    assert calls == ["no_sync", "forward", "no_sync", "forward", "forward"]
 
 
 # A fault of oneDNN's

@@ -4,9 +4,8 @@ import json
 
 import pytest
 from ignite.engine import Engine
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common.training.trackers import TensorBoard, Tracker, Tracking, separate, untracked
+from common.training.trackers import Tracker, Tracking, separate, untracked
 from tests.common.toy import METADATA, Training
 
 
@@ -40,17 +39,6 @@ def test_a_tracker_gets_what_the_record_gets(tmp_path):
     Training(tmp_path, 3, [0.5], resume=True, trackers=[again])
     assert again.of("begin") == [(f"toy {tmp_path}", METADATA, True)]
     assert [at for _, at in again.of("train")] == [7, 8, 9]
-
-
-def test_tensorboard_shows_each_step_of_a_resumed_run_once(tmp_path):
-    for steps in ((1, 2, 3, 4), (3, 4, 5)):  # resumed after step 2
-        board = TensorBoard(tmp_path)
-        for step in steps:
-            board.log("train", {"total": step + steps[0] / 10}, step)
-        board.end([])
-    events = EventAccumulator(str(tmp_path / "train")).Reload().Scalars("total")
-    assert [event.step for event in events] == [1, 2, 3, 4, 5]
-    assert [event.value for event in events] == pytest.approx([1.1, 2.1, 3.3, 4.3, 5.3])
 
 
 def test_a_tracker_of_an_evaluation_gets_its_metrics_and_files(tmp_path):
