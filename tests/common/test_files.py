@@ -1,10 +1,8 @@
-import errno
 import json
 import math
 
 import pytest
 
-from common.errors import InputError
 from common.files import (
     atomic_write,
     valid_yaml,
@@ -22,31 +20,6 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
         file.write_text("whole")
     assert path.read_text() == "whole"
     assert list(path.parent.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("place", "error", "expected", "message"),
-    [
-        ("figures.json", KeyError("mine"), KeyError, "mine"),
-        ("file/a.json", KeyError(), InputError, r"file/a\.json: cannot be written: "),
-        (
-            "figures.json",
-            OSError(errno.ENOSPC, "disk full"),
-            InputError,
-            r"figures\.json: cannot be written: disk full",
-        ),
-    ],
-)
-def test_a_block_that_fails_leaves_what_was_there(tmp_path, place, error, expected, message):
-    for name in ("figures.json", "file"):
-        (tmp_path / name).write_text("old")
-    with pytest.raises(expected, match=message), atomic_write(tmp_path / place) as file:  # noqa: PT012
-        file.write_text("half")
-        raise error
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"figures.json": "old", "file": "old"}
-
-
-# Checks before the work
 
 
 # Formats

@@ -31,7 +31,6 @@ from deploy.dicom.geometry import volume_of
 from deploy.job import DICOM_FILES, RESULT_FILES
 from tests.deploy.dicom.checks import dicom_errors, refusal
 from tests.deploy.dicom.dicom_study import (
-    VOXELS,
     Study,
     brats_files,
     canonical,
@@ -46,10 +45,7 @@ from tests.deploy.dicom.enhanced_mr import write_enhanced
 from tests.support import (
     MODALITIES,
     ROOT,
-    bash_blocks,
-    copy_of_the_repository,
     execute,
-    run_command,
 )
 
 pytestmark = pytest.mark.slow
@@ -176,23 +172,6 @@ def test_the_results_are_complete_valid_and_private(finished):
     assert measured == content["volumes_ml"]
 
 
-def test_the_tutorials_commands_lead_from_a_model_to_a_segmentation(models, tmp_path):
-    """docs/tutorials/dicom.md, at 4 mm and with a small network."""
-    (block,) = bash_blocks("docs/tutorials/dicom.md")
-    for large, small in {
-        "make deploy  ": "true",
-        "--spacing=2": "--spacing=4",
-        ".venv-deploy/bin/python": "python",
-        "runs/quickstart/runs/brats_finetune/models/model.pt": f'{models["brats"]} --bundle_options="{OPTIONS}"',
-    }.items():
-        assert large in block
-        block = block.replace(large, small)
-    copy = copy_of_the_repository(tmp_path)
-    printed = run_command(block, copy, {})
-    assert [line.split(":")[0] for line in printed.splitlines()[:4]] == ["FLAIR", "T1ce", "T1", "T2"]
-    assert {path.name for path in (copy / "runs/dicom/result").iterdir()} == set(RESULT_FILES)
-
-
 @pytest.fixture
 def segment(models, tmp_path, monkeypatch):
     """Runs the application in this process, with the checkpoint of a layout."""
@@ -266,32 +245,6 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
     assert content["preparation"]["figures"]["modalities"]["T1"]["coverage"] > 0.95
 
 
-def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_path):
-    """The last file is truncated; the patient's name is in every text, in every file name and in every folder."""
-    texts = dict.fromkeys(("ProtocolName", "InstitutionName", "PatientComments", "StudyDescription"), "SENTINEL")
-    texts["PatientName"] = ["SENTINEL^A", "SENTINEL^B"]  # two values, as from a name with a backslash
-    texts["SeriesDescription"] = "t1 SENTINEL ../../SENTINEL <script>"
-    study = tmp_path / "SENTINEL/study"
-    write_modality(study, VOXELS, np.eye(4), Study(), 2, "T1", **texts)
-    for path in study.iterdir():
-        path.rename(path.with_name(f"SENTINEL-{path.name}"))
-    last = max(study.iterdir())
-    last.write_bytes(last.read_bytes()[:-20])
-    (tmp_path / "temporary").mkdir()
-    bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models['atlas']}"]
-    folders = [f"--input={study}", f"--output={tmp_path / 'SENTINEL/out'}", "--series=T1=2"]
-
-    result = execute([sys.executable, "-m", "deploy.app", *folders, *bundle], TMPDIR=str(tmp_path / "temporary"))
-
-    assert result.returncode == 2
-    assert re.fullmatch(
-        r"error: series 2 \(UID \.\.\.\d+\): voxels of an image \(UID \.\.\.\d+\) cannot be read \(.+: ValueError\)\n",
-        result.stderr,
-    )
-    assert "SENTINEL" not in result.stdout + result.stderr
-    assert list((tmp_path / "SENTINEL/out").iterdir()) == list((tmp_path / "temporary").iterdir()) == []
-
-
 def inferences(folder):
     """Return the processes of a bundle's inference in a folder (Linux)."""
     processes = []
@@ -320,20 +273,6 @@ def test_an_interrupted_run_leaves_neither_files_nor_processes(cohorts, models, 
     assert "SENTINEL" not in output
     assert list((tmp_path / "out").iterdir()) == []
     assert inferences(tmp_path) == []
-
-
-def test_bad_studies_are_refused_before_anything_is_loaded(segment, tmp_path, monkeypatch):
-    monkeypatch.setattr(app, "run_guarded", None)
-    assert refusal(segment, "atlas", tmp_path).startswith("--output: inside --input; expected a folder outside")
-    assert not (tmp_path / "out").exists()
-    write_modality(tmp_path / "study", VOXELS, np.eye(4), Study(), 1, "T1")
-    (tmp_path / "study/SENTINEL-file").write_text("no DICOM")
-    assert refusal(segment, "brats", tmp_path / "study").startswith("FLAIR: no series matches among: series 1")
-    (tmp_path / "study/001-0004.dcm").unlink()
-    assert "is a slice missing?" in refusal(segment, "atlas", tmp_path / "study")
-    assert refusal(segment, "atlas", tmp_path / "missing").startswith("--input: no such folder")
-    assert refusal(segment, "atlas", tmp_path, force="maybe").startswith("force=maybe: expected true or false")
-    assert refusal(segment, "atlas", tmp_path, reference="T9").startswith("--reference=T9: expected one of T1")
 
 
 def test_unread_words_are_a_question_that_the_sites_table_answers(segment, tmp_path, monkeypatch):
@@ -370,12 +309,3 @@ def test_slices_that_are_missing_at_an_end_are_reported(cohorts, segment, tmp_pa
     message = refusal(segment, "brats", tmp_path / "study")
     text = f"T2: {len(files) - 2} of {len(files)} images (ImagesInAcquisition); T2: lacks 2 end slices that FLAIR has"
     assert message.startswith(text)
-
-
-def test_a_series_that_shows_a_part_of_the_head_is_reported_even_if_it_was_requested(cohorts, segment, tmp_path):
-    study = Study()
-    write_brats(tmp_path / "study", cohorts("brats"), study)
-    array, affine = read(brats_files(cohorts("brats"))["T2"])
-    write_modality(tmp_path / "study/6", array[:, :, 12:24], affine, study, 6, "T2", SeriesDescription="T2 IAM")
-    message = refusal(segment, "brats", tmp_path / "study", series="T2=6")
-    assert message.startswith("T2: shows 48 mm of a head along one axis; expected a whole brain; ")

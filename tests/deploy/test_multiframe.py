@@ -3,7 +3,6 @@
 import highdicom as hd
 import numpy as np
 import pydicom
-import pytest
 
 from common.prepare.frames import FLIP
 from deploy.dicom.geometry import volume_of
@@ -13,21 +12,13 @@ from deploy.outputs import Case
 from deploy.outputs.segmentation import make
 from tests.deploy.dicom.checks import dicom_errors, modality_of
 from tests.deploy.dicom.dicom_study import Study, canonical, write_modality
-from tests.deploy.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames
+from tests.deploy.dicom.enhanced_mr import ARRAY, ORDER, SHAPE, write_frames
 from tests.support import oblique
 
 
 def assert_same(one, other):
     for left, right, tolerance in zip(canonical(*one), canonical(*other), (0, 1e-4), strict=True):
         np.testing.assert_allclose(left, right, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "every frame" not in kind])
-def test_the_volume_is_that_of_highdicom(kind, tmp_path):
-    image = write_frames(tmp_path, **KINDS[kind])
-    volume, _ = volume_of([image], "enhanced")
-    read = hd.Image.from_dataset(image).get_volume(dtype=np.float64)
-    assert_same((volume.array, volume.affine), (read.array, FLIP @ read.affine))
 
 
 def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):

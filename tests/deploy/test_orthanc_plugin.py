@@ -5,10 +5,9 @@ import signal
 import sys
 
 import numpy as np
-import pydicom
 import pytest
 
-from tests.deploy.dicom.dicom_study import Study, change, write_brats, write_series
+from tests.deploy.dicom.dicom_study import Study, write_series
 from tests.deploy.orthanc import WITH_ORTHANC, running_orthanc, wait_for
 from tests.support import ROOT
 
@@ -72,16 +71,3 @@ def test_a_kill_of_orthanc_ends_the_segmentation_which_starts_again_with_it(star
     with start() as orthanc:
         wait_for(lambda: len(runs(tmp_path)) == 2)
         assert orthanc.mark(name) == ""
-
-
-def test_deploy_app_segments_a_study_and_holds_a_t1ce_that_only_its_name_states(tmp_path, cohorts, models):
-    write_brats(tmp_path / "study", cohorts("brats"), Study())
-    for file in (tmp_path / "study/3").iterdir():
-        change(file, ContrastBolusAgent="")
-    command = [sys.executable, "-m", "deploy.app", f"--bundle={ROOT / 'bundles/brats_finetune'}"]
-    command += [f"--checkpoint={models['brats']}", "--bundle_options=--num_workers=0"]
-    with running_orthanc(tmp_path / "orthanc", command) as orthanc:
-        name = orthanc.send(tmp_path / "study")
-        assert orthanc.outcome(name).endswith(" held: T1ce: its name states contrast agent, its header does not")
-        received = [pydicom.dcmread(file).Modality for file in orthanc.received("review", 3)]
-    assert sorted(received) == ["OT", "SEG", "SR"]

@@ -50,16 +50,6 @@ def check_head(volume):
     return check({"T1": volume}, skull_stripped=False, in_mni_space=True)
 
 
-def test_a_model_of_brains_in_mni_space_asks_for_both(cohorts):
-    """The quick start's model for strokes was trained on such scans."""
-    brain = load(next(cohorts("atlas", True).rglob("*_T1w.nii.gz")))
-    assert check({"T1": brain}, in_mni_space=True) == []
-    (sentence,) = check_head(brain)
-    assert "skull-stripped, but the model was trained on whole heads" in sentence
-    (sentence,) = check({"T1": moved(brain, (40, 0, 0))}, in_mni_space=True)
-    assert "not in MNI space" in sentence
-
-
 def test_prepared_scans_pass_also_2_mm_off(brats):
     assert check(brats) == []
     assert check(brats | {"T2": moved(brats["T2"], (2, 0, 0))}) == []

@@ -6,17 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pydicom.dataelem import RawDataElement
-from pydicom.tag import Tag
 from scipy.spatial.transform import Rotation
 
-from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
 from deploy.dicom.geometry import volume_of
 from deploy.dicom.study import Instance, Series
 from deploy.preparation import failed_checks, missing_slices, prepare_scans
-from tests.deploy.dicom.checks import refusal
 from tests.deploy.dicom.dicom_study import Study, brats_files, header, read, write_modality
 
 
@@ -37,17 +33,6 @@ def chosen(volumes):
 
 def bundle_of(cohort, spacing=(1.0, 1.0)):
     return SimpleNamespace(space=cohort, skull_stripped=cohort == "brats", spacing=spacing)
-
-
-@pytest.mark.parametrize(("trained", "prepared"), [((2.0, 2.5), 2.0), ((0.5, 0.5), 1.0), ((6.0, 6.0), 4.0)])
-def test_prepared_voxels_are_those_of_the_training(monkeypatch, trained, prepared):
-    def prepare(_, settings):
-        raise InputError(f"{settings.spacing}")
-
-    monkeypatch.setattr("deploy.preparation.prepare_subject", prepare)
-    volume = Volume(np.random.default_rng(0).random((40, 40, 40), np.float32), np.diag([5.0, 5, 5, 1]))
-    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), bundle_of("atlas", trained), "T1")
-    assert message == f"--prepare: {prepared}"
 
 
 def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_reference(cohorts, tmp_path):
@@ -102,16 +87,3 @@ def test_slices_that_are_missing_evenly_are_reported(stated, spacing, thickness,
         "slices": [f"T2: slices 5.00 mm apart, {spacing:.2f} mm by SpacingBetweenSlices"] if spacing else [],
     }
     assert missing_slices({"T2": [header(**words)] * 4}, volumes) == expected[missing]
-
-
-def test_an_invalid_slice_thickness_counts_as_missing():
-    image, tag = header(SpacingBetweenSlices=2.5), Tag("SliceThickness")
-    image[tag] = RawDataElement(tag, "DS", 4, b"none", 0, False, True)
-    volumes = {"T2": Volume(np.zeros((2, 2, 4), np.float32), np.diag([1, 1, 5.0, 1]))}
-    assert missing_slices({"T2": [image] * 4}, volumes) == []
-
-
-def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():
-    volume = Volume(np.ones((8, 8, 12), np.float32), np.diag([8.0, 8, 8, 1]))
-    message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), bundle_of("atlas"), "T1")
-    assert message == "series 2 (UID ...1.2): 1 in every voxel that is not 0; expected a brain, not a mask of it"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from deploy.process import run_guarded
 from tests.processes import is_running
 from tests.support import ROOT, execute
 
@@ -53,20 +52,6 @@ finally:
         time.sleep(0.05)
     assert not any(map(is_running, pids))
     assert (tmp_path / "temporary").exists() == (number == signal.SIGKILL)
-
-
-def test_a_failure_has_the_status_of_the_child_and_its_message_is_withheld():
-    run_guarded(os.getcwd)
-    result = execute([sys.executable, "-c", f"{START}run_guarded(fail)"])
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: ValueError (message withheld)")
-    assert "SENTINEL" not in result.stderr
-
-
-def test_a_child_that_a_signal_ends_is_reported():
-    result = execute([sys.executable, "-c", f"{START}report_in_one_line()\nrun_guarded(os.kill, 0, signal.SIGKILL)"])
-    assert result.returncode == 2
-    assert result.stderr == "error: a process of this command was ended by SIGKILL, probably for lack of memory\n"
 
 
 RESTRICTED = "from deploy.process import restrict_output; restrict_output(); import logging, warnings; "

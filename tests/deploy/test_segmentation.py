@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import highdicom as hd
@@ -12,7 +11,6 @@ from common.data.regions import segments_of
 from common.prepare.volumes import Volume
 from deploy.dicom.geometry import volume_of
 from deploy.outputs import Case, make_all, segmentation
-from deploy.outputs.segmentation import label_segments
 from tests.deploy.dicom.checks import dicom_errors
 from tests.deploy.dicom.dicom_study import Study, write_modality
 
@@ -23,15 +21,6 @@ ONES = np.ones((6, 5, 12), np.uint8)
 
 def make_segmentation(segments, slices, bundle):
     return segmentation.make(Case(segments, None, slices, {}, bundle), {})
-
-
-@pytest.mark.parametrize(
-    ("convention", "labels"), [("brats2023", [0, 1, 2, 3]), ("brats2021", [0, 1, 2, 4]), (OWN, [0, 1, 7, 9, 20])]
-)
-def test_segments_are_numbered_without_gaps(convention, labels):
-    label = np.array(labels, np.uint8)
-    assert label_segments(label, segments_of(convention)).tolist() == [*range(len(labels))]
-    assert label_segments(label[:1], segments_of(convention)).tolist() == [0]
 
 
 @pytest.fixture
@@ -101,21 +90,6 @@ def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
     image = sitk.ReadImage(tmp_path / "seg.dcm")
     (index,) = np.argwhere(sitk.GetArrayFromImage(image))[:, ::-1].tolist()
     np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), expected, atol=0.05)
-
-
-@pytest.mark.parametrize("thickness", [None, "", math.nan, 0])
-def test_a_missing_slice_thickness_is_the_distance_and_a_wrong_spacing_is_computed_anew(slices, save, thickness):
-    for image in slices:
-        image.SliceThickness, image.SpacingBetweenSlices = thickness, "17"
-    (measures,) = save().SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
-    assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (3, 3)
-
-
-def test_segments_have_snomed_codes():
-    """Compared with pydicom's tables, which lack 55641003, |Infarct (morphologic abnormality)|."""
-    tumour = [(code.value, code.meaning) for code in (codes.SCT.Necrosis, codes.SCT.Edema, codes.SCT.Neoplasm)]
-    assert [segment.code for segment in TUMOUR] == [f"{value} SCT {meaning}" for value, meaning in tumour]
-    assert [segment.code for segment in segments_of("atlas")] == ["55641003 SCT Infarct"]
 
 
 def test_regions_of_ones_own_are_segments_with_their_names_and_codes(slices, tumours, tmp_path):

@@ -1,7 +1,6 @@
 """The dry run: choice, evidence and questions of studies and names."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -52,29 +51,6 @@ def test_the_files_of_several_studies_are_sorted_by_study(export, printed):
     assert "  question: T1ce: no series states contrast agent in its name or header: series 3" in out
     write_modality(folder / "6", VOXELS, np.eye(4), identity.other_patient(), 6, "T1")
     assert "  question: contains images of 2 patients; expected one patient\n" in printed(folder)[0]
-
-
-def test_damaged_files_are_counted(export, printed):
-    folder, _ = export
-    (folder / "empty.dcm").write_bytes(b"")
-    (folder / "damaged.dcm").write_text("SENTINEL")
-    cut = next(folder.glob("SENTINEL*"))
-    cut.write_bytes(cut.read_bytes()[:200])
-    (folder / "notes.txt").write_text("SENTINEL")
-    out, err = printed(folder)
-    assert out.endswith("3 studies, 1 with a question\n")
-    assert err.splitlines() == [
-        "warning: study: files ignored, as they are not DICOM: 1",
-        "warning: study: damaged DICOM files left out: 3",
-    ]
-    assert refusal(read_study, folder).startswith("--input: contains ")
-    shutil.rmtree(folder)
-    assert refusal(preview, str(folder)) == "study: no such folder; expected a folder with DICOM files"
-    folder.mkdir()
-    assert refusal(preview, str(folder)) == "study: contains no DICOM files; expected the files of a study"
-    (folder / "empty.dcm").touch()
-    message = refusal(preview, str(folder))
-    assert message == "study: contains no DICOM files (1 damaged); expected the files of a study"
 
 
 def test_names_are_read_line_by_line(tmp_path, printed):

@@ -5,7 +5,7 @@ from pydicom.dataset import Dataset
 
 from common.prepare.volumes import Volume
 from deploy.outputs import Case, make_all
-from deploy.source_header import burned_in_annotation, sanitised_header
+from deploy.source_header import burned_in_annotation
 from tests.deploy.dicom.dicom_study import Study, header, write_modality
 
 MAY_TRAVEL = {  # from the source into results: identity of patient and study, and references
@@ -16,28 +16,6 @@ TEXT_KINDS = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
 ABOUT_PATIENT = {"PatientAge": "061Y", "PatientSize": "1.61", "PatientWeight": "61.5", "PatientBirthTime": "0101"}
 ABOUT_PATIENT |= {"PatientSexNeutered": "ALTERED", "PregnancyStatus": 4, "LastMenstrualDate": "20251201"}
 ABOUT_PATIENT |= {"SmokingStatus": "YES"}
-
-
-@pytest.mark.filterwarnings("ignore:Invalid value for VR")
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        (
-            {"PatientSex": "X", "StudyDate": "unknown", "StudyTime": "noon"},
-            {"PatientSex": "", "StudyDate": "", "StudyTime": ""},
-        ),
-        (
-            {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg"},
-            {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Müller^Jörg"},
-        ),
-        ({"PatientName": ["A^B", "C^D"]}, {"PatientName": "A^B"}),
-    ],
-)
-def test_missing_and_invalid_attributes_become_empty_and_text_becomes_unicode(source, expected):
-    image = header(**source)
-    result = sanitised_header(image)
-    assert {keyword: result[keyword].value for keyword in expected} == expected
-    assert image == header(**source), "the source is not changed"
 
 
 @pytest.mark.filterwarnings("ignore")

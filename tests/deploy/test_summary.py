@@ -1,11 +1,7 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.text import Text
 
-from common.drawing import pixels_of
 from common.prepare.volumes import Volume
 from deploy.outputs import Case
 from deploy.outputs.summary import draw_summary, make
@@ -29,28 +25,6 @@ def test_overlays_are_where_radiologists_expect_them(flips, tumours):
         marked = np.argwhere(np.isclose(picture, colour, atol=0.01).all(-1))
         assert marked.mean(0)[1] / picture.shape[1] == pytest.approx(horizontal, abs=0.03)
         assert marked.mean(0)[0] < picture.shape[0] / 3, "top, or front"
-
-
-def test_the_text_names_model_volumes_and_remarks(tumours):
-    bundle = replace(tumours, name="a $model_1$", version="1.2", trained_on="these data")
-    remarks = ["not as expected"]
-    volumes = dict.fromkeys([segment.label for segment in bundle.segments], 3.456)
-    texts = draw_summary(Case(SEGMENTS, VOLUME, [], volumes, bundle, remarks)).findobj(Text)
-    assert not any("model" in text.get_text() and text.get_parse_math() for text in texts), "no mathematics"
-    words = [text.get_text() for text in texts]
-    expected = {"a $model_1$", "version 1.2", "trained on these data", "Peritumoural oedema (ED): 3.46 mL"}
-    assert expected | {*remarks, "Research only, not for diagnosis."} <= set(words)
-
-
-def test_the_text_of_many_regions_fits(tumours):
-    """With 32 regions, the limit."""
-    bundle = replace(tumours, convention=",".join(f"region{number}={number}" for number in range(1, 33)))
-    volumes = dict.fromkeys([segment.label for segment in bundle.segments], 3.456)
-    figure = draw_summary(Case(SEGMENTS, VOLUME, [], volumes, bundle, ["a remark"]))
-    pixels_of(figure, 50)
-    *_, names, last = [text for text in figure.findobj(Text) if text.get_text().endswith(("mL", "diagnosis."))]
-    assert names.get_text() == "region32: 3.46 mL"
-    assert last.get_window_extent().y0 > 0
 
 
 def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path, tumours):

@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from scripts.folds import folds
-from tests.support import execute, refused
+from tests.support import execute
 
 
 @pytest.mark.slow
@@ -34,14 +33,3 @@ def test_every_case_is_scored_by_the_model_that_has_not_seen_it(cohorts, tmp_pat
         assert json.loads((place / "evaluation/run.json").read_text())["config"]["overlap"] == 0.25
     again = execute(command)
     assert again.stdout.count("done before") == 4
-
-
-@pytest.mark.parametrize(
-    ("option", "text"),
-    [("ckpt_dir", "ckpt_dir: set for each fold"), ("model_sise", "model_sise"), ("overlap", "overlap")],
-)
-def test_wrong_options_are_refused_before_any_training(cohorts, tmp_path, option, text):
-    places = {"datalist": str(cohorts / "brats.json"), "dataset_dir": str(cohorts / "brats")}
-    with refused(text=text):
-        folds("brats_finetune", **places, output=str(tmp_path / "out"), **{option: "x"})
-    assert not (tmp_path / "out").exists()

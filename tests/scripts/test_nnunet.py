@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from common.data.datalists import write
-from common.errors import InputError
-from scripts.nnunet import labels_of, nnunet
+from scripts.nnunet import nnunet
 
 AFFINE = np.diag([-2.0, -2.0, 2.0, 1.0])
 BRATS = {"channel_names": {"0": "FLAIR", "1": "T1"}, "numTraining": 3, "file_ending": ".nii.gz"}
@@ -65,14 +64,3 @@ def test_label_values_with_gaps_become_consecutive_on_the_same_grid(datalist, tm
         expected[expected == 4] = 3
         np.testing.assert_array_equal(np.asarray(made.dataobj), expected)
         np.testing.assert_array_equal(made.affine, original.affine)
-
-
-def test_separate_labels_need_no_order():
-    assert labels_of("PZ=1,TZ=2", {0: 0, 1: 1, 2: 2}) == {"labels": {"background": 0, "PZ": 1, "TZ": 2}}
-    assert labels_of("lesion=1+2", {0: 0, 1: 1, 2: 2})["regions_class_order"] == [1]
-
-
-def test_an_unknown_label_value_leaves_no_data_set(datalist, tmp_path):
-    with pytest.raises(InputError, match=r"a_seg\.nii\.gz: label value 3; expected only 0, 1, 2, 4"):
-        nnunet(str(datalist([0, 1, 3], "brats2021")), str(tmp_path / "raw"))
-    assert not (tmp_path / "raw/Dataset001_brats").exists()

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from common import weights
-from common.errors import InputError
 from scripts.weights import convert
 from tests.oracles.checkpoints import filled, public_ssl, ssl_network, swin_unetr, under
 
@@ -46,18 +45,3 @@ def test_each_file_states_its_settings(content, name, modalities, normalization,
     assert stated["source"].endswith(f"model_weights_{name}.pt")
     assert (stated["merging"], stated["licence"]) == ("monai_1_4", "uk-biobank-mta")
     assert (stated["modalities"], stated["normalization"]) == (modalities, normalization)
-
-
-def test_two_channels_of_stage_1_are_asked_for(tmp_path):
-    with pytest.raises(InputError, match="modalities"):
-        converted(ssl(2), tmp_path)
-    stated = converted(ssl(2), tmp_path, modalities="T1,FLAIR")
-    assert (stated["merging"], stated["normalization"]) == ("monai_1_4", "fixed_range")
-
-
-@pytest.mark.parametrize(("content", "modalities"), [(ssl(1), "T2"), (unetr(4, 4), BRATS)])
-def test_a_different_network_in_these_layouts_is_asked_about(content, modalities, tmp_path):
-    with pytest.raises(InputError, match="merging"):
-        converted(content, tmp_path, modalities=modalities)
-    stated = converted(content, tmp_path, modalities=modalities, merging="monai_1_5")
-    assert (stated["merging"], "source" in stated, "normalization" in stated) == ("monai_1_5", False, False)

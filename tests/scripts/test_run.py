@@ -32,12 +32,6 @@ def test_configs_are_named_by_words_and_torchrun_adds_its_overlay_to_a_training(
     assert read_command_line(["brats_finetune", *words, "--seed=3"], is_distributed) == expected
 
 
-def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
-    files, options = read_command_line(["brats_finetune", "train", "/data/my.yaml", "--bundle_root", "/data"])
-    assert files[1:] == ["/data/my.yaml"]
-    assert options == {"bundle_root": "/data"}
-
-
 @pytest.mark.parametrize(
     ("line", "expected"),
     [("scripts.run b train --a=b", True), ("scripts.folds b train", False), ("scripts.run b evaluate train", False)],

@@ -17,7 +17,6 @@ from common.inference.segmentations import Volumes
 from scripts.prepare.outcome import Outcome
 from scripts.prepare.steps import send_all
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, labels_folder, segment
-from tests.bundles.workflows import untrained
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import ROOT, execute
@@ -147,24 +146,6 @@ def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_p
         red, green, blue = bytes.fromhex(colours("lesion=1")["lesion"][1:])
         assert (np.asarray(Image.open(folder / f"{name}.png").convert("RGB")) == (red, green, blue)).all(-1).sum() > 100
     check_label_maps(tmp_path)
-
-
-@pytest.mark.parametrize("stated", [None, "brats"])
-@pytest.mark.parametrize("like", ["ukb", "atlas", "brats", None])
-def test_scans_are_prepared_for_the_space_of_the_training(raw, tmp_path, capsys, monkeypatch, like, stated):
-    file, used = untrained("atlas_finetune", tmp_path / "model.pt", space=stated), []
-
-    def prepare(root, output, settings, options):
-        used.append((settings.like, settings.brain))
-        return []
-
-    monkeypatch.setattr("scripts.segment.prepare_scans", prepare)
-    with pytest.raises(SystemExit):
-        segment(str(raw), "atlas_finetune", str(tmp_path / "out"), file, like)
-    expected = stated or "atlas"
-    assert used == [(like or expected, "none" if (like or expected) == "atlas" else "deepbet")]
-    line = f"warning: --like={like}: expected {expected}, unless {file} was trained on scans like {like}\n"
-    assert capsys.readouterr().err == (line if like not in (None, expected) else "")
 
 
 def test_label_maps_that_were_corrected_by_hand_stay_until_their_sources_change(tmp_path, monkeypatch):

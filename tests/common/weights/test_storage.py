@@ -1,8 +1,6 @@
 """Loading and saving: nothing is unpickled, no file is half written."""
 
-import hashlib
 import io
-import json
 import os
 from zipfile import ZipFile
 
@@ -69,24 +67,3 @@ def test_a_disk_that_fills_is_named_and_leaves_the_file_that_was_there(file):
             weights.write({"a": torch.zeros(10_000)}, file)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == [file.name]
-
-
-# Plain state dicts and the JSON beside them: read as a training's checkpoint is, and bound to one file
-
-STATE = {"a.weight": torch.ones(2), "a.bias": torch.zeros(1)}
-MEASURED = {"spacing": [[1, 1, 1]] * 2, "extent": [[9, 9, 9]] * 2, "volume": [1, 1], "air": [0, 0], "overlap": [1, 1]}
-STATED = {"modalities": ["T1", "FLAIR"], "model_size": "micro", "measured": MEASURED}
-
-
-@pytest.fixture
-def plain(file):
-    weights.write_plain(STATE, STATED, file)
-    return file
-
-
-def test_what_is_written_is_what_torch_and_hashlib_say(plain):
-    content = torch.load(plain, weights_only=True)
-    assert all(torch.equal(content[name], tensor) for name, tensor in STATE.items())
-    assert content.keys() == STATE.keys()
-    record = json.loads(plain.with_name("model.json").read_text())
-    assert record == {"sha256": hashlib.sha256(plain.read_bytes()).hexdigest(), **STATED}

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from deploy.dicom.geometry import grid_of, volume_of
-from deploy.dicom.multiframe import frames_of
 from deploy.dicom.series.evidence import why_no_volume
 from deploy.dicom.study import read_study
 from tests.deploy.dicom.checks import modality_of, refusal
-from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, header, write_modality, write_series
-from tests.deploy.dicom.enhanced_mr import ARRAY, KINDS, SLOPES, write_frames
+from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, write_modality, write_series
+from tests.deploy.dicom.enhanced_mr import ARRAY, KINDS, write_frames
 from tests.support import oblique
 
 
@@ -28,13 +27,6 @@ def test_the_volume_is_that_of_the_single_frame_series(kind, tmp_path):
     assert [frame.ReferencedFrameNumber for frame in slices] == (order + 1).tolist()
 
 
-def test_padding_of_an_enhanced_image_is_background(tmp_path):
-    limits = {"PixelPaddingValue": 1000, "PixelPaddingRangeLimit": 2000}
-    image = write_frames(tmp_path, slopes=SLOPES, change=lambda image: image.update(header(**limits)))
-    expected = np.where((ARRAY >= 1000) & (ARRAY <= 2000), 0, ARRAY * SLOPES)
-    np.testing.assert_array_equal(volume_of([image], "enhanced")[0].array, expected)
-
-
 @pytest.mark.parametrize("modality", DESCRIPTIONS)
 def test_enhanced_and_single_frame_series_have_the_same_evidence(modality, tmp_path):
     write_modality(tmp_path / "single", ARRAY, np.eye(4), Study(), 3, modality)
@@ -45,23 +37,6 @@ def test_enhanced_and_single_frame_series_have_the_same_evidence(modality, tmp_p
     assert modality_of(multiple.header) == modality
     for keyword in ("EchoTime", "RepetitionTime", "InversionTime"):
         assert multiple.header.get(keyword) == (single.header.get(keyword) or None)
-
-
-def test_frames_have_the_sequence_and_contrast_agent_of_single_frames(tmp_path):
-    def no_agent(image):
-        usage = image.SharedFunctionalGroupsSequence[0].ContrastBolusUsageSequence[0]
-        usage.ContrastBolusAgentAdministered, usage.ContrastBolusAgentPhase = "NO", "PRE_CONTRAST"
-
-    image = write_frames(tmp_path, "T1ce")
-    before = image.to_json()
-    frame = frames_of(image)[3]
-    assert image.to_json() == before
-    assert (frame.ContrastBolusAgent, frame.ContrastBolusStartTime) == ("Gadobutrol", "025800")
-    assert frame.ScanningSequence == ["SE", "IR"]
-    assert frame.ImageType == ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
-    assert (frame.AcquisitionDate, frame.AcquisitionTime) == ("20260102", "030405")
-    denied = frames_of(write_frames(tmp_path, "T1ce", change=no_agent))[3]
-    assert (denied.ContrastBolusAgent, denied.get("ContrastBolusStartTime")) == ("NONE", None)
 
 
 def several_stacks(image):
@@ -94,20 +69,6 @@ def test_images_that_are_not_one_volume_are_refused(kind, tmp_path):
     refused = refusal(grid_of, [instance.header for instance in series.instances], "series 3")
     assert refused.startswith("series 3: ")
     assert message in refused
-
-
-def test_frames_without_description_or_voxels_are_reported_in_one_line(tmp_path):
-    image = write_frames(tmp_path)
-    image.PixelData = image.PixelData[:-10]
-    message = refusal(volume_of, [image], "series 3")
-    assert message.startswith("series 3: voxels of an image (UID ...")
-    assert message.endswith(") cannot be read (Explicit VR Little Endian: ValueError)")
-    for change in (
-        lambda image: setattr(image, "NumberOfFrames", 13),
-        lambda image: delattr(image, "PerFrameFunctionalGroupsSequence"),
-    ):
-        write_frames(tmp_path, change=change)
-        assert refusal(read_study, tmp_path) == "--input: contains a DICOM file that cannot be read (ValueError)"
 
 
 @pytest.mark.parametrize(

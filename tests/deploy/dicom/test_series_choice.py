@@ -19,7 +19,6 @@ from tests.deploy.dicom.dicom_study import (
     to_slices,
     write_brats,
     write_modality,
-    write_series,
 )
 
 BRATS = ("FLAIR", "T1ce", "T1", "T2")
@@ -182,42 +181,9 @@ def test_doubtful_evidence_is_a_question(write_study, name):
     assert question(write_study(*series)).startswith(start)
 
 
-def test_the_uncorrected_images_of_a_t1ce_are_no_t1(write_study):
-    series = write_study(t1(at="103000", **image_type("DIS2D")), t1(at="103000", **image_type("ND")))
-    assert question(series, T1ce="1").startswith(DOUBT_T1)
-
-
 @pytest.mark.parametrize("series", [[t1("T1 +C")], [t1(agent=AGENT)], [t1("T1 (+)")], [t1("T1 post")]])
 def test_a_model_of_t1_alone_takes_no_doubtful_one(write_study, series):
     assert question(write_study(*series), ("T1",)).startswith(DOUBT_T1)
-
-
-def test_without_a_t1ce_the_question_lists_every_series_and_why_it_was_ruled_out(write_study):
-    series = write_study(
-        t1("ep2d_diff"),
-        t1(),
-        t1("T1 +C", ImageType=["DERIVED", "SECONDARY", "SUBTRACTED"]),
-        t1("T1 +C", BodyPartExamined="CSPINE"),
-    )
-    assert question(series) == (
-        f"{NO_AGENT}: series 2: T1 by its name"
-        "; series 1: diffusion by its name"
-        "; series 3: its image type is not that of a plain scan"
-        "; series 4: it shows another part of the body"
-        "; select one with --series=T1ce=NUMBER"
-    )
-
-
-@pytest.mark.parametrize(
-    ("modality", "series", "number"),
-    [
-        ("FLAIR", [t1("FLAIR +C", **FLAIR), t1("FLAIR", **FLAIR)], 2),
-        ("T1", [t1()], 1),
-        ("T1", [t1(), t1("T1 +C")], 1),
-    ],
-)
-def test_a_model_of_one_modality_takes_a_native_series(write_study, modality, series, number):
-    assert choose(write_study(*series), (modality,))[0] == [number]
 
 
 def test_a_request_is_obeyed_with_remarks(write_study):
@@ -288,17 +254,6 @@ def test_four_series_are_found_next_to_a_localiser(study):
     assert [chosen.number for chosen in choose_series(series, BRATS, {}).series.values()] == [2, 3, 4, 5]
 
 
-def test_two_candidates_are_reported_and_one_can_be_requested(study):
-    folder, identity = study
-    write_modality(folder / "9", VOXELS, np.eye(4), identity, 9, "T1ce")
-    series = read_study(folder)
-    message = refusal(choose_series, series, BRATS, {})
-    assert message.startswith("T1ce: 2 series match: series 3 (UID ...")
-    assert "series 9" in message
-    assert choose_series(series, BRATS, {"T1ce": "9"}).series["T1ce"].number == 9
-    assert choose_series(series, BRATS, {"T1ce": series[2].uid}).series["T1ce"].number == 3
-
-
 TWO = "2 frames of reference"
 
 
@@ -312,35 +267,6 @@ def test_another_or_no_frame_of_reference_is_refused(study, files, uid, what):
         change(file, FrameOfReferenceUID=uid)
     message = refusal(choose_series, read_study(study[0]), BRATS, {})
     assert message.startswith(f"--input: {what} among FLAIR")
-
-
-def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
-    identity = Study()
-    write_modality(tmp_path / "1", VOXELS[:, :, :9], np.eye(4), identity, 1, "T1")
-    write_series(tmp_path / "2", VOXELS, np.eye(4), identity, 2)
-    change(tmp_path / "2/002-0007.dcm", Modality="CT")  # one image is enough
-    write_series(tmp_path / "3", VOXELS[:, :, :10], np.eye(4), identity, 3)
-    study = read_study(tmp_path)
-    question = refusal(choose_series, study, ("T1",), {})
-    reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", question)
-    assert reasons == ["too few positions (9)", "not MR", "neither its name nor its times show what it is"]
-    assert question.endswith("; select one with --series=T1=NUMBER")
-    question = refusal(choose_series, study[:2], ("T1",), {})
-    assert question.endswith(": not MR; expected 10 or more MR images in one orientation"), "no option helps"
-
-
-@pytest.mark.parametrize(("cosine", "problem"), [(0.99999, ""), (0.98, "several orientations")])
-def test_orientations_may_differ_by_rounding(study, cosine, problem):
-    folder, _ = study
-    change(folder / "5/005-0003.dcm", ImageOrientationPatient=[-cosine, 0, 0, 0, -1, 0])
-    assert why_no_volume(read_study(folder)[4]) == problem
-
-
-def test_lossy_compression_is_a_remark(study):
-    folder, _ = study
-    change(folder / "5/005-0003.dcm", LossyImageCompression="01")
-    remarks = choose_series(read_study(folder), BRATS, {}).remarks
-    assert [remark.text[:3] for remark in remarks if remark.kind == "quality"] == ["T2:"]
 
 
 @pytest.mark.parametrize(
@@ -365,22 +291,3 @@ def test_lossy_compression_is_a_remark(study):
 def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
     scan = header(SeriesDescription=description, **values)
     assert kind_of(scan, read_names(scan))[0] == kind
-
-
-QUUX = {"SeriesDescription": "T2 FLAIR quux", "EchoTime": 120, "RepetitionTime": 9000, "InversionTime": 2500}
-
-
-@pytest.mark.parametrize(
-    ("change", "whole", "expected"),
-    [
-        ({}, True, ("FLAIR", "name and times")),
-        ({}, False, (None, "part of its name is unknown")),
-        ({"InversionTime": None}, True, (None, "part of its name is unknown")),
-        ({"SeriesDescription": "ep2d_quux_DTI_64"}, True, (None, "diffusion by its name")),
-        ({"SeriesDescription": "T1 quux fMRI"}, True, (None, "functional imaging by its name")),
-    ],
-    ids=str,
-)
-def test_an_unknown_word_is_passed_over_if_times_and_a_whole_head_agree(change, whole, expected):
-    scan = header(**(QUUX | change))
-    assert kind_of(scan, read_names(scan, (), whole), whole) == expected

@@ -89,13 +89,6 @@ def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
     assert check(cohort, accept="orientation")[0] == 1
 
 
-def test_a_label_of_two_subjects_is_leakage_unless_it_is_empty(cohort):
-    for number in (2, 3):
-        save(cohort / f"root/s{number}/seg.nii.gz", np.zeros((12, 14, 10), np.uint8))
-    shutil.copy(cohort / "root/s4/seg.nii.gz", cohort / "root/s1/seg.nii.gz")
-    assert kinds(check(cohort)[1]) == [("s1", "leakage"), ("s2", "empty_mask"), ("s3", "empty_mask")]
-
-
 def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_left_out(cohort, capsys):
     """Subject 0 is a copy of 5, 3 one of 2 but for the mask, and 4 is in two splits; a warning leaves nobody out."""
     write(cohort, training=[entry(f"s{n}") for n in range(5)], preparation="none")
@@ -135,15 +128,6 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
     assert "left out: s1 of training: constant, shape, missing" in lines
     kept = {"training": [entry("s2")], "testing": [entry("s4"), entry("s5")]}
     assert datalists.read(cohort / "fixed.json") == HEAD | {"preparation": "none"} | kept
-
-
-def test_a_missing_modality_is_a_fact_and_no_finding(cohort, capsys):
-    entries = [entry(f"s{n}") for n in range(4)]
-    entries[0]["image"][0] = entries[2]["image"][0] = entries[3]["image"][1] = None
-    write(cohort, training=entries)
-    assert check(cohort) == (0, [])
-    summary = capsys.readouterr().out.splitlines()[0]
-    assert summary.endswith("background 0; missing: T1 in 2 of 6 subjects, T2 in 1 of 6 subjects")
 
 
 def test_modalities_that_are_not_registered_are_reported_even_without_a_label(cohort):

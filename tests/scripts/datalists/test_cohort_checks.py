@@ -2,7 +2,6 @@
 
 import pytest
 
-from common.data.scan_checks import Problem
 from scripts.datalists.cohort_checks import compare
 from scripts.datalists.examine import Record
 
@@ -70,36 +69,3 @@ def test_visits_of_a_person_in_two_splits_are_leakage(one, other):
     assert repeated([case(one), case(other, "validation")], records) == [told]
     assert repeated([case(one), case(other)], records) == []
     assert repeated([case(one, "unlabelled"), case(other, "validation")], records) == []  # nothing trains on it
-
-
-def test_kept_is_what_is_sound_then_what_is_held_out_then_the_first():
-    same = {"digests": (b"x", b"y")}
-    broken = {**same, "problems": [Problem("affine", "f", "v", "e")]}
-    warned = {**same, "problems": [Problem("empty_mask", "f", "v", "e")]}
-    splits = {0: "training", 1: "validation", 2: "testing", 3: "testing", 4: "unlabelled"}
-
-    def left_out(*changes):
-        rows = found(dict(enumerate(changes)), len(changes), splits)
-        return [(place, check) for place, check, _ in rows]
-
-    everywhere = [(0, "leakage"), (1, "leakage"), (3, "duplicate"), (4, "leakage")]
-    assert left_out(same, same, same, same, same) == everywhere
-    assert left_out(same, same, broken) == [(0, "leakage"), (2, "leakage")]
-    assert left_out(same, same, warned) == [(0, "leakage"), (1, "leakage")]
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ([{0, 1}, {0, 7}, None], []),
-        ([{0, 1}, {0}, {0, 1}], ["no voxel of cavity (7) in any label map (3 read)"]),
-        ([{0}, None], [f"no voxel of {region} in any label map (1 read)" for region in ("lesion (1)", "cavity (7)")]),
-        ([None, None], []),
-    ],
-)
-def test_a_region_that_no_label_map_has_is_one_problem_of_the_cohort(labels, expected):
-    records = [
-        record(n)._replace(labels=None if values is None else frozenset(values)) for n, values in enumerate(labels)
-    ]
-    problems = compare([case(f"s{n}", label=True) for n in range(len(labels))], records, "lesion=1,cavity=7")
-    assert [(place, problem.value) for place, problem in problems] == [(-1, value) for value in expected]

@@ -7,7 +7,6 @@ from itertools import combinations
 import pytest
 
 from common.data import datalists
-from common.errors import InputError
 from scripts.datalists import __main__ as commands
 from scripts.datalists.splits import numbers_of
 from tests.scripts.datalists.cohorts import subjects
@@ -122,14 +121,6 @@ def test_people_are_split_anew_with_all_visits_and_those_for_testing_stay(own, t
     old, new = (sorted(subject for name in names for subject in subjects(file)[name]) for file in (before, after))
     assert old == new
     assert after.keys() == before.keys() - {"folds"}
-
-
-def test_nobody_is_left_to_split_anew(own, tmp_path):
-    content = json.loads(own.read_text())
-    own.write_text(json.dumps(content | {"training": [], "validation": [], "testing": content["training"]}))
-    with pytest.raises(InputError, match="splits leave 0 of 0 people for training"):
-        commands.split(str(own), str(tmp_path / "split.json"), validation=2)
-    assert not (tmp_path / "split.json").exists()
 
 
 def test_a_person_for_testing_leaves_the_training_and_the_record_of_a_subset_ends(own, tmp_path):

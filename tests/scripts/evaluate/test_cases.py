@@ -34,19 +34,6 @@ def test_files_of_one_name_are_a_case(folders):
     ]
 
 
-def test_absent_and_surplus_predictions_are_named_together(folders):
-    predictions, references = folders
-    touch(predictions, "x.nii.gz", "y.nii")
-    touch(references, *(f"c{number}.nii.gz" for number in range(7)))
-    expected = (
-        f"--predictions={predictions}: no prediction for 7 of 9 cases: c0, c1, c2, c3, c4 and 2 more; "
-        "no reference for 2 of 4 predictions: x, y; expected one for each reference"
-    )
-    with pytest.raises(InputError) as error:
-        find_cases(predictions, references, ATLAS)
-    assert str(error.value) == expected
-
-
 def test_absent_predictions_are_accepted_on_request_if_there_is_one(folders, tmp_path):
     predictions, references = folders
     touch(references, "c.nii")
@@ -99,15 +86,3 @@ def test_the_protocol_or_the_user_names_the_label_convention_of_a_folder(folders
     assert [convention("isles"), convention("brats"), convention("dice", given="a=1")] == ["atlas", "brats2023", "a=1"]
     assert convention("dice") == convention("lesions") == "lesion=1"
     assert find_cases(*folders, None)[0] == "lesion=1"
-    for name, references, given, message in (
-        ("dice", folders[1], 7, "label_convention=7: expected one of atlas, .*, or regions and"),
-        ("dice", datalist, "atlas", "--label_convention=atlas: allowed only if --references is a folder, which "),
-        (
-            "brats",
-            folders[1],
-            "atlas",
-            "labels of atlas: not scored by .* brats; expected .*=atlas or dice or isles or lesions",
-        ),
-    ):
-        with pytest.raises(InputError, match=f"^{message}"):
-            convention(name, references, given)

@@ -9,7 +9,6 @@ import pytest
 from common import metrics
 from common.errors import InputError
 from common.pages import evaluation as pages
-from scripts.evaluate import __main__ as module
 from scripts.evaluate.__main__ import evaluate
 from tests.oracles.volumes import dice as dice_of
 from tests.scripts.evaluate.evaluations import BLOBS_SHAPE
@@ -55,16 +54,6 @@ def test_figures_are_those_of_the_protocol(cohort, capsys):
     assert [line.split()[2] for line in shown if line.startswith("lesion  dice ")] == [f"{dice:.4g}"]
 
 
-def test_two_folders_of_zeros_and_ones_need_no_convention_and_no_protocol(cohort, capsys):
-    folder, arrays = cohort
-    evaluate(predictions=str(folder / "p"), references=str(folder / "r"), output=str(folder / "out"), workers=1)
-    values = figures(folder / "out/metrics.csv")
-    for case, pair in arrays.items():
-        assert values[case, "lesion", "dice"] == pytest.approx(dice_of(*pair))
-        assert values[case, "lesion", "lesion_f1"] == metrics.protocol("isles").measure(*pair).values["lesion_f1"]
-    assert capsys.readouterr().out.startswith("5 cases by lesions\n")
-
-
 def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
     folder, arrays = cohort
     (folder / "p/c1.nii.gz").unlink()
@@ -107,16 +96,3 @@ def test_earlier_results_are_replaced_and_a_page_that_fails_leaves_no_older_one(
     assert json.loads((folder / "out/summary.json").read_text())["protocol"] == "isles"
     assert not (folder / "out/evaluation.html").exists()
     assert (folder / "out/other.txt").exists()
-
-
-def test_no_second_command_scores_into_the_same_output(cohort, monkeypatch):
-    folder, _ = cohort
-
-    def fail(*_):
-        assert (folder / "out/.in_use").is_file()
-        raise InputError("scoring failed")
-
-    monkeypatch.setattr(module, "map_in_processes", fail)
-    with pytest.raises(InputError, match="scoring failed"):
-        run(folder, folder / "out")
-    assert not (folder / "out").exists()

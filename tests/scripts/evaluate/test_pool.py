@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from common.inference.reading import read
-from scripts.evaluate.__main__ import compare, evaluate, page, pool
+from scripts.evaluate.__main__ import evaluate, pool
 
 
 @pytest.fixture
@@ -51,14 +50,3 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
         **dict.fromkeys(("c3", "c4"), "second/out"),
     }
     assert merged["cases"]["c4"]["prediction"] == f"{parts}/second/p/c4.nii.gz"
-
-
-def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
-    (parts / "second/p/c4.nii.gz").unlink()
-    score(parts / "second", missing="worst")
-    pooled(parts, names="late,early")
-    assert content(parts / "pooled", "summary.json")["missing"] == ["c4"]
-    page(f"{parts}/pooled")
-    compare(f"{parts}/pooled", f"{parts}/whole/out")
-    assert "5 cases by atlas" in capsys.readouterr().out
-    assert [files.part for files in read(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2

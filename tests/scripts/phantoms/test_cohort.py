@@ -1,14 +1,10 @@
 """Cohorts on disk: grids, positions, contrasts, fixed figures, and refused options."""
 
-import subprocess
-import sys
-
 import nibabel as nib
 import numpy as np
 import pytest
 
 from common.data.cohorts import COHORTS
-from common.errors import InputError
 from scripts.phantoms.cohort import make
 
 SPACING = 4  # mm
@@ -65,14 +61,3 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
     for file in _files(tmp_path / "same"):
         made = (tmp_path / "same" / file).read_bytes()
         assert made == (cohorts / "brats" / file).read_bytes() != (tmp_path / "other" / file).read_bytes()
-
-
-def test_a_second_run_does_not_write_into_the_folder(tmp_path):
-    program = f"from common.locks import claim; claim('output', {str(tmp_path)!r}); print(flush=True); input()"
-    command = [sys.executable, "-c", program]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        with pytest.raises(InputError, match="in use by process"):
-            make("ukb", 1, tmp_path, spacing=SPACING)
-        other.communicate(b"\n")
-    assert _files(tmp_path) == []

@@ -6,20 +6,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.errors import InputError
 from common.files import read_json, write_json
-from scripts.prepare.subjects import RECORD, read_record
-
-GRID = {"shape": [4, 4, 4], "affine": np.eye(4).tolist()}
-
-
-def write_record(folder, **changes):
-    """Write the record of the subject a, whose T1 lies on the prepared grid."""
-    folder.mkdir(exist_ok=True)
-    record = {"subject": "a", "reference": "T1", "sources": {"T1": GRID}, "grid": GRID}
-    record |= {"figures": {"reference": "T1", "subject": {}, "modalities": {}}}
-    record |= {"transforms": {"T1": {"matrix": GRID["affine"]}}}
-    write_json(folder / RECORD, record | changes)
+from scripts.prepare.subjects import RECORD
 
 
 @pytest.fixture
@@ -64,20 +52,3 @@ def test_a_scan_that_has_changed_since_is_refused(cohort, run_prepare, places, t
     assert ended.stdout.endswith("0 new, 0 done before, 1 failed (lacking), 0 outside limits; nothing written\n")
     (tmp_path / "scan.nii.gz").unlink()  # moved: nothing to compare with
     assert run_prepare("back", *options).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("matrix", "message"),
-    [
-        (
-            np.diag([1, 0, 1, 1]).tolist(),
-            r"json: the matrix of T1 scales by 1 x 1 x 0; expected 0\.2 to 5 along each axis$",
-        ),
-        (np.diag([1000, 1, 1, 1]).tolist(), "scales by 1000 x 1 x 1; expected"),
-        (np.diag([-1, 1, 1, 1]).tolist(), "scales by 1 x 1 x -1; expected"),
-    ],
-)
-def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
-    write_record(tmp_path, transforms={"T1": {"matrix": matrix}})
-    with pytest.raises(InputError, match=message):
-        read_record(tmp_path)

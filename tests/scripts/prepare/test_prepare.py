@@ -1,12 +1,10 @@
 """The command on the embedded cohort, whose positions are known; the fixture `cohort` runs it."""
 
-import csv
 import json
 import re
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import nibabel
 import numpy as np
@@ -21,12 +19,9 @@ from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from common.prepare.brain import brain_of, mirrored_brain
 from common.prepare.figures import LIMITS
-from common.prepare.settings import Settings
 from common.prepare.volumes import read_volume
 from scripts.datalists.__main__ import generic
-from scripts.prepare import subjects
-from scripts.prepare.scans import find_subjects
-from scripts.prepare.subjects import folder_of, read_record
+from scripts.prepare.subjects import folder_of
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
 
@@ -42,15 +37,6 @@ def test_modalities_are_registered_to_less_than_a_voxel_and_the_brain_is_found(c
     assert np.percentile(measured["FLAIR"], 95) < 3
     assert measured["template"].mean() < measured["least"].mean() + 2, "people differ; the best affine leaves `least`"
     assert brain_dice(cohort.folder / "out" / cohort.subject, cohort.truth) > 0.9
-
-
-def test_the_figures_tell_of_success(cohort):
-    figures = record(cohort)["figures"]
-    assert figures["reference"] == "T1"
-    with (cohort.folder / "out/quality.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == (4 + 2 * 2) + (4 + 2)
-    assert all(float(row["lowest"]) <= float(row["value"]) <= float(row["highest"]) for row in rows)
 
 
 def test_a_cut_brain_is_told_from_the_mirrored_scan(cohort):
@@ -170,22 +156,6 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, c
         flickers = [picture.endswith("_flicker.png") for picture in pictures]
         assert flickers == [False, True, False], "lacking has no FLAIR"
         assert all((output / picture).is_file() for picture in pictures)
-
-
-def test_results_with_a_damaged_record_are_made_again(cohort, copy, monkeypatch):
-    """As far as the subject is prepared, which takes half a minute."""
-    monkeypatch.setattr(subjects, "prepare_subject", Mock(side_effect=InterruptedError))
-    found = find_subjects(cohort.folder / "raw", ["T1", "FLAIR"], {}, labels="seg", keeps_missing=True)
-    (subject,) = (subject for subject in found if subject.name == "lacking")
-    settings = read_record(copy.output / "lacking")["settings"] | {"modalities": ("T1", "FLAIR")}
-
-    def repeat():
-        return subjects.prepare_one(subject, Settings(**settings), copy.output)
-
-    assert not repeat().is_new
-    (copy.output / "lacking/prepare.json").write_text("{")
-    with pytest.raises(InterruptedError):
-        repeat()
 
 
 def test_done_subjects_stay_leftovers_of_a_killed_run_go_and_other_subjects_are_named(cohort, copy):
