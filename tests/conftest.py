@@ -66,4 +66,3 @@ def without_initialisation(monkeypatch):
 
 torch.set_num_threads(1)
 processes.reset_signals()
-processes.end_programs_at_exit()

@@ -1,6 +1,5 @@
-"""Processes of the tests: signals act as in a terminal, and no program outlives the tests."""
+"""Processes of the tests: signals act as in a terminal."""
 
-import atexit
 import os
 import signal
 import time
@@ -8,8 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-MARK = "TESTS"  # environment variable of all started programs: the number of the tests' main process
 
 
 def reset_signals() -> None:
@@ -42,21 +39,3 @@ def wait_until(condition: Callable[[], Any], explain: Callable[[], str] = str, s
         assert time.monotonic() < end, explain()
         time.sleep(0.05)
     return value
-
-
-def end_programs_at_exit() -> None:
-    """After the last test, kill the programs that tests have started and that still run, in any session."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        os.environ[MARK] = str(os.getpid())
-        atexit.register(_end_programs)
-
-
-def _end_programs() -> None:
-    mark = f"{MARK}={os.getpid()}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # the process has ended, or belongs to a different user
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if "from multiprocessing." not in command:  # end with this process
-                    os.kill(int(folder.name), signal.SIGKILL)
-                    print(f"ended a program that outlived the tests: {command}")

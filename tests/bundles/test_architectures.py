@@ -32,22 +32,3 @@ def test_an_architecture_is_trained_and_evaluated(architecture, cohorts, tmp_pat
     ).run()
     with (tmp_path / "evaluation/metrics.csv").open(newline="") as file:
         assert {row["region"] for row in csv.DictReader(file)} == {"TC", "WT", "ET"}
-
-
-@pytest.mark.parametrize(
-    ("overlay", "rate", "decay", "squared_pred", "smooth_nr"),
-    [("segresnet", 1e-4, 0.5, True, 0), ("transbts", 4e-4, 0.5**0.9, False, 1e-5)],
-)
-def test_the_overlay_of_a_baseline_sets_its_recipe(overlay, rate, decay, squared_pred, smooth_nr, cohorts, tmp_path):
-    options = {"patch_size": PATCH, "warmup_iterations": 0, "iterations": 10, "val_interval": 5}
-    started = workflow("brats_finetune", "train", cohorts, tmp_path, (overlay,), **options)
-    optimizer, scheduler = (started.parser.get_parsed_content(name) for name in ("optimizer", "lr_scheduler"))
-    assert type(optimizer) is torch.optim.Adam
-    (group,) = optimizer.param_groups
-    assert (group["lr"], group["weight_decay"]) == (rate, 1e-5)
-    for _ in range(5):
-        optimizer.step()
-        scheduler.step()
-    assert group["lr"] == pytest.approx(rate * decay)  # after half of the iterations
-    loss = started.parser.get_parsed_content("loss")
-    assert (loss.squared_pred, loss.smooth_nr) == (squared_pred, smooth_nr)

@@ -105,21 +105,6 @@ def test_a_training_records_what_its_config_declares(started):
 
 
 @pytest.mark.parametrize(
-    ("bundle", "given", "iterations", "interval"),
-    [
-        # 600 epochs of 3 cases are 450 batches of 4; intervals of 5 epochs, 15 / 4, are rounded up to 4
-        ("atlas_stage2", {}, 452, 4),
-        ("atlas_finetune", {"iterations": "4 epochs", "val_interval": "4epochs"}, 3, 3),
-    ],
-)
-def test_a_training_on_atlas_is_given_in_epochs(bundle, given, iterations, interval, cohorts, tmp_path):
-    ready = workflow(bundle, "train", cohorts, tmp_path, **given)
-    assert ready.trainer.state.epoch_length == interval
-    assert ready.max_epochs * interval == iterations
-    assert ready.parser.get_parsed_content("lr_scheduler").t_total == iterations
-
-
-@pytest.mark.parametrize(
     ("bundle", "name"),
     [("brats_finetune", "evaluate"), ("brats_finetune", "inference"), ("ukb_ssl_pretrain", "inference")],
 )

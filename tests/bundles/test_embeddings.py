@@ -35,17 +35,3 @@ def test_a_split_is_embedded_without_the_subject_whose_file_is_cut_off(cohorts, 
     assert all(np.isfinite(found[f"level_{level}"]).all() for level in range(5))
     assert len(np.unique(found["embedding"], axis=0)) == len(subjects)
     assert json.loads(str(found["settings"]))["modalities"] == MODALITIES["brats_stage2"]
-
-
-def test_monais_dataset_data_is_embedded(cohorts, tmp_path):
-    folder = sorted((cohorts / "brats").iterdir())[0]
-    images = []
-    for modality in MODALITIES["brats_stage2"]:
-        (file,) = folder.glob(f"*_{modality.lower()}.nii.gz")
-        images.append(shutil.copy(file, tmp_path / f"stranger_{modality}.nii.gz"))
-    checkpoint = untrained("brats_stage2", tmp_path / "model.pt")
-    opened = workflow("brats_stage2", "inference", cohorts, tmp_path / "out", checkpoint=checkpoint)
-    opened.dataset_data = [{"image": images}]
-    opened.run()
-    with np.load(tmp_path / "out/embeddings.npz", allow_pickle=False) as content:
-        assert (content["subject"].tolist(), content["split"].tolist()) == (["stranger"], [""])

@@ -38,16 +38,3 @@ def test_channels_are_all_defined_and_those_of_the_image_are_the_cohorts_modalit
         for tensor in tensors.values():
             definition = tensor.get("channel_def")
             assert definition is None or list(definition) == [str(i) for i in range(tensor["num_channels"])]
-
-
-def test_licence_common_code_and_logging_are_those_of_the_repository(bundle):
-    assert (bundle / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
-    assert str((bundle / "common").readlink()) == "../../common"
-    logging = "configs/logging.conf"
-    assert (bundle / logging).read_bytes() == (ROOT / "bundles" / BUNDLES[0] / logging).read_bytes()
-
-
-def test_the_readme_names_the_differences_of_its_configs(bundle):
-    tags = {tag for path in bundle.glob("configs/*.yaml") for tag in re.findall(r"DIFF-\d+", path.read_text())}
-    section = (bundle / "docs/README.md").read_text().split("\n## Differences from the paper\n")[1].split("\n## ")[0]
-    assert set(re.findall(r"DIFF-\d+", section)) == tags

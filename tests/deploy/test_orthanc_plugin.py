@@ -1,7 +1,5 @@
 """The plug-in in a real Orthanc, with a stand-in for deploy.app, and once with deploy.app itself."""
 
-import os
-import signal
 import sys
 
 import numpy as np
@@ -60,14 +58,3 @@ def test_results_are_stored_and_sent_and_held_ones_go_to_the_review_node(start, 
         orthanc.request(f"studies/{failed}/metadata/4711", "DELETE")  # tries again
         assert orthanc.outcome(failed).startswith("3 failed")
         assert len(runs(tmp_path)) == 5
-
-
-def test_a_kill_of_orthanc_ends_the_segmentation_which_starts_again_with_it(start, images, tmp_path):
-    with start() as orthanc:
-        name = orthanc.send(images("slow"))
-        wait_for(lambda: runs(tmp_path))
-        os.kill(orthanc.process.pid, signal.SIGKILL)
-        wait_for((tmp_path / "stopped").exists)
-    with start() as orthanc:
-        wait_for(lambda: len(runs(tmp_path)) == 2)
-        assert orthanc.mark(name) == ""

@@ -6,7 +6,7 @@ from common.data.regions import segments_of
 from deploy.dicom.geometry import volume_of
 from deploy.outputs import Case, make_all
 from deploy.replaced import read_replaced, remark_on
-from tests.deploy.dicom.checks import dicom_errors, refusal
+from tests.deploy.dicom.checks import dicom_errors
 from tests.deploy.dicom.dicom_study import Study, write_modality
 
 PROCEDURE = "24590-2", "MR Brain"  # LOINC
@@ -52,21 +52,3 @@ def test_new_results_refer_to_those_that_they_replace(write, tmp_path):
     assert predecessor.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
     (procedure,) = [item for item in second.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "121058"]
     assert (procedure.ConceptCodeSequence[0].CodeValue, procedure.ConceptCodeSequence[0].CodeMeaning) == PROCEDURE
-
-
-def test_only_results_of_the_study_can_be_replaced(write, tmp_path):
-    """A result is named, another file is not, as its name may identify the patient."""
-    study = write("first")
-    write("second")
-    (tmp_path / "first/SENTINEL.dcm").write_text("no DICOM")
-    (tmp_path / "second/segmentation.dcm").write_text("no DICOM")
-    wrong = "damaged or from a different study; "
-    for folder, of, culprit in (
-        ("first", study, f"a file: {wrong}"),
-        ("in", study, f"a file: {wrong}"),
-        ("none", study, ""),
-        ("second", "1.2", f"measurements.dcm: {wrong}"),
-        ("second", study, f"segmentation.dcm: {wrong}"),
-    ):
-        message = refusal(read_replaced, tmp_path / folder, of)
-        assert message.startswith(f"--replaces: {culprit}expected a folder with DICOM results")

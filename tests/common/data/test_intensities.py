@@ -128,15 +128,6 @@ def test_a_channel_of_one_value_becomes_zero(value):
     assert not NormalizeBraind("image")({"image": large})["image"].any()
 
 
-def test_without_a_brain_all_voxels_count_and_a_brain_is_part_of_the_head():
-    brain, head = brain_and_head(torch.full((50, 50, 50), 7.0), (4, 4, 4))
-    assert brain.all()
-    assert head.all()
-    brain, head = brain_and_head(torch.arange(125_000.0).reshape(50, 50, 50) + 1, (4, 4, 4))
-    assert brain.any()
-    assert not (brain & ~head).any(), "in a ramp, half of which is dark"
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_otsu_is_the_best_of_all_thresholds(seed):
     draw = np.random.default_rng(seed)

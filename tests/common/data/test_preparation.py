@@ -9,7 +9,6 @@ from common.data.preparation import (
     PREPARATION_CHECKS,
     differences,
     measure,
-    training_problems,
     union,
 )
 from common.data.transforms import CheckPreparationd
@@ -68,25 +67,6 @@ def test_ranges_that_span_several_scans_widen_what_is_expected():
     assert differences(head, ranges()).keys() == {"skull"}  # its box is not held against that of a brain
     strange = ranges(spacing=[9.0, 9.0, 9.0], volume=9.0, air=1.0, overlap=0.5)
     assert differences(strange, None).keys() == {"alignment"}  # without a checkpoint nothing else is checked
-
-
-def test_scans_of_a_training_that_do_not_belong_together_are_doubted():
-    small, noisy, head = ranges(spacing=[1.0, 1.0, 0.9]), ranges(air=0.25), ranges(volume=4.0, air=1.0)
-    alike = {"a": ranges(), "b": ranges(spacing=[1.05, 1.0, 0.95], air=0.15)}
-    assert training_problems(alike) == training_problems({"a": head, "b": head}) == {}
-    assert training_problems(alike | {"c": small}, [1, 1, 1]) == {}
-    problems = {check: str(problem) for check, problem in training_problems(alike | {"c": small, "d": noisy}).items()}
-    assert problems == {
-        "spacing": "c: voxels of 1 x 1 x 0.9 mm; expected 1 x 1 x 1 mm, as in the first subject; "
-        "--spacing resamples scans",
-        "air": "d: 25% of the volume's border is not 0; expected 0 around the brain, as in scans without skull",
-    }
-    assert training_problems({"a": ranges(), "b": head}).keys() == {"air"}
-    for factor, extent in ((1e-3, 0.17), (1e3, 170000)):
-        metres = ranges(extent=[150 * factor, 170 * factor, 140 * factor])
-        assert str(training_problems({"a": metres})["extent"]).startswith(
-            f"a: extends over {extent:.3g} mm; expected about 200 mm, "
-        )
 
 
 def scan(image, spacing=1.0):

@@ -4,8 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose, Invertd, Spacingd
+from monai.transforms import Compose, Invertd
 from scipy.spatial.transform import Rotation
 
 from common.data.intensities import NormalizeBraind
@@ -17,7 +16,6 @@ from common.data.transforms import (
     NestRegionsd,
     RandRegionCropd,
     RegionsToLabeld,
-    ResampleScand,
     ToRASd,
 )
 
@@ -61,33 +59,6 @@ def test_of_nested_regions_the_smaller_wins_even_where_they_are_not_nested(conve
     assert label["pred"].flatten().tolist() == expected
     nested = NestRegionsd("pred", convention)({"pred": channels})["pred"]
     assert torch.equal(nested, LabelToRegionsd("pred", convention)(label)["pred"])
-
-
-@pytest.mark.parametrize("transform", [LabelToRegionsd, RegionsToLabeld])
-def test_geometry_is_kept_and_the_input_left_as_it_is(transform):
-    affine = torch.diag(torch.tensor([2.0, 2.0, 3.0, 1.0], dtype=torch.float64))
-    values = torch.arange(8.0).reshape(1, 2, 2, 2).clamp(max=1)
-    label = MetaTensor(values.clone(), affine=affine)
-    data = {"label": label, "subject": "a"}
-    result = transform("label", "atlas")(data)
-    assert torch.equal(result["label"].affine, affine)
-    assert result["subject"] == "a"
-    assert data["label"] is label
-    assert torch.equal(label, values)
-
-
-def test_images_and_regions_are_resampled_as_monai_does_and_back():
-    """Resampled region values of at least 0.5 become 1; without a spacing nothing changes."""
-    image, label = torch.rand(2, 1, 6, 5, 4, generator=torch.Generator().manual_seed(0))
-    data = {"image": MetaTensor(image), "label": MetaTensor(label.round())}
-    resample = ResampleScand(["image", "label"], [1.5, 1, 0.5], "label")
-    resampled, expected = resample(data), Spacingd(["image", "label"], (1.5, 1, 0.5), dtype=torch.float32)(data)
-    assert torch.equal(resampled["image"], expected["image"])
-    assert torch.equal(resampled["label"], (expected["label"] >= 0.5).float())
-    assert torch.equal(ResampleScand("image", [1.5, 1, 0.5])(data)["label"], data["label"])
-    assert resample.inverse(resampled)["image"].shape == image.shape
-    untouched = ResampleScand("image", None)
-    assert untouched(data) == untouched.inverse(data) == data
 
 
 def starts(label, share, count):

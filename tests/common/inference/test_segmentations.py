@@ -52,21 +52,6 @@ def test_a_result_has_the_forms_of_the_file(tmp_path, codes):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["P1.nii.gz", *tables]
 
 
-def test_probabilities_have_a_fourth_axis_and_the_same_bytes_each_time(tmp_path):
-    scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
-    volume = MetaTensor(
-        torch.rand(3, 2, 3, 4), meta=LoadScand("pred")({"pred": str(tmp_path / "in.nii.gz")})["pred"].meta
-    )
-    for folder in ("a", "b"):
-        SaveVolumed("pred", str(tmp_path / folder), dtype="float32")({"pred": volume, "subject": "P1"})
-    written = np.asarray(nibabel.load(tmp_path / "a/P1.nii.gz").dataobj)
-    np.testing.assert_array_equal(written, np.moveaxis(volume.numpy(), 0, -1))
-    assert (tmp_path / "a/P1.nii.gz").read_bytes() == (tmp_path / "b/P1.nii.gz").read_bytes()
-    data = {"pred": volume}  # MONAI Label, which gives no subject, writes its own file
-    assert SaveVolumed("pred", str(tmp_path / "c"))(data) is data
-    assert not (tmp_path / "c").exists()
-
-
 def rows(folder):
     with (Path(folder) / "volumes.csv").open(newline="") as file:
         return [tuple(row.values()) for row in csv.DictReader(file)]

@@ -1,7 +1,5 @@
 """`common.metrics.protocols` against the challenges' definitions on whole volumes, and what they refuse."""
 
-import pickle
-
 import numpy as np
 import pytest
 
@@ -46,30 +44,6 @@ def test_scores_are_as_defined(name, challenge):
         assert scores.values == pytest.approx(expected, abs=1e-6)
         lesionwise.assert_same(scores, rows)
         assert scores.volumes == pytest.approx([mask.sum() * np.prod(spacing) for mask in (prediction, reference)])
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_every_card_keeps_its_word(name):
-    """A protocol that is added needs no test of these."""
-    card = PROTOCOLS[name]
-    texts = [card.title, card.meaning, *(text for metric in card.metrics for text in (metric.title, metric.meaning))]
-    assert all(texts)
-    assert set(card.conventions) <= set(CONVENTIONS)
-    for challenge in card.challenges or [None]:
-        chosen = protocol(name, challenge)
-        for prediction, reference, spacing in [*pairs(10), (EMPTY, EMPTY, CUBIC), (EMPTY, cube(4), CUBIC)]:
-            scores = chosen.measure(prediction, reference, spacing)
-            assert list(scores.values) == list(chosen.units)
-            assert scores.values["dice"] == pytest.approx(volumes.dice(prediction, reference), abs=1e-6)
-            assert all(0 <= scores.values[name] <= (1 if unit == "1" else np.inf) for name, unit in card.units.items())
-            assert bool(scores.lesions) == (card.has_lesions and bool(prediction.any() or reference.any()))
-            # NumPy numbers would need NumPy's pickles, in a checkpoint for example
-            assert {type(figure) for figure in (*scores.values.values(), *scores.volumes)} == {float}
-            for lesion in scores.lesions:
-                kinds = [type(value) for value in (lesion.volume, *lesion.centre, lesion.is_scored, lesion.is_found)]
-                assert kinds == [float, int, int, int, bool, bool]
-                assert (type(lesion.dice), type(lesion.hd95)) == (float, float)
-        assert pickle.loads(pickle.dumps(chosen)).measure(prediction, reference, spacing) == scores
 
 
 @pytest.mark.parametrize(("prediction", "reference"), [(EMPTY, EMPTY), (cube(4), EMPTY), (EMPTY, cube(4))])

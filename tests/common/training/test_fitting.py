@@ -1,7 +1,6 @@
 from types import SimpleNamespace
 
 import pytest
-import torch
 from torch import nn
 
 from common import weights
@@ -28,14 +27,6 @@ def network():
 )
 def test_candidates_keep_the_global_batch(changed, processes, sizes):
     assert fitting.candidates(options(**changed), processes) == sizes
-
-
-def test_a_cpu_takes_the_largest_batch_whose_estimate_fits(monkeypatch):
-    weights = 4 * sum(parameter.numel() for parameter in network().parameters())
-    for size in (2, 3, 6):
-        needed = 4 * weights + size * 768  # weights, gradients, two moments; 768 bytes of activations, as above
-        monkeypatch.setattr(fitting, "free_memory", lambda: (needed + 1) / fitting.SHARE)  # noqa: B023
-        assert max(fitting._fitting_on_cpu(network(), options(), [1, 2, 3, 4, 6], torch.float32)) == size
 
 
 @pytest.mark.parametrize("damage", ["no archive", "no settings"])

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from common.errors import InputError
 from common.inference.results import CaseFiles
 from common.metrics import protocol
 from scripts.evaluate.cases import find_cases
@@ -32,17 +31,6 @@ def test_files_of_one_name_are_a_case(folders):
         CaseFiles("a", predictions / "a.nii", references / "a.nii.gz"),
         CaseFiles("b", predictions / "b.nii.gz", references / "b.nii.gz"),
     ]
-
-
-def test_absent_predictions_are_accepted_on_request_if_there_is_one(folders, tmp_path):
-    predictions, references = folders
-    touch(references, "c.nii")
-    with pytest.raises(InputError, match=r"no prediction for 1 of 3 cases: c; .*, or --missing=worst$"):
-        find_cases(predictions, references, ATLAS)
-    _, cases, _ = find_cases(predictions, references, ATLAS, missing="worst")
-    assert cases[2] == CaseFiles("c", None, references / "c.nii")
-    with pytest.raises(InputError, match="no prediction for 3 of 3 cases: a, b, c; no reference for 1 of 1 pred"):
-        find_cases(touch(tmp_path / "other", "x.nii"), references, ATLAS, missing="worst")
 
 
 # Datalists
