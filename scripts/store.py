@@ -52,11 +52,7 @@ def prepare(
     show(f"subjects: {len(data)} ({len(data) - len(missing)} stored, {len(missing)} to prepare)")
     check_headers(missing, ["warning"])
     faults = map_in_processes(kept.attempt, missing, jobs, "subject")
-    failed = [
-        f"subject {entry['subject']}: {'its process was killed' if fault is None else fault}"
-        for entry, fault in zip(missing, faults, strict=True)
-        if fault != ""
-    ]
+    failed = [f"subject {entry['subject']}: {fault}" for entry, fault in zip(missing, faults, strict=True) if fault]
     if failed:
         show(*failed, f"{len(failed)} of {len(data)} subjects are not prepared", error=True)
         sys.exit(1)

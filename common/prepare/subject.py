@@ -7,7 +7,6 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
-from ..bars import stage
 from ..errors import InputError, within
 from .brain import find_brain, mirrored_brain, zero_background
 from .figures import Figures, likely_cause
@@ -49,14 +48,12 @@ def prepare_subject(
     frame = frame_of(volumes[settings.reference])
     scans = {modality: zero_background(in_frame(volumes[modality], frame)) for modality in settings.modalities}
     reference, target, grid = scans[settings.reference], settings.target, settings.grid
-    stage("brain", 0.0)  # fractions of the time, measured on two subjects with T1 and FLAIR
     is_stripped = False
     if mask is None:  # also if the head is kept: the figures need the brain
         with within(settings.reference):
             mask, is_stripped = find_brain(reference, settings.device)
     else:
         mask = in_frame(Volume(mask.astype(np.uint8), volumes[settings.reference].affine), frame).array > 0
-    stage("registration", 0.2)
     affine = _to_template(reference, mask, 12)
     to_template = affine if target.dof == 12 else _to_template(reference, mask, target.dof)
     matrices = {}
@@ -64,7 +61,6 @@ def prepare_subject(
         onto = np.eye(4) if modality == settings.reference else _to_reference(reference, mask, scan)
         matrices[modality] = onto @ to_template @ target.to_mni()
         check_transform(matrices[modality], f"{modality}: the registration")
-    stage("resampling", 0.75)
     heads = {modality: resample(scan, grid, matrices[modality]) for modality, scan in scans.items()}
     template = mask_on(template_mask(), grid, target.to_mni())
     brain = mask_on(Volume(mask, reference.affine), grid, matrices[settings.reference])
@@ -74,7 +70,6 @@ def prepare_subject(
     if settings.brain != "none":
         images = {modality: Volume(np.where(brain, head.array, 0), head.affine) for modality, head in heads.items()}
     covered = {modality: field_of_view(scan, grid, matrices[modality]) for modality, scan in scans.items()}
-    stage("figures", 0.8)
     figures = measure(
         heads,
         covered,

@@ -28,7 +28,6 @@ PAGES = ("findings.csv", "findings.html")
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
 PICTURES = 200  # largest number of subjects with findings in findings.html
 SAMPLE = 24  # largest number of subjects without findings in findings.html
-KILLED = "reading its files killed the process twice"
 
 
 @dataclass(frozen=True)
@@ -137,10 +136,7 @@ def check(
         raise InputError(f"--datalist={datalist}: no subjects")
     _check_root(cases, root, folder)
     work = partial(examine, root=str(folder), convention=content["label_convention"])
-    records = [
-        record or Record((Problem("unreadable", first_image(case), KILLED, "files that fit into memory"),))
-        for case, record in zip(cases, map_in_processes(work, cases, workers, "subject"), strict=True)
-    ]
+    records = map_in_processes(work, cases, workers, "subject")
     measured = [record.preparation for record in records if record.preparation is not None]
     facts = {"scans": describe(union(measured)) if measured else "no readable image"}
     if lacking := count_missing(cases, content["modalities"]):

@@ -38,9 +38,6 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
     """
     with within(f"--root={root}"):
         results = map_in_processes(partial(_values_or_fault, root=root), files, workers, "label map", "label values")
-        if None in results:
-            killer = files[results.index(None)]
-            raise InputError(f"{killer}: reading it killed the process, probably for lack of memory")
         faults = [result for result in results if isinstance(result, InputError)]
         if faults and (is_asking or len(faults) == len(files)):
             raise faults[0]

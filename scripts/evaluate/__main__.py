@@ -217,12 +217,7 @@ def _scores(
     protocol.measure(voxel, voxel, (1, 1, 1))  # imports everything once, before the workers start
     work = partial(_attempt, protocol=protocol, convention=convention)
     done = map_in_processes(work, cases, workers, " scored")
-    faults = []
-    for files, result in zip(cases, done, strict=True):
-        if result is None:
-            faults.append(f"{files.reference}: scoring killed its process twice; use fewer --workers")
-        elif isinstance(result, str):
-            faults.append(result)
+    faults = [result for result in done if isinstance(result, str)]
     if faults:
         further = len(faults) - 1
         more = f" ({further} more of {len(cases)} cases {'has' if further == 1 else 'have'} errors)" if further else ""

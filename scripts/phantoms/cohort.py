@@ -55,14 +55,11 @@ def make(
     with claimed("output", root), reporting_path_errors(f"--output={output}"):
         if any(path.name != CLAIM for path in root.iterdir()):
             raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
-        made = map_in_processes(work, range(subjects), workers, "subject", layout)
-    if None in made:
-        person = cohort.phantom(made.index(None))["person"]
-        raise InputError(f"{person}: its process was killed twice, probably for lack of memory; use fewer --workers")
+        map_in_processes(work, range(subjects), workers, "subject", layout)
 
 
-def _make_subject(settings: tuple[Path, str, int, float, bool, bool], index: int) -> bool:
-    """Make and write the person with this index. Return True: the result of a killed process is None."""
+def _make_subject(settings: tuple[Path, str, int, float, bool, bool], index: int) -> None:
+    """Make and write the person with this index."""
     root, layout, seed, spacing, skull_stripped, dicom = settings
     cohort = COHORTS[layout]
     images, label = files_of(cohort, index)
@@ -84,7 +81,6 @@ def _make_subject(settings: tuple[Path, str, int, float, bool, bool], index: int
 
             name = cohort.phantom(index)["person"]
             write_study(root / "dicom" / name, scans, affine, name, f"{name} {settings[1:5]}")
-    return True
 
 
 def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:

@@ -104,13 +104,7 @@ def run_in_processes(
     A failing subject becomes an outcome; a full disk raises. `unit` labels the progress bar.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    done = map_in_processes(partial(_attempt, threads), list(work.items()), jobs, unit, on_result=on_outcome)
-    why = "killed its process twice, probably for lack of memory; use fewer --jobs"
-    outcomes = [outcome or Outcome(name, fault=why) for name, outcome in zip(work, done, strict=True)]
-    for outcome in outcomes:
-        if outcome.fault == why:
-            on_outcome(outcome)
-    return outcomes
+    return map_in_processes(partial(_attempt, threads), list(work.items()), jobs, unit, on_result=on_outcome)
 
 
 def _attempt(threads: int, item: tuple[str, Callable[[], Outcome]]) -> Outcome:
