@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -53,7 +52,6 @@ def state(folder, iteration):
 
 
 LENGTH = ["--iterations=8", "--val_interval=8", "--save_interval=2", "--num_workers=1"]
-LONG = ["--iterations=500", "--val_interval=500", "--save_interval=2", "--num_workers=1"]
 
 
 @pytest.mark.slow
@@ -75,17 +73,3 @@ def test_a_job_that_is_told_saves_requeues_itself_and_ends_as_one_that_never_was
     final = state(repository / "told", 8)
     assert len(final["ranks"]) == 2
     assert same(final, state(repository / "straight", 8))
-
-
-@pytest.mark.slow
-def test_a_cancelled_job_saves_and_does_not_come_back(slurm, submit, repository):
-    """SLURM sends SIGTERM to all processes of the job, also to DataLoader workers."""
-    job = submit("cancelled", "", *LONG)  # one task by default
-    log = repository / "cancelled.log"
-    slurm.wait_for_file(job, repository / "cancelled/models/iteration-0000002.pt", log)
-    slurm.ask("scancel", job)
-    slurm.wait_for_state(job, "CANCELLED", seconds=60)
-    assert re.search(r"SIGTERM: saved .*; status 75", log.read_text())
-    time.sleep(12)  # longer than a requeued job waits
-    assert slurm.job(job)["JobState"] == "CANCELLED"
-    assert slurm.job(job)["Restarts"] == "0"

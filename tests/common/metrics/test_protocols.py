@@ -46,6 +46,17 @@ def test_scores_are_as_defined(name, challenge):
         assert scores.volumes == pytest.approx([mask.sum() * np.prod(spacing) for mask in (prediction, reference)])
 
 
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_card_keeps_its_word(name):
+    for challenge in PROTOCOLS[name].challenges or [None]:
+        chosen = protocol(name, challenge)
+        for prediction, reference, spacing in [*pairs(5), (EMPTY, EMPTY, CUBIC), (EMPTY, cube(4), CUBIC)]:
+            values = chosen.measure(prediction, reference, spacing).values
+            assert list(values) == list(chosen.units)
+            assert values["dice"] == pytest.approx(volumes.dice(prediction, reference), abs=1e-6)
+            assert all(0 <= values[name] <= (1 if unit == "1" else np.inf) for name, unit in chosen.units.items())
+
+
 @pytest.mark.parametrize(("prediction", "reference"), [(EMPTY, EMPTY), (cube(4), EMPTY), (EMPTY, cube(4))])
 def test_empty_masks(prediction, reference):
     region = float(prediction is reference)

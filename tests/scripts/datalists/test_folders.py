@@ -21,15 +21,6 @@ def test_words_of_ones_own_name_the_files(data, modalities):
     assert firsts == [f"{name}/{name}_t1_to_mni.nii.gz" for name in ("A1", "A2")]
 
 
-def test_files_named_as_of_another_subject_are_warned_of(data, capsys):
-    for name, other in (("P1", "P2"), ("P2", "P1"), ("P1_late", "P1")):
-        data.touch(f"{name}/{name}_T1.nii.gz")
-        data.label(f"{name}/{other}_seg.nii.gz", 1)
-    data.scan(testing="all")
-    warned = "warning: files named after a different subject: P1/P2_seg.nii.gz, P2/P1_seg.nii.gz"
-    assert warned in capsys.readouterr().err.splitlines()
-
-
 def test_files_in_one_folder(data):
     """A label's name may have the modality that it was drawn on."""
     for name in ("a_1", "a_2", "a_3"):

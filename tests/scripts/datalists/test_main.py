@@ -17,7 +17,6 @@ from tests.scripts.datalists.cohorts import (
 from tests.support import MODALITIES
 
 ATLAS = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
-BRATS_2023 = ("t2f", "t1c", "t1n", "t2w", "seg")
 UKB = "20252_2_0/T1/T1 20253_2_0/T2_FLAIR/T2_FLAIR"
 
 
@@ -48,15 +47,6 @@ def test_brats_after_treatment_has_the_convention_that_is_asked_for(root):
     assert (content["label_convention"], "regions" in content) == ("brats2024", False)
     content = written(brats, root, label_convention="cavity = 4, whole=2+3+1")
     assert (content["regions"], "label_convention" in content) == ({"cavity": [4], "whole": [1, 2, 3]}, False)
-
-
-def test_labels_of_children_are_those_of_2023_unless_another_year_is_asked_for(root, capsys):
-    subjects = [f"BraTS-PED-0000{number}-000" for number in range(3)]
-    touch(root, *(f"{subject}/{subject}-{kind}.nii.gz" for subject in subjects for kind in BRATS_2023))
-    assert written(brats, root)["label_convention"] == "brats2023"
-    assert "since 2024: --label_convention=brats2024peds" in capsys.readouterr().out
-    assert written(brats, root, label_convention="brats2024peds")["label_convention"] == "brats2024peds"
-    assert "PED" not in capsys.readouterr().out
 
 
 def _write_ukb(root, person, visit, slices):

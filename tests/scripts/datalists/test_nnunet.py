@@ -2,10 +2,6 @@
 
 import json
 
-import pytest
-
-from common.errors import InputError
-
 # Dataset137_BraTS21.py of nnU-Net
 BRATS = {
     "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
@@ -73,24 +69,5 @@ def test_test_cases_without_label_are_apart_and_those_with_one_are_for_testing(d
     assert (len(content["training"]), len(content["validation"])) == (2, 1)
 
 
-def test_modalities_by_the_names_of_channels(data):
-    fill(data, channels("zscore", "rescale_to_0_1"))
-    assert data.scan()["modalities"] == ["zscore", "rescale_to_0_1"]
-    content = data.scan(modalities="T2=rescale_to_0_1")
-    assert content["modalities"] == ["T2"]
-    assert content["training"][0]["image"][0].endswith("_0001.nii.gz")
-    with pytest.raises(InputError, match="--modalities=T2: no T2"):
-        data.scan(modalities="T2=b")
-
-
 def channels(*names, **more):
     return PROSTATE | {"channel_names": {str(number): name for number, name in enumerate(names)} | more}
-
-
-def test_a_folder_of_cases_for_testing_alone_is_listed(data):
-    fill(data, PROSTATE)
-    for folder in ("imagesTr", "labelsTr"):
-        for file in (data.root / folder).iterdir():
-            file.unlink()
-    content = data.scan()
-    assert [len(content[split]) for split in ("training", "validation", "testing")] == [0, 0, 1]

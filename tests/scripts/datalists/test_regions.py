@@ -41,12 +41,3 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
         'whole: {labels: [3, 1, 2], colour: "#E69F00"}\ncore: [1, 3]\nrim: {labels: 2, code: 1 99LAB Rim}\n'
     )
     assert read_regions(file, "--regions=r") == "whole=1+2+3:e69f00,core=1+3,rim=2:1 99LAB Rim"
-
-
-def test_a_file_of_regions_in_the_root_is_taken(data, capsys):
-    for number in range(3):
-        data.touch(f"S{number}/T1.nii.gz")
-        data.label(f"S{number}/seg.nii.gz", 1, 2)
-    (data.root / "regions.yaml").write_text("ventricles: {labels: [1]}\ngrey: {labels: [2]}\n")
-    assert data.scan(testing="all")["regions"] == {"ventricles": [1], "grey": [2]}
-    assert f"regions from {data.root / 'regions.yaml'}" in capsys.readouterr().out

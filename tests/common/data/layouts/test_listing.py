@@ -94,14 +94,6 @@ def test_every_image_is_used_or_named(tmp_path, layout):
     assert used - other, "some are used"
 
 
-def test_a_cohort_of_many_small_files_is_not_read_beyond_its_places(tmp_path):
-    files = ["T1/T1_brain_to_MNI.nii.gz", "T1/T1_fast/seg.nii.gz", "other/a.nii.gz"]
-    touch(tmp_path, *(f"1000012_20252_2_0/{file}" for file in files))
-    data = read_cohort("ukb", tmp_path)
-    assert data.listing.folders == ("1000012_20252_2_0", "1000012_20252_2_0/T1")
-    assert data.subjects["1000012_2_0"].images == {"T1": "1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz"}
-
-
 def test_inference_reads_cohorts_by_their_layouts_and_else_the_names(tmp_path):
     touch(tmp_path / "ukb", "1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz")
     assert list(recognised(list_images(tmp_path / "ukb"), Naming()).subjects) == ["1000012_2_0"]

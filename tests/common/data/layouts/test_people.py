@@ -1,11 +1,8 @@
 """Who is a person, by the names of public data sets and of common habit."""
 
-import re
-
 import pytest
 
-from common.data.layouts.people import describe_people, person_of, visit_name
-from scripts.datalists.splits import person_finder
+from common.data.layouts.people import person_of, visit_name
 
 PEOPLE = """
 BraTS2021_00000 BraTS20_Training_001 BraTS20_001
@@ -64,35 +61,3 @@ def test_the_person_in_a_name():
 )
 def test_the_person_in_the_name_of_a_folder_in_a_folder(path, person):
     assert person_of(visit_name(path.split("/"))) == person
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["P01_a", "P01_b", "P02_a", "P03"],
-        ["P01a", "P01b", "P02a"],
-        ["sub-01v1", "sub-01v2", "sub-02v1"],
-        ["anna_1", "anna_2", "ben_1", "ben_2"],
-    ],
-)
-def test_where_names_leave_it_open_a_pattern_that_joins_them_is_named(names):
-    assert len({person_of(name) for name in names}) == len(names)
-    text = describe_people({name: person_of(name) for name in names})
-    find = person_finder(re.search(r"--person='(.+)'", text)[1])
-    assert find(names[0]) == find(names[1]) != find(names[2])
-    assert find(names[-1])
-
-
-def test_numbers_that_were_taken_for_visits_are_told_apart_by_the_pattern():
-    names = [f"site1_{number:03d}" for number in range(5)]
-    text = describe_people({name: person_of(name) for name in names})
-    assert text.startswith("1 in 5 subjects, such as site1 (site1_000, site1_001,")
-    find = person_finder(re.search(r"--person='(.+)'", text)[1])
-    assert [find(name) for name in names] == names
-
-
-@pytest.mark.parametrize(
-    "ends", ["BraTS2021_0000{}", "BRATS_00{}", "UCSF-PDGM-000{}", "sub-r001s00{}", "TCGA-06-011{}"]
-)
-def test_names_of_people_need_no_line(ends):
-    assert describe_people({ends.format(n): person_of(ends.format(n)) for n in range(9)}) == ""

@@ -1,10 +1,6 @@
 """Match paths with templates and words."""
 
-import fnmatch
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from common.data.cohorts import COHORTS
 from common.data.layouts.names import LABEL, Naming, fits
@@ -29,11 +25,6 @@ from common.data.layouts.templates import Template
 )
 def test_words_and_templates_reach_the_path(path, words, expected):
     assert fits(path, words) is expected
-
-
-@given(st.text("aB_*?", min_size=1).filter(lambda text: "*" in text and "**" not in text), st.text("aB_c"))
-def test_a_pattern_of_one_name_is_that_of_fnmatch(pattern, name):
-    assert fits(name, pattern) == fnmatch.fnmatchcase(name.lower(), pattern.lower())
 
 
 @pytest.mark.parametrize(
