@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .data.cleanup import steps_of
+from .data.cleanup import cleanup_of
 from .data.preparation import PREPARATION_CHECKS
 from .data.regions import regions_of, with_sides
 from .environment import prepare_process
@@ -251,8 +251,8 @@ _ALL = (
     Option(
         "cleanup",
         CLEANUP,
-        "postprocessing of each region: minimum component size, largest component only, holes filled; none: off; "
-        "python -m scripts.postprocessing chooses a checkpoint's default (DIFF-37)",
+        "cleanup of each region: minimum component size, largest component only, holes filled; none: off; "
+        "python -m scripts.cleanup chooses a checkpoint's default (DIFF-37)",
         nullable=True,
     ),
     _unrecorded(
@@ -523,7 +523,7 @@ def _check_regions(options: Options, convention: str) -> None:
     values, regions = vars(options), _regions(convention)
     if values.get("protocol") is not None:
         check_convention(options.protocol, convention)
-    if values.get("cleanup") and (unknown := steps_of(options.cleanup).keys() - {*regions}):
+    if values.get("cleanup") and (unknown := cleanup_of(options.cleanup).keys() - {*regions}):
         raise ArgumentError("cleanup", options.cleanup, f"no region {min(unknown)}", f"some of {', '.join(regions)}")
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .data.cleanup import EXPECTED, steps_of, text_of
+from .data.cleanup import EXPECTED, cleanup_of, text_of
 from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
 from .errors import ArgumentError, InputError
@@ -230,6 +230,6 @@ TEXT = Kind("plain text", _plain, str)
 CONVENTION = Kind(
     f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", lambda value: canonical(str(value)), str
 )
-CLEANUP = Kind(EXPECTED, lambda value: text_of(steps_of(_plain(value))), str)
+CLEANUP = Kind(EXPECTED, lambda value: text_of(cleanup_of(_plain(value))), str)
 LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
 AXES = Kind("a list of different axes from 0, 1, 2, such as [0]", _axes)

@@ -67,7 +67,7 @@ class Bundle:
     checkpoint_sha256: str
     trained_on: str  # training data, in words
     spacing: tuple[float, float]  # smallest and largest voxel edge of the training scans, mm
-    cleanup: str | None  # postprocessing of regions that the checkpoint states, if any
+    cleanup: str | None  # cleanup of regions that the checkpoint states, if any
 
     @property
     def card(self) -> Cohort:

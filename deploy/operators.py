@@ -87,7 +87,7 @@ class Prepare(Operator):
         job.remarks += [Remark("precondition", text) for text in failed]
         job.remarks += spacing_remarks(aligned[job.reference], job.bundle.spacing)
         if cleanup := optional(options_of(job.options)[1].get("cleanup", job.bundle.cleanup)):
-            job.remarks.append(Remark("cleanup", f"Regions were postprocessed: {cleanup}"))
+            job.remarks.append(Remark("cleanup", f"Regions were cleaned up: {cleanup}"))
         op_output.emit(Scans(aligned, reference, slices, preparation), "scans")
 
 

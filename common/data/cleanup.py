@@ -1,6 +1,6 @@
-"""Postprocess segmented regions: remove components and fill holes, by steps such as `WT=100mm3+largest,ET=holes`.
+"""Clean up segmented regions: remove components and fill holes, by text such as `WT=100mm3+largest,ET=holes`.
 
-`scripts.postprocessing` selects the steps on validation cases; checkpoints record them as `cleanup`.
+`scripts.cleanup` chooses it on validation cases; checkpoints record it as `cleanup`.
 """
 
 import re
@@ -15,13 +15,13 @@ from ..errors import InputError
 from .regions import painting_order, regions_of
 
 EXPECTED = "steps by region, such as WT=100mm3+largest,ET=holes"
-VOLUME = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)mm3")
+STEP = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)mm3|largest|holes")
 SLACK = 1e-4  # relative tolerance of volumes, as affines are in single precision
 Masks = NDArray[np.bool_]
 
 
-class Steps(NamedTuple):
-    """Postprocessing steps of a region, applied in this order; components are 26-connected, holes 6-connected.
+class Cleanup(NamedTuple):
+    """Cleanup of a region, in this order; components are 26-connected, holes 6-connected.
 
     Attributes:
         smallest: Minimum volume of a component to keep, mm3.
@@ -34,65 +34,58 @@ class Steps(NamedTuple):
     holes: bool = False
 
 
-def steps_of(cleanup: str) -> dict[str, Steps]:
-    """Parse postprocessing steps, such as `ET=holes,WT=100mm3+largest`, into the steps of each region.
+def cleanup_of(text: str) -> dict[str, Cleanup]:
+    """Parse a cleanup, such as `ET=holes,WT=100mm3+largest`, into that of each region.
 
     Raises:
-        InputError: a region's name is invalid or repeated, a step is unknown or repeated, or a volume is 0.
+        InputError: a region is repeated, or a step is unknown or repeated.
 
     Example:
-        >>> steps_of("ET=holes, WT=100mm3+largest")["WT"]
-        Steps(smallest=100.0, largest=True, holes=False)
+        >>> cleanup_of("ET=holes, WT=100mm3+largest")["WT"]
+        Cleanup(smallest=100.0, largest=True, holes=False)
     """
-    steps: dict[str, Steps] = {}
-    for part in re.sub(r"\s*([=+,])\s*", r"\1", cleanup.strip()).split(","):
-        region, _, text = part.partition("=")
-        words = [("smallest" if VOLUME.fullmatch(word) else word, word) for word in text.split("+")]
-        names = [name for name, _ in words]
-        if region in steps or not re.fullmatch(r"[A-Za-z][\w-]{0,39}", region, re.ASCII):
-            raise InputError(f"expected {EXPECTED}")
-        if len({*names}) < len(names) or not {*names} <= {*Steps._fields}:
-            raise InputError(f"{region}: expected {EXPECTED}")
-        volume = next((float(word[:-3]) for name, word in words if name == "smallest"), 0.0)
-        steps[region] = Steps(volume, "largest" in names, "holes" in names)
-        if steps[region] == Steps():
-            raise InputError(f"{region}: expected a volume above 0")
-    return steps
+    regions: dict[str, Cleanup] = {}
+    for part in re.sub(r"\s*([=+,])\s*", r"\1", text.strip()).split(","):
+        region, _, steps = part.partition("=")
+        words = steps.split("+")
+        volumes = [float(word.removesuffix("mm3")) for word in words if word.endswith("mm3") and STEP.fullmatch(word)]
+        is_known = all(map(STEP.fullmatch, words)) and len(volumes) < 2 and len({*words}) == len(words)
+        if not region or region in regions or not is_known:
+            raise InputError(f"{part}: expected {EXPECTED}")
+        regions[region] = Cleanup(sum(volumes), "largest" in words, "holes" in words)
+    return regions
 
 
-def text_of(steps: Mapping[str, Steps]) -> str:
-    """Write postprocessing steps as text, such as `WT=100mm3+largest`: the inverse of `steps_of`.
-
-    Example:
-        >>> text_of({"WT": Steps(smallest=100, largest=True), "TC": Steps()})
-        'WT=100mm3+largest'
-    """
-    words = {
-        region: [f"{step.smallest:.15g}mm3"] * (step.smallest > 0) + ["largest"] * step.largest + ["holes"] * step.holes
-        for region, step in steps.items()
-    }
-    return ",".join(f"{region}={'+'.join(listed)}" for region, listed in words.items() if listed)
+def text_of(regions: Mapping[str, Cleanup]) -> str:
+    """Write a cleanup as text, such as `WT=100mm3+largest`: the inverse of `cleanup_of`."""
+    parts = []
+    for region, cleanup in regions.items():
+        words = [f"{cleanup.smallest:.15g}mm3"] if cleanup.smallest else []
+        words += [name for name in ("largest", "holes") if getattr(cleanup, name)]
+        if words:
+            parts.append(f"{region}={'+'.join(words)}")
+    return ",".join(parts)
 
 
-def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: float) -> Masks:
-    """Postprocess the masks [R, x, y, z] of regions; nested regions stay nested, disjoint regions disjoint.
+def cleaned(masks: Masks, convention: str, regions: Mapping[str, Cleanup], voxel: float) -> Masks:
+    """Clean up the masks [R, x, y, z] of regions; nested regions stay nested, disjoint regions disjoint.
 
-    Steps run from the outermost region inwards. Voxels removed from a region are also removed from the regions inside
-    it. Voxels filled in a region are also added to the regions around it; voxels of a disjoint region are not filled.
+    It runs from the outermost region inwards. Voxels removed from a region are also removed from the regions inside it.
+    Voxels filled in a region are also added to the regions around it; voxels of a disjoint region are not filled.
     If all labels of a region belong to its inner regions, the region becomes the union of the inner regions.
 
     Args:
         masks: Masks of the regions in channel order, nested or disjoint as in a label map.
         convention: Label convention.
-        steps: Steps by the region's name; regions may have none.
+        regions: Cleanup by the region's name; regions may have none.
         voxel: Volume of a voxel, mm3.
     """
     names, labels = zip(*regions_of(convention).items(), strict=True)
     result, order = masks.copy(), [channel for channel, _ in painting_order(convention)]
     inner = {channel: [other for other in order if labels[other] < labels[channel]] for channel in order}
     for channel in order:
-        step = steps.get(names[channel], Steps())
-        if step == Steps() or not result[channel].any():
+        step = regions.get(names[channel], Cleanup())
+        if step == Cleanup() or not result[channel].any():
             continue
         outer = [other for other in order if labels[other] > labels[channel]]
         disjoint = [other for other in order if not labels[other] & labels[channel]]
@@ -109,7 +102,7 @@ def cleaned(masks: Masks, convention: str, steps: Mapping[str, Steps], voxel: fl
     return result
 
 
-def _select_components(mask: Masks, step: Steps, voxel: float) -> Masks:
+def _select_components(mask: Masks, step: Cleanup, voxel: float) -> Masks:
     labels = components(mask, 26)
     volumes = np.bincount(labels.ravel()) * voxel
     volumes[0] = 0

@@ -24,7 +24,7 @@ from nibabel.orientations import inv_ornt_aff
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .cleanup import cleaned, steps_of
+from .cleanup import cleaned, cleanup_of
 from .preparation import differences, measure, refuse, union, without_background
 from .regions import painting_order, regions_of
 from .scan_checks import (
@@ -306,22 +306,22 @@ class NestRegionsd(MapTransform):
     Args:
         keys: Keys of the regions [R, H, W, D], 0 or 1; with an affine if there is a cleanup.
         convention: Label convention; see `common.data.regions`.
-        cleanup: Postprocessing of the result, such as "WT=100mm3+largest" (`common.data.cleanup`); None for none.
+        cleanup: Cleanup of the result, such as "WT=100mm3+largest" (`common.data.cleanup`); None for none.
     """
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
         super().__init__(keys)
         self.to_label, self.convention = RegionsToLabeld(keys, convention), convention
         self.values = list(regions_of(convention).values())
-        self.steps = steps_of(cleanup) if cleanup else {}
+        self.cleanup = cleanup_of(cleanup) if cleanup else {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         labels = self.to_label(data)
         for key in self.key_iterator(labels):
             regions = torch.cat([_is_any(labels[key], values) for values in self.values])
-            if self.steps:
+            if self.cleanup:
                 voxel = float(abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy())))
-                regions.copy_(torch.from_numpy(cleaned(regions.cpu().numpy(), self.convention, self.steps, voxel)))
+                regions.copy_(torch.from_numpy(cleaned(regions.cpu().numpy(), self.convention, self.cleanup, voxel)))
             labels[key] = regions.to(data[key].dtype)
         return labels
 

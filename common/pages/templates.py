@@ -51,7 +51,7 @@ def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("made on", made["started"].replace("T", " ").replace("+00:00", " UTC")),
         ("command", made["command"]),
         ("cohort", "made-up subjects" if made["made_up"] else made["cohort"] or "not named"),
-        *((title, made[name]) for title, name in (("split", "split"), ("postprocessing", "cleanup")) if made.get(name)),
+        *((title, made[name]) for title, name in (("split", "split"), ("cleanup", "cleanup")) if made.get(name)),
         *(("checkpoint", f"{path} (SHA-256 {sha256})") for path, sha256 in made["checkpoints"].items()),
         ("software", ", ".join([*software, *commit])),
     ]

@@ -30,7 +30,7 @@ with safe_open("models/model.safetensors", "pt") as file:
 ```
 
 The network takes images prepared as above, and returns logits of the regions. `configs/inference.yaml` has the sliding
-window and the postprocessing.
+window and the cleanup.
 """
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")

@@ -53,10 +53,10 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained
     assert pages[0].replace(f"Evaluation of {bundle}", "Evaluation of predictions") == pages[1]
 
 
-def test_the_checkpoints_postprocessing_is_that_of_inference_and_evaluation_and_can_be_switched_off(
+def test_the_checkpoints_cleanup_is_that_of_inference_and_evaluation_and_can_be_switched_off(
     run_bundle, cohorts, trained, tmp_path
 ):
-    """Expected label maps: the written ones, postprocessed afterwards. Pages name the postprocessing."""
+    """Expected label maps: the written ones, cleaned up afterwards. Pages name the cleanup."""
     model, out = tmp_path / "model.pt", tmp_path / "brats_finetune"
     shutil.copy(trained("brats_finetune") / "models/model.pt", model)
 

@@ -190,7 +190,7 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(
 ):
     """The stroke model refuses a skull-stripped head with text, but takes sagittal slices from right to left.
 
-    Its checkpoint states postprocessing, which a remark names.
+    Its checkpoint states a cleanup, which a remark names.
     """
     content = weights.load(models["atlas"])
     metadata = {**content["metadata"], "cleanup": "lesion=largest"}
@@ -214,7 +214,7 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(
     assert [remark["kind"] for remark in remarks[:2]] == ["precondition"] * 2
     assert "text is burned into its images" in remarks[0]["text"]
     assert "skull-stripped, but the model was trained on whole heads" in remarks[1]["text"]
-    assert {"kind": "cleanup", "text": "Regions were postprocessed: lesion=largest"} in remarks
+    assert {"kind": "cleanup", "text": "Regions were cleaned up: lesion=largest"} in remarks
     assert ndimage.label(expected[0] > 0, np.ones((3, 3, 3)))[1] == 1
     results = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
     assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]  # the first is no image

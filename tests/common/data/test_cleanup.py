@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from common.data import NestRegionsd, RegionsToLabeld
-from common.data.cleanup import Steps, cleaned
+from common.data.cleanup import Cleanup, cleaned
 from common.data.regions import regions_of
 
 # In the order of the steps: region, its labels, label of removed voxels, label of filled voxels, labels that are filled
@@ -24,7 +24,7 @@ ORDER = {
 def by_scipy(label, convention, steps, voxel):
     label = label.copy()
     for region, values, removed, filled, holes in ORDER[convention]:
-        step = steps.get(region, Steps())
+        step = steps.get(region, Cleanup())
         components, count = ndimage.label(np.isin(label, values), np.ones((3, 3, 3)))
         sizes = ndimage.sum_labels(np.ones(label.shape), components, np.arange(1, count + 1))
         for number in range(1, count + 1):
@@ -48,7 +48,7 @@ def label_of(masks, convention):
 
 def random_steps(rng, convention):
     return {
-        region: Steps(float(rng.choice([0, 3, 20])), bool(rng.random() < 0.3), bool(rng.random() < 0.5))
+        region: Cleanup(float(rng.choice([0, 3, 20])), bool(rng.random() < 0.3), bool(rng.random() < 0.5))
         for region in regions_of(convention)
     }
 
@@ -76,7 +76,7 @@ def test_a_region_of_inner_regions_alone_is_their_union():
     convention = "whole=1+2,left=1,right=2"
     label = np.zeros((9, 3, 3), np.uint8)
     label[:2], label[2:3], label[6] = 1, 2, 2
-    result = cleaned(masks_of(label, convention), convention, {"right": Steps(largest=True)}, 1.0)
+    result = cleaned(masks_of(label, convention), convention, {"right": Cleanup(largest=True)}, 1.0)
     label[6] = 0
     np.testing.assert_array_equal(result, masks_of(label, convention))
 

@@ -1,16 +1,16 @@
-"""Choose postprocessing on hand-made label maps; their Dice is known in closed form."""
+"""Choose a cleanup on hand-made label maps; their Dice is known in closed form."""
 
 import numpy as np
 import pytest
 import torch
 
 from common import weights
-from common.data.cleanup import Steps
+from common.data.cleanup import Cleanup
 from common.files import digest, write_json
 from common.inference.reading import read
+from scripts.cleanup import choose, choose_cleanup
 from scripts.evaluate.__main__ import evaluate
 from scripts.evaluate.__main__ import pool as pool_evaluations
-from scripts.postprocessing import Case, choose, choose_postprocessing
 from tests.scripts.evaluate.evaluations import save
 from tests.support import refused
 
@@ -51,7 +51,7 @@ def cases(*pairs):
     def masks(label):
         return np.stack([np.isin(label, values) for values in ([1, 4], [1, 2, 4], [4])])
 
-    return [Case(masks(prediction), masks(reference), 8.0) for prediction, reference in pairs]
+    return [(masks(prediction), masks(reference), 8.0) for prediction, reference in pairs]
 
 
 def test_what_helps_is_stored_and_everything_else_of_the_checkpoint_stays(tmp_path, capsys):
@@ -59,26 +59,25 @@ def test_what_helps_is_stored_and_everything_else_of_the_checkpoint_stays(tmp_pa
     hollow = boxes(LESION, (0, (4, 4, 4), 1), SPECK)
     folder = evaluated(tmp_path / "e", [(boxes(LESION, SPECK), boxes(LESION)), (hollow, boxes(LESION))], file)
     before = weights.load(file)
-    choose_postprocessing(folder, str(file))
+    choose_cleanup(folder, str(file))
     after = weights.load(file)
     assert after["metadata"] == {**before["metadata"], "cleanup": "WT=10mm3+holes"}
     torch.testing.assert_close(after["network"], before["network"], rtol=0, atol=0)
     first = (2 * 216 / (217 + 216) + 2 * 215 / (216 + 216)) / 2
     lines = capsys.readouterr().out.splitlines()
-    assert f"WT: 10mm3+holes, mean Dice {first:.4f} -> 1.0000 (cases: 2)" in lines
-    assert "ET: nothing, mean Dice 1.0000 -> 1.0000 (cases: 2)" in lines
+    assert f"WT: mean Dice {first:.4f} -> 1.0000 (cases: 2)" in lines
+    assert "ET: mean Dice 1.0000 -> 1.0000 (cases: 2)" in lines
     assert weights.settings_of(file) == {"model_size": "micro", "cleanup": "WT=10mm3+holes"}
     with refused("checkpoint", str(file), f"expected {file}, unchanged"):
-        choose_postprocessing(folder, str(file))  # the weights' file has changed
+        choose_cleanup(folder, str(file))  # the weights' file has changed
 
 
 def test_the_largest_component_alone_is_chosen_where_false_ones_are_large():
     pairs = cases((boxes(LESION, (2, (12, 12, 12), 5)), boxes(LESION)))  # 1000 mm3
-    assert choose(pairs, "brats2021") == (
-        {"WT": Steps(largest=True)},
-        {"TC": 1, "WT": pytest.approx(2 * 216 / (216 + 125 + 216)), "ET": 1},
-        {"TC": 1, "WT": 1, "ET": 1},
-    )
+    cleanup, before, after = choose(pairs, "brats2021")
+    assert cleanup == {"WT": Cleanup(largest=True)}
+    assert before.tolist() == [1, pytest.approx(2 * 216 / (216 + 125 + 216)), 1]
+    assert after.tolist() == [1, 1, 1]
 
 
 def test_folds_of_a_pool_get_the_same_choice(tmp_path):
@@ -87,8 +86,8 @@ def test_folds_of_a_pool_get_the_same_choice(tmp_path):
     folders = [evaluated(tmp_path / f"e{file.parent.name}", pairs, file) for file in files]
     pool_evaluations(*folders, output=str(tmp_path / "pool"), slices="none")
     with refused("checkpoint", str(files[0]), f"{files[1]}, unchanged"):
-        choose_postprocessing(str(tmp_path / "pool"), str(files[0]))
-    choose_postprocessing(str(tmp_path / "pool"), str([*map(str, files)]))
+        choose_cleanup(str(tmp_path / "pool"), str(files[0]))
+    choose_cleanup(str(tmp_path / "pool"), str([*map(str, files)]))
     assert [weights.load(file)["metadata"]["cleanup"] for file in files] == ["WT=10mm3"] * 2
 
 

@@ -1,0 +1,94 @@
+"""Choose a checkpoint's cleanup: `python -m scripts.cleanup EVALUATION --checkpoint=FILE`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common import cli, weights
+from common.components import box_of
+from common.data.cleanup import Cleanup, Masks, cleaned, text_of
+from common.data.regions import painting_order, regions_of
+from common.errors import ArgumentError, InputError, show
+from common.files import digest, expand_home
+from common.values import FILES
+
+VOLUMES = (10.0, 30.0, 100.0, 300.0, 1000.0)  # mm3
+CANDIDATES: list[tuple[str, Any]] = [("smallest", volume) for volume in VOLUMES]  # in this order
+CANDIDATES += [("largest", True), ("holes", True)]
+Case = tuple[Masks, Masks, float]  # regions [R, x, y, z] of prediction and reference; volume of a voxel, mm3
+
+
+def choose_cleanup(evaluation: str, checkpoint: str) -> None:
+    """Choose a checkpoint's cleanup on evaluated validation cases, and store it in the checkpoint.
+
+    Regions are cleaned from the outermost inwards. The candidates for each are a smallest component (10 to 1000 mm3),
+    the largest component alone, and filled holes. A candidate is kept if it raises the region's mean Dice over the
+    cases and lowers the mean Dice of no region. Predictions use the choice unless --cleanup is given.
+
+    Args:
+        evaluation: output folder of evaluate.yaml with --split=validation, or of several pooled evaluations.
+        checkpoint: the evaluated model.pt; several files, such as one per fold, as ['a.pt','b.pt'].
+    """
+    from common.inference.masks import scored_masks  # late imports: `--help` stays fast
+    from common.inference.reading import read
+    from common.metrics.measures import spacing_of
+
+    folder = expand_home(evaluation, evaluation)
+    details = read(folder)
+    files, made = weights.checkpoint_files(FILES.read(checkpoint)), details.made
+    if made.get("cleanup") or {"testing", "all"} & {*(made.get("split") or "").split(" or ")}:
+        problem = f"made with split={made.get('split')} and cleanup={made.get('cleanup')}"
+        raise InputError(folder, problem, "--split=validation and --cleanup=none")
+    if sorted(made.get("checkpoints", {}).values()) != sorted(map(digest, files)):
+        listed = ", ".join(made.get("checkpoints", {})) or "unknown weights"
+        raise ArgumentError("checkpoint", checkpoint, "not the evaluated weights", f"{listed}, unchanged")
+    regions = [*regions_of(details.convention)]
+    cases: list[Case] = []
+    for case in details.files:
+        masks = scored_masks(case, details)
+        predicted, true = (np.stack([part[region] for region in regions]) for part in masks[:2])
+        box = (slice(None), *box_of(np.any([*predicted, *true], axis=0)))
+        cases.append((predicted[box], true[box], float(np.prod(spacing_of(masks.affine)))))
+    cleanup, before, after = choose(cases, details.convention)
+    text = text_of(cleanup)
+    for file in files:
+        content = weights.load(file)
+        weights.write({**content, "metadata": {**content["metadata"], "cleanup": text or None}}, file)
+    for region, old, new in zip(regions, before, after, strict=True):
+        show(f"{region}: mean Dice {old:.4f} -> {new:.4f} (cases: {len(cases)})")
+    show(*(f"{file}: cleanup {text or 'none'}" for file in files))
+
+
+def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Cleanup], NDArray[Any], NDArray[Any]]:
+    """Return the cleanup that raises Dice, by region, and the regions' mean Dice before and after it.
+
+    Each candidate is tried together with those already chosen, as in nnU-Net v2 (`determine_postprocessing`); DIFF-37.
+    """
+    names = [*regions_of(convention)]
+    chosen: dict[str, Cleanup] = {}
+    before = now = mean_dice(cases, convention, chosen)
+    for channel, _ in painting_order(convention):
+        for step, value in CANDIDATES:
+            region = chosen.get(names[channel], Cleanup())
+            trial = chosen | {names[channel]: region._replace(**{step: value})}
+            scores = mean_dice(cases, convention, trial)
+            if scores[channel] > now[channel] and (scores >= now).all():
+                chosen, now = trial, scores
+    return chosen, before, now
+
+
+def mean_dice(cases: Sequence[Case], convention: str, cleanup: dict[str, Cleanup]) -> NDArray[Any]:
+    """Return each region's mean Dice over the cleaned cases; a case with two empty masks counts as 1."""
+    from common.metrics.measures import dice  # late import: `--help` stays fast
+
+    scores = []
+    for prediction, reference, voxel in cases:
+        masks = cleaned(prediction, convention, cleanup, voxel)
+        scores.append([dice(mask, true) for mask, true in zip(masks, reference, strict=True)])
+    return np.mean(scores, axis=0)
+
+
+if __name__ == "__main__":
+    cli.run(choose_cleanup, "cleanup")
