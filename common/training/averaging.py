@@ -26,31 +26,24 @@ class Average:
 
     def __init__(self, network: nn.Module, decay: float = 0.0) -> None:
         self.network, self.decay, self._trained = network, decay, network
-        self._average: AveragedModel | None = None
         if decay:
-            self._average = AveragedModel(network)
+            self._average = AveragedModel(network, multi_avg_fn=self._move)
             self.network = self._average.module
+
+    def _move(self, averages: Any, weights: Any, steps: Any) -> None:
+        decay = min(self.decay, (1 + int(steps)) / (HORIZON + int(steps)))
+        get_ema_multi_avg_fn(decay)(averages, weights, steps)
 
     def attach(self, trainer: Engine) -> None:
         """Update the average, if there is one, after each step of `trainer`."""
-        if self._average is not None:
-            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._update, self._average)
-
-    def _update(self, average: AveragedModel) -> None:
-        """Update the average; unlike `AveragedModel.update_parameters`, do not wait for the GPU."""
-        steps = int(average.n_averaged)  # on the host
-        decay = min(self.decay, (1 + steps) / (HORIZON + steps)) if steps else 0.0
-        move = get_ema_multi_avg_fn(decay)
-        move([*average.module.parameters()], [*self._trained.parameters()], steps)
-        for buffer, source in zip(average.module.buffers(), self._trained.buffers(), strict=True):
-            buffer.copy_(source)
-        average.n_averaged += 1
+        if self.decay:
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._average.update_parameters, self._trained)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights and the number of steps; empty without an average."""
-        return {} if self._average is None else self._average.state_dict()
+        return self._average.state_dict() if self.decay else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the average of the resumed run."""
-        if self._average is not None:
+        if self.decay:
             self._average.load_state_dict(state)

@@ -1,13 +1,8 @@
-"""Handlers and metrics that MONAI and Ignite lack: progress, cost forecast, loss terms, scores, pictures."""
+"""Handlers and metrics that MONAI and Ignite lack: length and time of a run, pictures, loss terms, scores."""
 
 import math
-import os
-import shutil
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,155 +10,88 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from monai.data import MetaTensor
 from PIL import Image
-from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from .. import metrics
-from ..bars import tqdm
 from ..data.regions import display_order, regions_of
 from ..data.scan_checks import grid_problem, raise_problem
 from ..drawing import Figure, pixels_of
-from ..errors import ArgumentError, InputError, one_line, show
+from ..errors import InputError, one_line, show
 from ..files import atomic_write
 from ..ssl import COSINE
 from ..ssl.tasks import SSLLoss
 from .plan import Plan
-from .records import peak_memory
 
 
 class Forecast:
-    """Print the cost of a training run: steps, crops and disk space at the start; time and memory after some steps.
+    """Print the length of a training run at its start, and the time of a step and of the run after ten steps.
 
-    Raise `ArgumentError` if the disk is too small for the checkpoints, and `InputError` if a batch does not have the
-    planned size. The disk space assumes an optimiser with two moments per parameter, such as AdamW.
+    Raise `InputError` if a batch does not have the planned size, which would make the printed numbers wrong.
     """
 
     STEPS = 10  # number of timed steps, after a first step that also fills caches
-    PATIENCE = 0.1  # fraction of the time spent waiting for data, above which advice is printed
 
-    def __init__(self, plan: Plan, network: nn.Module) -> None:
-        self.plan, self.network, self.folder = plan, network, Path(plan.options.ckpt_dir)
-        self._start = self._waited = 0.0
-        self._first = self._last = 0  # iterations after which the timing starts and ends
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
 
     def attach(self, engine: Engine) -> None:
-        """Print the cost of the training run of `engine`, on the main process."""
+        """Print the forecast of the training run of `engine`, on the main process."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._announce)
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._time)
 
     def _announce(self, engine: Engine) -> None:
-        plan, options, left = self.plan, self.plan.options, _steps_left(engine)
-        self._first = engine.state.iteration + 1
-        self._last = self._first + min(self.STEPS, left // 2)
-        product = (
-            f"batch_size {options.batch_size} x batches {plan.accumulation_steps} x processes {plan.processes.count}"
-        )
-        batch, per_volume = plan.global_batch_size, plan.crops_per_volume
-        crops, plural = left * batch, "s" * (batch > 1)
-        note = f", {per_volume} from each volume" if per_volume > 1 else ""
-        epochs = f"{crops / per_volume / plan.training_cases:,.1f} epochs of {plan.training_cases:,} cases"
-        show(f"to do: {left:,} steps of {batch} crop{plural} ({product}); in all {crops:,} crops{note}; {epochs}")
-        files = [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
-        existing = sum(file.stat().st_size for file in files)
-        needed, free = max(0, self._disk() - existing) / 2**30, shutil.disk_usage(self.folder).free / 2**30
-        show(f"disk: {needed:.2f} GiB more for the checkpoints in {self.folder}; {free:.2f} GiB free")
-        if needed > free:
-            raise ArgumentError("ckpt_dir", self.folder, f"{free:.2f} GiB free; need {needed:.2f} GiB")
+        plan, steps = self.plan, _steps_left(engine)
+        crops = steps * plan.global_batch_size
+        epochs = crops / plan.crops_per_volume / plan.training_cases
+        show(f"to do: {steps:,} steps, {crops:,} crops, {epochs:,.1f} epochs of {plan.training_cases:,} cases")
+        first = engine.state.iteration + 1
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=first), self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(once=first + self.STEPS), self._report)
 
-    def _disk(self) -> int:
-        """Return the bytes of model.pt and the saved states; each new file is written before an old one is deleted."""
-        weights = sum(value.nbytes for value in self.network.state_dict().values())
-        moments = 2 * sum(value.nbytes for value in self.network.parameters())
-        average = weights if getattr(self.plan.options, "average_decay", 0) else 0
-        return 2 * weights + (self.plan.options.keep + 1) * (weights + moments + average)
+    def _start(self, engine: Engine) -> None:
+        size = self.plan.options.batch_size
+        crops = engine.state.output["crops"]
+        if crops != size:  # as by `num_samples` in an overlay
+            expected = f"batch_size={size}; to draw several crops of a volume, lower train::dataloader::batch_size"
+            raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
+        self._begun, self._waited = time.monotonic(), engine.state.dataloader.waited
 
-    def _time(self, engine: Engine) -> None:
-        if engine.state.iteration == self._first:
-            size = self.plan.options.batch_size
-            crops = engine.state.output.get("crops", size)
-            if crops != size:  # as by `num_samples` in an overlay; the printed and recorded numbers would be wrong
-                expected = f"batch_size={size}; to draw several crops of a volume, lower train::dataloader::batch_size"
-                raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
-            self._start, self._waited = time.monotonic(), engine.state.dataloader.waited
-        elif engine.state.iteration == self._last:
-            passed = time.monotonic() - self._start
-            seconds = passed / (self._last - self._first)
-            left = timedelta(seconds=math.ceil(seconds * _steps_left(engine)))
-            to_go = f"about {left} to go; " if left else ""
-            memory = ", ".join(f"{value:.2f} GiB" for value in peak_memory().values())
-            share = (engine.state.dataloader.waited - self._waited) / passed
-            show(
-                f"time: {seconds:.2f} s a step ({100 * share:.0f} % waiting for data){self._advice(share)}; "
-                f"{to_go}peak memory of one process (RAM, GPU): {memory}"
-            )
-
-    def _advice(self, share: float) -> str:
-        """Return advice if much of the time is spent waiting for data; otherwise an empty text."""
-        if share <= self.PATIENCE:
-            return ""
-        if not self.plan.options.store:
-            return "; python -m scripts.store and --store read crops faster"
-        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-        cores = len(allowed) // self.plan.processes.count
-        has_more = self.plan.options.num_workers < cores
-        return f"; --num_workers={cores} reads more crops at a time" if has_more else ""
+    def _report(self, engine: Engine) -> None:
+        passed = time.monotonic() - self._begun
+        waited = engine.state.dataloader.waited - self._waited
+        hours = passed / self.STEPS * _steps_left(engine) / 3600
+        share = f"{waited / passed:.0%} waiting for data"
+        show(f"time: {passed / self.STEPS:.2f} s a step ({share}); {hours:.1f} hours left without validations")
 
 
 def _steps_left(engine: Engine) -> int:
     return engine.state.epoch_length * engine.state.max_epochs - engine.state.iteration
 
 
-class Progress:
-    """Progress bar of the whole run, in steps, with the time left, the latest loss and the latest key metric."""
+class Progress(ProgressBar):
+    """Ignite's progress bar of each epoch, with the loss of a training, on the main process and a terminal."""
 
-    def __init__(self, name: str, validator: Any = None) -> None:
-        self.name, self.validator = name, validator
-        self._bar = tqdm(disable=True)  # until the run starts
+    def __init__(self, name: str) -> None:
+        super().__init__(desc=name, disable=None)  # None: no bar unless standard error is a terminal
 
-    def attach(self, engine: Engine) -> None:
-        """Show the progress of `engine`, on the main process."""
-        if idist.get_rank() != 0:
-            return
-        engine.add_event_handler(Events.STARTED, self._open)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
-        engine.add_event_handler(Events.COMPLETED, lambda: self._bar.close())
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._abandon)
+    def attach(self, engine: Engine) -> None:  # type: ignore[override]
+        if idist.get_rank() == 0:
+            super().attach(engine, output_transform=_loss)
 
-    def _open(self, engine: Engine) -> None:
-        self._bar = tqdm(
-            total=engine.state.max_epochs * engine.state.epoch_length,
-            initial=engine.state.iteration,
-            desc=self.name,
-            unit="step",
-            mininterval=0.5 if sys.stderr.isatty() else 10,  # seconds; a log file needs fewer lines
-            dynamic_ncols=True,
-        )
 
-    def _abandon(self, engine: Engine, error: Exception) -> None:
-        self._bar.close()  # so that the error's message starts on a new line
-        raise error
-
-    def _advance(self, engine: Engine) -> None:
-        if self._bar.update() and isinstance(engine.state.output, Mapping) and "loss" in engine.state.output:
-            figures = {"loss": engine.state.output["loss"].item()} | self._score()
-            self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
-
-    def _score(self) -> dict[str, float]:
-        """Return the latest key metric; empty before the first validation."""
-        state: Any = getattr(self.validator, "state", None)
-        name = getattr(state, "key_metric_name", None)
-        return {name: state.metrics[name]} if name and name in state.metrics else {}
+def _loss(output: Any) -> dict[str, Any]:
+    return {"loss": output["loss"]} if isinstance(output, Mapping) and "loss" in output else {}
 
 
 class Pictures:
     """Draw the inputs and outputs of a validation or an evaluation, as PNG files and in TensorBoard.
 
-    A failed picture does not end the run; only the first failure is reported, in one line.
+    A failed picture does not end the run; a line reports it.
 
     Args:
         output_dir: Folder of `pictures`, for the files, and of `tensorboard/pictures`, for the events.
@@ -181,47 +109,26 @@ class Pictures:
     ) -> None:
         self.folder = Path(output_dir)
         self.draw, self.last_only, self.epoch_length = draw, last_only, epoch_length
-        self._has_warned = False
-        self._writer: SummaryWriter | None = None  # opened for the first picture
 
     def attach(self, engine: Engine) -> None:
         """Draw the outputs of `engine`, on the main process."""
-        if idist.get_rank() != 0:
-            return
-        event = Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED
-        engine.add_event_handler(event, self)
-        if not self.last_only:  # close the event file, because an evaluation's folder is moved at the end
-            engine.add_event_handler(Events.COMPLETED, self._close)
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        with self._warning():
-            self._draw(engine)
-
-    @contextmanager
-    def _warning(self) -> Iterator[None]:
-        """Context manager: suppress exceptions, and report the first."""
         try:
-            yield
+            self._draw(engine)
         except Exception as error:
-            if not self._has_warned:
-                self._has_warned = True
-                show(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", error=True)
+            show(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", error=True)
 
     def _draw(self, engine: Engine) -> None:
-        for name, figure in self.draw(engine.state.output, engine.state.batch).items():
-            pixels = pixels_of(figure, dots=110)
-            with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
-                Image.fromarray(pixels).save(file, format="PNG")
-            step = engine.state.epoch * self.epoch_length
-            self._writer = self._writer or SummaryWriter(self.folder / "tensorboard" / "pictures", purge_step=step)
-            self._writer.add_image(name, pixels, step, dataformats="HWC")
-        if self._writer:
-            self._writer.flush()
-
-    def _close(self) -> None:
-        with self._warning():
-            if self._writer:
-                self._writer.close()
+        step = engine.state.epoch * self.epoch_length
+        with SummaryWriter(self.folder / "tensorboard" / "pictures") as writer:
+            for name, figure in self.draw(engine.state.output, engine.state.batch).items():
+                pixels = pixels_of(figure, dots=110)
+                with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
+                    Image.fromarray(pixels).save(file, format="PNG")
+                writer.add_image(name, pixels, step, dataformats="HWC")
 
 
 class LossTerms(Metric):

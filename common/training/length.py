@@ -41,14 +41,6 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
         >>> length(Options(iterations=80, val_interval=120, warmup_iterations=10), 12, 1)[:2]
         (80, 80)
     """
-
-    def check(name: str, count: int, fits: bool, expected: str, other: str, limit: int) -> None:
-        value, bound = getattr(options, name), getattr(options, other)
-        if not fits:
-            problem = "" if value == count else f"{count} iterations"
-            shown = f"{other}={bound}" if bound == limit else f"{other}={bound}, {limit} iterations"
-            raise ArgumentError(name, value, problem, f"{expected} {shown}")
-
     names = ("iterations", "val_interval", "warmup_iterations")
     iterations, interval, warmup = (steps_in(getattr(options, name), cases, cases_per_step) for name in names)
     if options.iterations == iterations:
@@ -56,7 +48,11 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
         divisors = [*low, *(iterations // number for number in low)]
         interval = min(divisors, key=lambda divisor: abs(log(divisor / interval)))
     else:
-        check("iterations", iterations, iterations >= interval, "at least", "val_interval", interval)
+        if iterations < interval:
+            expected = f"at least val_interval={options.val_interval}"
+            raise ArgumentError("iterations", options.iterations, expected=expected)
         iterations = ceil(iterations / interval) * interval
-    check("warmup_iterations", warmup, warmup <= iterations, "at most", "iterations", iterations)
+    if warmup > iterations:
+        expected = f"at most iterations={options.iterations}"
+        raise ArgumentError("warmup_iterations", options.warmup_iterations, expected=expected)
     return Length(iterations, interval, warmup, round(iterations * cases_per_step / cases, 2))

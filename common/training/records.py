@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import ignite.distributed as idist
@@ -16,7 +15,6 @@ from ..errors import show
 from ..files import move_aside, write_json
 from ..made import made_by
 from ..memory import peak_resident
-from ..ssl import COSINE
 from ..weights.surgery import Report
 from .plan import Plan
 from .trackers import TensorBoard, Tracker, name_of_run
@@ -85,14 +83,9 @@ class TrainingRecord(RunRecord):
     end an interval. Each interval has a learning rate and the seconds per step, without validations. TensorBoard
     (`tensorboard/train` and `tensorboard/validation`) and `trackers` get the same values; at the end, `trackers` also
     get `files`.
-
-    After the warm-up, a warning is printed if the held-out loss is above that of the pretrained weights (a high
-    learning rate may destroy the pretraining), and if embeddings of different subjects become nearly identical (the
-    contrastive task has collapsed).
     """
 
     POINTS = 1000  # largest number of equal intervals
-    COLLAPSED = 0.95  # mean cosine of embeddings of different subjects, above which a warning is printed
 
     def __init__(
         self,
@@ -112,7 +105,6 @@ class TrainingRecord(RunRecord):
         self._sums: dict[str, torch.Tensor] = {}
         self._steps = 0
         self._interval_start = time.monotonic()
-        self._warned: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
         """Record the run of the trainer `engine`, whose output needs `terms`, a mapping of named losses."""
@@ -153,7 +145,12 @@ class TrainingRecord(RunRecord):
                 "learning_rate": self._trainer.optimizer.param_groups[0]["lr"],
                 "seconds_per_step": round((time.monotonic() - self._interval_start) / self._steps, 6),
             }
-            self._append("train", "loss", self._trainer.state.iteration, means, rates)
+            train = self.content["train"]
+            earlier = len(train["iteration"])
+            train["iteration"].append(self._trainer.state.iteration)
+            _append(train["loss"], means, earlier)
+            _append(train, rates, earlier)
+            self._log("train", means | rates)
             self._sums, self._steps = {}, 0
             self._start_interval()
 
@@ -164,49 +161,20 @@ class TrainingRecord(RunRecord):
         measured = self.validator.state.metrics.items()
         numbers = {name: value for name, value in measured if isinstance(value, int | float)}
         metrics = {name: value if math.isfinite(value) else None for name, value in numbers.items()}  # JSON lacks NaN
-        if trainer.state.iteration not in self.content["validation"]["iteration"]:
-            self._append("validation", "metrics", trainer.state.iteration, metrics)
+        validation = self.content["validation"]
+        if trainer.state.iteration not in validation["iteration"]:
+            _append(validation["metrics"], metrics, len(validation["iteration"]))
+            validation["iteration"].append(trainer.state.iteration)
+            self._log("validation", metrics)
             self.write()
-            if trainer.state.iteration >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
-                warnings = self._warnings(trainer.state.iteration)
-                show(*(line for name, line in warnings.items() if name not in self._warned))
-                self._warned |= warnings.keys()
+            if idist.get_rank() == 0:
+                figures = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+                show(f"iteration {trainer.state.iteration:,}: {figures}")
 
-    def _warnings(self, iteration: int) -> dict[str, str]:
-        """Return lines about lost pretraining and collapsed embeddings at the latest validation, by metric."""
-        validation, pretrained = self.content["validation"], self.content["weights"]["source"]
-        losses, rate = validation["metrics"].get("total", [None]), f"{self.plan.options.learning_rate:g}"
-        lines = {
-            name: f"warning: {name} {values[-1]:.4f} at iteration {iteration}: embeddings of different subjects are "
-            f"nearly identical; a learning_rate below {rate} may help"
-            for name, values in validation["metrics"].items()
-            if name.endswith(COSINE) and (values[-1] or 0) > self.COLLAPSED
-        }
-        has_start = pretrained is not None and validation["iteration"][0] == 0 and losses[0] is not None
-        if has_start and (losses[-1] is None or losses[-1] > losses[0]):  # None: not finite
-            now = "not finite" if losses[-1] is None else f"{losses[-1]:.4f}"
-            lines["total"] = (
-                f"warning: pretrained={pretrained}: the held-out loss rose from {losses[0]:.4f} to {now} by iteration "
-                f"{iteration}; learning_rate={rate} may be too high"
-            )
-        return lines
-
-    def _append(
-        self,
-        section: str,
-        kind: str,
-        iteration: int,
-        values: Mapping[str, float | None],
-        rates: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:
-        earlier = len(self.content[section]["iteration"])
-        self.content[section]["iteration"].append(iteration)
-        for curves, points in ((self.content[section][kind], values), (self.content[section], rates)):
-            for name, value in points.items():
-                curves.setdefault(name, [None] * earlier).append(value)  # a resumed record may lack the rates
-        finite = {name: value for name, value in {**values, **rates}.items() if value is not None}
+    def _log(self, section: str, values: Mapping[str, float | None]) -> None:
+        finite = {name: value for name, value in values.items() if value is not None}
         for tracker in self.trackers:
-            tracker.log(section, finite, iteration)
+            tracker.log(section, finite, self.content[section]["iteration"][-1])
 
     def _end(self) -> None:
         for tracker in self.trackers:
@@ -220,11 +188,13 @@ class TrainingRecord(RunRecord):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the record of the resumed run; warn if `--pretrained` names other weights than that run's."""
-        requested, source = (weights["source"] for weights in (self.content["weights"], state["weights"]))
-        if requested not in (None, source) and idist.get_rank() == 0:
-            origin = source or "random weights"
-            show(f"warning: --pretrained={requested}: ignored; the resumed run started from {origin}", error=True)
+        """Restore the record of the resumed run."""
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
         self._is_new = False
         self._before = state["seconds"]
+
+
+def _append(curves: dict[str, Any], values: Mapping[str, float | None], earlier: int) -> None:
+    """Append to each curve its value; None stands for `earlier` values of a new curve."""
+    for name, value in values.items():
+        curves.setdefault(name, [None] * earlier).append(value)

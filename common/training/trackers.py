@@ -19,9 +19,6 @@ from ignite.handlers import WandBLogger
 from monai.handlers import MLFlowHandler
 from torch.utils.tensorboard import SummaryWriter
 
-from ..errors import InputError
-from ..files import atomic_write, reporting_path_errors
-
 
 class Tracker(ABC):
     """Base class of trackers, which send a run's metrics to a service; only the main process calls their methods."""
@@ -48,20 +45,15 @@ class TensorBoard(Tracker):
         self.settings = indent(json.dumps(settings, indent=1, default=str), " " * 4)  # a Markdown code block
 
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
-        with self._reporting_errors():
-            if section not in self._writers:
-                self._writers[section] = SummaryWriter(self.folder / section, purge_step=iteration)  # hides later steps
-                self._writers[section].add_text("settings", self.settings, iteration)
-            for name, value in values.items():
-                self._writers[section].add_scalar(name, value, iteration)
+        if section not in self._writers:
+            self._writers[section] = SummaryWriter(self.folder / section, purge_step=iteration)  # hides later steps
+            self._writers[section].add_text("settings", self.settings, iteration)
+        for name, value in values.items():
+            self._writers[section].add_scalar(name, value, iteration)
 
     def end(self, files: Sequence[Path]) -> None:
-        with self._reporting_errors():
-            while self._writers:
-                self._writers.popitem()[1].close()
-
-    def _reporting_errors(self) -> Any:
-        return reporting_path_errors(str(self.folder), "a folder on a disk with space")
+        while self._writers:
+            self._writers.popitem()[1].close()
 
 
 class MLflow(Tracker):
@@ -98,9 +90,6 @@ class WeightsAndBiases(Tracker):
     Args:
         folder: Folder of the local files, such as output_dir; `FOLDER/wandb/id` contains the training's id.
         settings: Arguments of `wandb.init`, such as `project`, and `mode` (offline needs no account).
-
-    Raises:
-        InputError: wandb is not installed, or refuses a setting or the login.
     """
 
     def __init__(self, folder: str | Path, **settings: Any) -> None:
@@ -110,17 +99,11 @@ class WeightsAndBiases(Tracker):
         file = self.folder / "wandb" / "id"
         run = file.read_text() if resumed and file.is_file() else secrets.token_hex(4)
         of_run = {"name": name, "config": dict(settings), "dir": str(self.folder), "id": run, "resume": "allow"}
-        try:
-            self.logger = WandBLogger(**of_run | self.settings)
-        except ModuleNotFoundError as error:
-            raise InputError("wandb", "not installed; run make tracking, and activate .venv-tracking") from error
-        except Exception as error:
-            expected = "settings that wandb.init accepts, and a login or mode: offline"
-            raise InputError("Weights & Biases", str(error).partition("\n")[0], expected) from error
+        self.logger = WandBLogger(**of_run | self.settings)
         self.logger.define_metric("*", step_metric="iteration")
         if settings:  # an evaluation in the same folder must keep the training's id
-            with atomic_write(file) as temporary:
-                temporary.write_text(run)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(run)
 
     def log(self, section: str, values: Mapping[str, float], iteration: int) -> None:
         self.logger.log({"iteration": iteration} | {f"{section}/{name}": value for name, value in values.items()})

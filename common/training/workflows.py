@@ -73,20 +73,18 @@ def training_handlers(
     chance = {} if loss is None else loss.chance(min(plan.options.batch_size, held_out))
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
-    ends = []
     if average.decay:
         objects["average"] = average
     if plan.options.patience is not None:
-        objects["early_stop"] = early_stop = EarlyStop(plan.options.patience, best)
-        ends = [early_stop]
+        objects["early_stop"] = EarlyStop(plan.options.patience, best)
     return [
         RunStates(plan, objects, steps, validator, {} if views is None else {"views": views}),
-        Forecast(plan, network),
+        Forecast(plan),
         LrScheduleHandler(lr_scheduler, epoch_level=False, print_lr=False),
         average,
-        Progress(plan.settings["bundle"], validator),
+        Progress(plan.settings["bundle"]),
         best,
-        *ends,
+        *([objects["early_stop"]] if "early_stop" in objects else []),
         record,
         *other_handlers,
         ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),
