@@ -79,7 +79,7 @@ class Progress(ProgressBar):
     def __init__(self, name: str) -> None:
         super().__init__(desc=name, disable=None)  # None: no bar unless standard error is a terminal
 
-    def attach(self, engine: Engine) -> None:  # type: ignore[override]
+    def attach(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
             super().attach(engine, output_transform=_loss)
 
