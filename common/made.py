@@ -1,42 +1,30 @@
-"""Record the provenance of results (command, time, software, cohort, weights) in the file `made.json` of a folder.
+"""Record the origin of results (command, time, software, cohort, weights) in the file `made.json` of a folder.
 
-`Results` decides which results can be reused; `read_with_warning` warns of incomplete results.
+`Results` decides which results can be reused.
 """
 
 import hashlib
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .cli import command_line
-from .errors import InputError, shortened, show
+from .errors import InputError, shortened
 from .files import digest, valid_json, write_json
 from .weights.records import versions
 
 MADE = "made.json"
-FACTS = {name: {"type": ["string", "null"]} for name in ("cleanup", "label_convention")}  # about label maps
-SCHEMA = {
-    "type": "object",
-    "required": ["checkpoints", "settings"],
-    "properties": {
-        **FACTS,
-        "checkpoints": {"type": "object"},
-        "settings": {"type": "object", "properties": FACTS},
-        "inputs": {"type": "object"},
-        "command": {"type": "string"},
-        "finished": {"type": "boolean"},
-    },
-}
+FACTS = ("cleanup", "label_convention")  # about label maps
+SCHEMA = {"type": "object", "required": ["checkpoints", "settings"]}
 
 Inputs = Sequence[str | Path | None]
 
 
 def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
-    """Return the provenance of results: command, time, versions, commit, cohort, split, cleanup and weights.
+    """Return the origin of results: command, time, versions, commit, cohort, split, cleanup and weights.
 
     `made_up` marks results of synthetic subjects, as do the settings of a training on them.
     """
@@ -54,42 +42,27 @@ def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any
 
 
 def made_of(options: Any) -> dict[str, Any]:
-    """Return the provenance record of inference with these `common.options.Options`: `made_by` plus "settings"."""
+    """Return the origin of inference with these `common.options.Options`: `made_by` plus "settings"."""
     return made_by(options.record()) | {"settings": options.of_results()}
 
 
 def read(folder: str | Path) -> dict[str, Any] | None:
-    """Read the provenance record of a folder's results; None if there is none."""
+    """Read the origin of a folder's results; None if there is none."""
     file = Path(folder) / MADE
-    return valid_json(file, "a provenance record", SCHEMA) if file.exists() else None
-
-
-def read_with_warning(folder: str | Path) -> dict[str, Any] | None:
-    """Read the provenance record of a folder's results, and warn if the command that makes them has not finished.
-
-    Return None if `made.json` is missing or invalid.
-    """
-    made = None
-    with suppress(InputError):
-        made = read(folder)
-    if made is not None and not made.get("finished", True):
-        command = made.get("command", "unknown")
-        show(f"warning: {folder}: incomplete: its command has not finished: {command}", error=True)
-    return made
+    return valid_json(file, "a record of origin", SCHEMA) if file.exists() else None
 
 
 def stated(made: Mapping[str, Any], name: str) -> str | None:
-    """Return a fact about label maps, such as cleanup, from their provenance record; None if the record lacks it."""
+    """Return a fact about label maps, such as cleanup, from their origin; None if the record lacks it."""
     return (dict(made) | made["settings"]).get(name)  # resampled label maps have the facts outside "settings"
 
 
 class Results:
-    """Results of subjects, or of other units, in a folder; `made.json` records weights, settings and input files.
+    """Results of subjects, or of other units, in a folder; its `made.json` has their origin and a stamp for each unit.
 
-    All results of a folder share weights and settings. A unit is current if the weights, the settings and the unit's
-    input files are unchanged.
+    All results of a folder share weights and settings. A unit is current if its input files are unchanged, too.
 
-    `made` is the provenance record of this command: `made_by` plus "settings".
+    `made` is the origin of this command's results: `made_by` plus "settings".
     """
 
     def __init__(self, folder: str | Path, made: Mapping[str, Any]) -> None:
@@ -105,44 +78,42 @@ class Results:
 
     def is_current(self, unit: str, files: Inputs) -> bool:
         """Return whether a unit has results from these input files, with the same weights and settings."""
-        return self.inputs.get(unit) == _digest_of(files)
+        return self.inputs.get(unit) == _stamp(files)
 
     def begin(self, units: Collection[str] = ()) -> None:
         """Record, before the work, that these units have no results; `add` records results later."""
-        self.inputs = {unit: digests for unit, digests in self.inputs.items() if unit not in units}
-        self._write(finished=False)
+        self.inputs = {unit: stamp for unit, stamp in self.inputs.items() if unit not in units}
+        self._write()
 
-    def add(self, units: Mapping[str, Inputs], finished: bool = False) -> None:
-        """Record that the results of these units are complete; `units` maps each unit to its input files.
+    def add(self, units: Mapping[str, Inputs]) -> None:
+        """Record that the results of these units are complete; `units` maps each unit to its input files."""
+        self.inputs |= {unit: _stamp(files) for unit, files in units.items()}
+        self._write()
 
-        `finished` records that the whole command is complete.
-        """
-        self.inputs |= {unit: _digest_of(files) for unit, files in units.items()}
-        self._write(finished)
-
-    def _write(self, finished: bool) -> None:
-        write_json(self.folder / MADE, self.made | {"inputs": self.inputs, "finished": finished})
+    def _write(self) -> None:
+        write_json(self.folder / MADE, self.made | {"inputs": self.inputs})
 
 
-def _digest_of(files: Inputs) -> str:
+def _stamp(files: Inputs) -> str:
     """Hash the SHA-256 digests of files, in order; None and missing files count as empty digests."""
     digests = [digest(file) if file and Path(file).is_file() else "" for file in files]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _difference(earlier: Mapping[str, Any] | None, made: Mapping[str, Any]) -> str:
-    """Describe the first difference between two provenance records; empty if there is none.
+    """Describe the first difference between two origins; empty if there is none.
 
     Weights are compared by SHA-256, not by path.
     """
     if earlier is None:
         return f"results of unknown weights (no {MADE})"
     if sorted(earlier["checkpoints"].values()) != sorted(made["checkpoints"].values()):
-        old, new = (shortened([*record["checkpoints"]]) for record in (earlier, made))
-        return f"results of the weights {old}, not of {new}"
+        return f"results of the weights {', '.join(earlier['checkpoints'])}, not of {', '.join(made['checkpoints'])}"
     theirs, ours = earlier["settings"], made["settings"]
-    names = [name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)]
-    return "".join(f"results with {name}={theirs.get(name)}, not {ours.get(name)}" for name in sorted(names)[:1])
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            return f"results with {name}={theirs.get(name)}, not {ours.get(name)}"
+    return ""
 
 
 def _command() -> str:
@@ -153,15 +124,12 @@ def _command() -> str:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the checkout that tracks this file, with `-dirty` for uncommitted changes, else None."""
-    file = Path(__file__).resolve()
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(file.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    """Return the commit of the checkout that holds this file, with `-dirty` for uncommitted changes; None elsewhere."""
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / ".git").exists():  # a package, perhaps within a checkout of something else
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        git("ls-files", "--error-unmatch", file.name)
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.CalledProcessError):  # no git, or a package outside a checkout
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git
         return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from common import cli
 from common.errors import show
-from common.files import check_writable_folder, expand_home, move_aside, read_json, write_json
+from common.files import expand_home, move_aside, read_json, write_json
 from scripts.steps import run_step
 
 COHORTS = {"brats": (36, 4, 8), "ukb": (20, 4, 0), "atlas": (40, 6, 8)}  # subjects; of them validation, testing
@@ -27,7 +27,6 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
     """
     start = time.time()
     folder = expand_home(output, f"--output={output}").resolve()
-    check_writable_folder(folder, f"--output={output}")
     move_aside(folder)
     folder.mkdir(parents=True)
     cores = os.cpu_count() or 1

@@ -10,7 +10,7 @@ from typing import Any
 from common import cli
 from common.configs import read
 from common.errors import check_number, show
-from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.files import expand_home
 from common.options import check_apart
 from scripts.pools import map_in_processes
 from scripts.run import blaming, check_all, read_command_line
@@ -38,15 +38,13 @@ def prepare(
     """
     check_number("jobs", jobs, int, 0, 1024)
     folder = expand_home(store, f"--store={store}").absolute()  # training runs in a different folder
-    check_writable_folder(folder, f"--store={store}")
     check_apart("store", store, options.get("dataset_dir", os.devnull))
     with tempfile.TemporaryDirectory() as unused:
         data, transform = _training(bundle, overlays, options, Path(unused))
     from common.data.scan_checks import check_headers  # late imports: `--help` stays fast
     from common.data.store import Store
 
-    with reporting_path_errors(f"--store={store}", "a folder that can be written to"):
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     kept = Store(folder, transform)
     missing = kept.missing(data)
     show(f"subjects: {len(data)} ({len(data) - len(missing)} stored, {len(missing)} to prepare)")

@@ -22,7 +22,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait
 
 from ..errors import ArgumentError, InputError, input_error_message, is_disk_full
-from ..files import atomic_write, read_json, reporting_path_errors
+from ..files import atomic_write, read_json
 from .scan_checks import describe_error, files_in
 from .transforms import MISSING
 
@@ -54,9 +54,8 @@ class Store:
     def path_of(self, entry: Mapping[str, Any]) -> Path:
         """Return the path of an entry's JSON file, which may not exist yet; raise `InputError` if a scan is missing."""
         if entry["subject"] not in self._entries:
-            with reporting_path_errors(f"subject {entry['subject']}"):
-                states = [Path(file).stat() for file in files_in(entry)]
-                files = [entry["image"], entry.get("label"), *((state.st_size, state.st_ctime_ns) for state in states)]
+            states = [Path(file).stat() for file in files_in(entry)]
+            files = [entry["image"], entry.get("label"), *((state.st_size, state.st_ctime_ns) for state in states)]
             described = json.dumps([self._settings, files]).encode()
             name = re.sub(r"[^\w.-]", "_", entry["subject"])[:100]
             digest = hashlib.blake2b(described, digest_size=8).hexdigest()

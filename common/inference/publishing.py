@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..files import move_aside, reporting_path_errors
+from ..files import move_aside
 from ..locks import claim, release
 
 UNFINISHED, EARLIER = ".unfinished", "earlier"
@@ -30,10 +30,9 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
     """
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
-    with reporting_path_errors(str(folder), "a writable folder"):
-        if unfinished.exists():  # left by a failed run
-            shutil.rmtree(unfinished)
-        unfinished.mkdir()
+    if unfinished.exists():  # left by a failed run
+        shutil.rmtree(unfinished)
+    unfinished.mkdir()
     _BEGUN.add(unfinished)
     return str(unfinished)
 
@@ -52,18 +51,17 @@ def finish(folder: str | Path) -> None:
     """
     folder = Path(folder)
     unfinished, earlier = folder / UNFINISHED, folder / EARLIER
-    with reporting_path_errors(str(folder), "a writable folder"):
-        new = sorted((path.name for path in unfinished.iterdir()), key=lambda name: name == SUMMARY)
-        old = [name for name in (SUMMARY, *{*new, PAGE, SLICES} - {SUMMARY}) if os.path.lexists(folder / name)]
-        move_aside(earlier)  # left by a killed process
-        if old:
-            earlier.mkdir()
-            for name in old:
-                (folder / name).rename(earlier / name)
-            move_aside(earlier)
-        for name in new:
-            (unfinished / name).rename(folder / name)
-        unfinished.rmdir()
+    new = sorted((path.name for path in unfinished.iterdir()), key=lambda name: name == SUMMARY)
+    old = [name for name in (SUMMARY, *{*new, PAGE, SLICES} - {SUMMARY}) if os.path.lexists(folder / name)]
+    move_aside(earlier)  # left by a killed process
+    if old:
+        earlier.mkdir()
+        for name in old:
+            (folder / name).rename(earlier / name)
+        move_aside(earlier)
+    for name in new:
+        (unfinished / name).rename(folder / name)
+    unfinished.rmdir()
     _BEGUN.discard(unfinished)
     release(folder)
 

@@ -113,9 +113,7 @@ class Volumes:
         results.begin(self.scans.keys())
 
     def _end(self, results: Results) -> None:
-        if self.rows:
-            results.add({}, finished=True)
-        else:  # all cases failed
+        if not self.rows:  # all cases failed
             for path in (self.path, results.folder / MADE):
                 path.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..errors import choice
-from ..files import atomic_write, check_writable_folder
+from ..files import atomic_write
 from ..inference.masks import scored_masks
 from ..inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from ..inference.publishing import PAGE
@@ -50,7 +50,6 @@ def write_pages(
     content of summary.json, None to compute it.
     """
     page = Path(folder) / PAGE
-    check_writable_folder(folder, str(folder), [PAGE])
     chosen = {case.name for case in choose(details)}
     names = choice("slices", slices, {"none": frozenset(), "chosen": chosen, "all": details.scores.keys()})
     for files in details.files:

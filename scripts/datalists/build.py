@@ -10,7 +10,7 @@ from common.data.layouts.subjects import SubjectFiles
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
-from common.files import check_writable_file, expand_home
+from common.files import expand_home
 from scripts.datalists.scan import Scan
 from scripts.datalists.splits import RandomSplits
 from scripts.pools import map_in_processes
@@ -75,10 +75,9 @@ def _space_of(root: Path, visits: Sequence[SubjectFiles]) -> dict[str, str]:
 
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:
-    """Check that output files (option, file) are writable and replace neither inputs nor each other."""
+    """Check that output files (option, file) replace neither inputs nor each other."""
     owners = {path.resolve(): option for option, path in inputs.items()}
     for option, path in outputs:
-        check_writable_file(path, f"--{option}={path}")
         owner = owners.setdefault(path.resolve(), option)
         if owner != option:
             raise InputError(f"--{option}={path}: the same file as --{owner}")

@@ -12,7 +12,6 @@ from common.data.layouts.reading import read_cohort, read_layout
 from common.data.layouts.subjects import DataSet, SubjectFiles
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
-from common.files import reporting_path_errors
 from scripts.datalists.regions import from_labels
 
 FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr and dataset.json"
@@ -67,8 +66,7 @@ def scan_any(
     taken or, with `keep_missing`, those of any subject. Without `is_asking`, an unclear layout is read as flat, only
     subjects with a label map decide on the modalities, and the label values become regions (`from_labels`).
     """
-    with reporting_path_errors(f"--root={root}", "a folder of scans"):
-        listing = list_images(root)
+    listing = list_images(root)
     data = read_layout(listing, naming, layout, regions is None, f"--root={root}" if is_asking else "")
     if not data.name:
         folders = shortened(list(listing.tops), most=4) or "no folder"

@@ -12,7 +12,7 @@ from common.cli import run
 from common.data.scan_checks import check_headers
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
-from common.files import check_writable_folder, expand_home
+from common.files import expand_home
 from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, begin, finish
 from common.inference.results import CaseFiles, Details
@@ -85,7 +85,7 @@ def evaluate(
     )
     from common import made as origin  # late import: `--help` stays fast
 
-    source_record = origin.read_with_warning(source) or {"checkpoints": {}, "settings": {}}
+    source_record = origin.read(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
         settings = {"split": scored or source_record.get("split"), "cleanup": origin.stated(source_record, "cleanup")}
@@ -202,7 +202,6 @@ def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Pat
     for name, value in inputs.items():
         if expand_home(value, f"{name}={value}").resolve() == folder.resolve():
             raise InputError(f"--output={output}: the same folder as {name}; expected a different folder")
-    check_writable_folder(folder, f"--output={output}", names)
     return folder
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common.cli import run
 from common.errors import ArgumentError, InputError, check_number, show
-from common.files import check_writable_folder, existing_folder, expand_home, move_aside
+from common.files import existing_folder, expand_home, move_aside
 from common.values import AUTO, DEVICE, flag, or_auto
 from scripts.mine.data import find
 from scripts.mine.plan import carry_out, read_plan, screen, write_plan
@@ -49,7 +49,6 @@ def mine(
         device: cpu or cuda; by default cuda if there is a GPU.
     """
     folder = expand_home(output, f"--output={output}").resolve()
-    check_writable_folder(folder, f"--output={output}")
     is_agreed = flag("yes", yes)
     here = folder / "plan.yaml"
     names = modalities if modalities is None or isinstance(modalities, str) else ",".join(modalities)

@@ -11,7 +11,7 @@ from common.data.cohorts import COHORTS
 from common.data.layouts.names import LABEL
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, check_number, choice
-from common.files import expand_home, reporting_path_errors
+from common.files import expand_home
 from common.locks import CLAIM, claimed
 from common.values import flag
 from scripts.phantoms.anatomy import HEADS, PhantomGrid
@@ -52,7 +52,7 @@ def make(
     root = expand_home(output, f"--output={output}")
     settings = (root, layout, seed, float(spacing), stripped, flag("dicom", dicom))
     work = partial(_make_subject, settings)
-    with claimed("output", root), reporting_path_errors(f"--output={output}"):
+    with claimed("output", root):
         if any(path.name != CLAIM for path in root.iterdir()):
             raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
         map_in_processes(work, range(subjects), workers, "subject", layout)

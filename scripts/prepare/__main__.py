@@ -6,7 +6,7 @@ from common.cli import run
 from common.data.cohorts import COHORTS
 from common.data.layouts.listing import label_maps
 from common.errors import InputError, check_number, choice
-from common.files import existing_folder, expand_home, reporting_path_errors
+from common.files import existing_folder, expand_home
 from common.literals import names_of
 from common.prepare.settings import Settings
 from scripts.prepare.outcome import RECORD
@@ -82,9 +82,8 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     option, expected = f"--prepared={prepared}", "the output folder of scripts.prepare"
     source = existing_folder(prepared, option, expected)
     files = label_maps("predictions", predictions)
-    with reporting_path_errors(option, expected):
-        if not any((folder / RECORD).is_file() for folder in source.iterdir()):
-            raise InputError(option, "no prepared subject", expected)
+    if not any((folder / RECORD).is_file() for folder in source.iterdir()):
+        raise InputError(option, "no prepared subject", expected)
     target = output_folder(output, expand_home(predictions, predictions), source)
     outcomes = send_all(files, source, target, modality, jobs)
     if not all(outcome.is_usable for outcome in outcomes):

@@ -86,7 +86,6 @@ def prepare_cohort(
         regions = next((subject.regions for subject in subjects if subject.labels), None)
         _write_tables(ordered, settings, regions, output)
         _write_page(ordered, len(subjects), settings, output)
-        results.add({}, finished=True)
         unlisted = sorted(file.parent.name for file in output.glob(f"*/{RECORD}") if file.parent.name not in outcomes)
         if unlisted:
             show(f"warning: {DATALIST} lacks subjects of earlier runs in {output}: {shortened(unlisted)}", error=True)

@@ -12,7 +12,7 @@ from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
 from common.data.volumes import forms_of, open_volume
 from common.errors import InputError, show
-from common.files import digest, reporting_path_errors
+from common.files import digest
 from common.prepare.volumes import Volume, read_volume
 
 FILES = DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"  # output
@@ -29,8 +29,7 @@ class NiftiScan:
 
     def digest(self) -> str:
         """Return the SHA-256 of the file; raise an InputError if the file cannot be read."""
-        with reporting_path_errors(str(self.file), "a file that can be read"):
-            return digest(self.file)
+        return digest(self.file)
 
     def read(self) -> Volume:
         """Return the volume; see `read_volume`."""
@@ -82,11 +81,10 @@ def find_subjects(
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
     named = NO_LABELS if labels == "none" else labels and words_of(labels, f"--labels={labels}")
     naming = Naming((*modalities, *spelled), spelled, named)
-    with reporting_path_errors(str(root), "a folder of raw scans"):
-        listing = list_images(root)
-        data = read_layout(listing, naming, states_regions=True)
-        idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
-        dicom = [name for name in idle if holds_dicom(root / name)]
+    listing = list_images(root)
+    data = read_layout(listing, naming, states_regions=True)
+    idle = [name for name, files in listing.tops.items() if not files and name not in data.subjects]
+    dicom = [name for name in idle if holds_dicom(root / name)]
     lines = data.account((*modalities, BRAIN), labels != "none")
     faults = _faults(data, naming, masks)
     subjects = [_subject(data, name, modalities, keeps_missing, masks, faults.get(name, "")) for name in data.subjects]

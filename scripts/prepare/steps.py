@@ -12,7 +12,7 @@ from pathlib import Path
 from common import made as origin
 from common.data.scan_checks import broken_file
 from common.errors import ArgumentError, InputError, check_number, choice, shortened, show
-from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.files import expand_home
 from common.made import Results
 from common.prepare.settings import Settings
 from common.values import DEVICE
@@ -71,7 +71,7 @@ def send_all(
     }
     outcomes = [*(Outcome(name) for name in files if name not in work), *run_in_processes(work, jobs, "label map")]
     if written := [outcome.name for outcome in outcomes if outcome.is_new]:
-        results.add({name: inputs[name] for name in written}, finished=True)
+        results.add({name: inputs[name] for name in written})
     _report(outcomes, f"written to {target}" if written else "nothing written")
     return outcomes
 
@@ -87,13 +87,11 @@ def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
 
 
 def output_folder(output: str, *sources: Path) -> Path:
-    """Return the output folder; raise an InputError if it cannot be written or created, or lies in an input folder."""
+    """Return the output folder; raise an InputError if it lies in an input folder."""
     name = f"--output={output}"
     folder = expand_home(output, name)
-    check_writable_folder(folder, name)
-    with reporting_path_errors(name):
-        if source := next((path for path in sources if folder.resolve().is_relative_to(path.resolve())), None):
-            raise InputError(f"{name}: lies in {source}; expected a folder outside the input")
+    if source := next((path for path in sources if folder.resolve().is_relative_to(path.resolve())), None):
+        raise InputError(f"{name}: lies in {source}; expected a folder outside the input")
     return folder
 
 

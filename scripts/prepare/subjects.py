@@ -18,7 +18,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from common.data.scan_checks import copy_problem, raise_problem, read_headers, read_scan
 from common.data.volumes import MADE_UP, is_label_map, is_made_up, write_volume
 from common.errors import InputError
-from common.files import digest, reporting_path_errors, valid_json, write_json
+from common.files import digest, valid_json, write_json
 from common.prepare.figures import Figures, may_be_right, outside
 from common.prepare.frames import to_transform
 from common.prepare.resampling import labels_on, resample
@@ -201,22 +201,21 @@ def _move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
     """Move a subject's folder to its path by `folder_of`; replace earlier results, but keep the user's own files."""
     target = folder_of(output, subject, is_left_out)
     made = re.compile(rf"{re.escape(subject)}(_\w+\.(nii\.gz|tfm)|(_flicker)?\.png)|{re.escape(RECORD)}")
-    with reporting_path_errors(str(target)):
-        target.parent.mkdir(exist_ok=True)
-        for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
-            if earlier != source and earlier.exists():
-                doomed = output / WORK / f"{subject}.earlier.{os.getpid()}"  # hidden from readers before it is deleted
-                doomed.parent.mkdir(exist_ok=True)
-                earlier.rename(doomed)
-                if doomed.is_symlink():  # made by the user; its target stays
-                    doomed.unlink()
-                else:
-                    for path in doomed.iterdir():
-                        if not made.fullmatch(path.name) and not (source / path.name).exists():
-                            path.rename(source / path.name)  # the user's files, such as notes
-                    shutil.rmtree(doomed)
-        if source != target:
-            source.rename(target)
+    target.parent.mkdir(exist_ok=True)
+    for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
+        if earlier != source and earlier.exists():
+            doomed = output / WORK / f"{subject}.earlier.{os.getpid()}"  # hidden from readers before it is deleted
+            doomed.parent.mkdir(exist_ok=True)
+            earlier.rename(doomed)
+            if doomed.is_symlink():  # made by the user; its target stays
+                doomed.unlink()
+            else:
+                for path in doomed.iterdir():
+                    if not made.fullmatch(path.name) and not (source / path.name).exists():
+                        path.rename(source / path.name)  # the user's files, such as notes
+                shutil.rmtree(doomed)
+    if source != target:
+        source.rename(target)
 
 
 def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> dict[str, Any] | None:

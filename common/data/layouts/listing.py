@@ -11,7 +11,6 @@ from typing import NamedTuple
 from ...bars import tqdm
 from ...errors import InputError
 from ...files import existing_folder
-from ...made import read_with_warning
 
 SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE | re.DOTALL)
 FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
@@ -106,11 +105,7 @@ def _walk(root: str, folder: str, above: list[str], enters: Callable[[str], bool
 def list_images(
     root: str | Path, enters: Callable[[str], bool] = lambda folder: True, without: Path | None = None
 ) -> Listing:
-    """List the images below a root, with a progress bar; omit the folder `without` and those that `enters` rejects.
-
-    Warn if the images are results of an unfinished command.
-    """
-    read_with_warning(root)
+    """List the images below a root, with a progress bar; omit the folder `without` and those that `enters` rejects."""
     excluded = None if without is None else os.path.realpath(without)
 
     def is_wanted(folder: str) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import InputError, shortened, show
-from ...files import reporting_path_errors
 from ..cohorts import COHORTS
 from ..modalities import UNCLEAR
 from .bids import is_bids, read_bids
@@ -83,8 +82,7 @@ def _read(listing: Listing, naming: Naming, name: str) -> DataSet:
 def read_cohort(cohort: str, root: Path) -> DataSet:
     """Find a cohort's files below a root, with a progress bar; raise `InputError` unless exactly one layout fits."""
     layouts = COHORTS[cohort].layouts
-    with reporting_path_errors(f"--root={root}"):
-        listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
+    listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
     matches = [data for data in (layout.read(listing) for layout in layouts) if data.subjects]
     if len(matches) > 1:
         examples = ", ".join(f"{next(iter(data.subjects))} ({data.layout})" for data in matches)

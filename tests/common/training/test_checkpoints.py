@@ -209,7 +209,7 @@ def test_a_resumed_run_follows_the_schedule_of_its_own_length_and_rate(tmp_path,
 
 def test_the_last_file_is_resumed(tmp_path):
     names = ["iteration-0000020.pt", "iteration-0000100.pt", "iteration-0000009.pt", "iteration-x.pt", "model.pt"]
-    for name in [*names, ".iteration-9999999.pt.4711"]:  # the last is half written
+    for name in [*names, ".iteration-9999999.pt.4711.part"]:  # the last is half written
         (tmp_path / name).touch()
     write({"metadata": {}}, tmp_path / "iteration-12345678.pt")  # longer than most
     for word in (True, "auto"):
@@ -255,7 +255,7 @@ def test_a_damaged_state_that_was_passed_over_costs_no_other(tmp_path):
 )
 def test_states_are_saved_in_their_interval_and_the_last_ones_kept(tmp_path, save_interval, keep, names):
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / ".iteration-0000009.pt.4711").touch()  # half written by a run that was killed
+    (tmp_path / "models" / ".iteration-0000009.pt.4711.part").touch()  # half written by a run that was killed
     Training(tmp_path, 3, save_interval=save_interval, keep=keep)
     assert saved(tmp_path) == [f"iteration-{number:07d}.pt" for number in names] + ["model.pt"]
 
