@@ -1,54 +1,100 @@
+"""Files appear when they are complete, also if the writer is killed or the disk is full; JSON and YAML are strict."""
+
 import json
 import math
+import resource
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from common.files import (
-    atomic_write,
-    valid_yaml,
-    write_csv,
-    write_json,
-)
+from common.errors import InputError
+from common.files import atomic_write, valid_json, valid_yaml, write_csv, write_json
+from common.locks import claimed
+from tests.support import ROOT
+
+WRITING = """
+import sys, time
+from common.files import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    file.write_bytes(b"new" * 1000)
+    print(flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def start(path, seconds, **options):
+    command = [sys.executable, "-c", WRITING, str(path), str(seconds)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_killed_writer_leaves_what_was_there_and_the_next_run_removes_its_half(tmp_path):
+    path = tmp_path / "figures.json"
+    path.write_text("old")
+    with start(path, 600) as writer:
+        writer.stdout.readline()
+        writer.kill()
+    assert path.read_text() == "old"
+    assert len([*tmp_path.iterdir()]) == 2
+    with claimed("output", tmp_path):
+        pass
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    path = tmp_path / "figures.json"
+    path.write_text("old")
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    with start(path, 0, preexec_fn=limit) as writer:
+        assert f"{path}: cannot be written: File too large" in writer.stderr.read()
+    assert path.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "figures.json"
     with atomic_write(path) as file:
-        file.write_text("half")
-        assert not path.exists()
-        assert file.name.startswith(".figures.json.")
         file.write_text("whole")
+        assert not path.exists()
     assert path.read_text() == "whole"
-    assert list(path.parent.iterdir()) == [path]
-
-
-# Formats
+    with pytest.raises(KeyError), atomic_write(path) as file:  # noqa: PT012
+        file.write_text("half")
+        raise KeyError
+    assert path.read_text() == "whole"
+    assert [*path.parent.iterdir()] == [path]
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "folder" / "figures.json"
+    file = tmp_path / "figures.json"
     write_json(file, {"name": "Ä\udcff", "score": 0.5})
-    assert file.read_text(encoding="utf-8") == '{\n "name": "Ä\\udcff",\n "score": 0.5\n}\n'
     with pytest.raises(ValueError, match="nan"):
         write_json(file, {"score": math.nan})
     assert json.loads(file.read_text(encoding="utf-8")) == {"name": "Ä\udcff", "score": 0.5}
-    assert [path.name for path in file.parent.iterdir()] == ["figures.json"]
 
 
-# Content from outside
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": NaN}', "[1"])
+def test_json_that_is_not_strict_is_refused_with_the_name_of_the_file(tmp_path, text):
+    (tmp_path / "f.json").write_text(text)
+    with pytest.raises(InputError, match=r"f\.json: not JSON"):
+        valid_json(tmp_path / "f.json", "a datalist")
 
 
-def test_numbers_of_yaml_are_decimal(tmp_path):
-    """YAML 1.1 reads 010 as 8, 1:30 as 90 and 1e-4 as text."""
-    (tmp_path / "f.yaml").write_text("[0, -12, 1.5, 1e-4, .5, 010, 0x1, 0b1, 1:30, 1_000, 1.5:3]")
-    text = ["010", "0x1", "0b1", "1:30", "1_000", "1.5:3"]
-    assert valid_yaml(tmp_path / "f.yaml", "a study") == [0, -12, 1.5, 1e-4, 0.5, *text]
+def test_yaml_is_of_version_1_2(tmp_path):
+    """YAML 1.1 reads 1:30 as 90, 1e-4 as text, and on as true."""
+    (tmp_path / "f.yaml").write_text("[0, -12, 1.5, 1e-4, .5, 1:30, on, NO, true]")
+    assert valid_yaml(tmp_path / "f.yaml", "a study") == [0, -12, 1.5, 1e-4, 0.5, "1:30", "on", "NO", True]
 
 
-def test_keys_of_yaml_are_text_as_written(tmp_path):
-    (tmp_path / "f.yaml").write_text("2026-01-01: &a {1: 2, on: 3}\nb: {<<: *a, 1: &k 4}\nc: {*k : 5}\nd: *k")
-    expected = {"2026-01-01": {"1": 2, "on": 3}, "b": {"1": 4, "on": 3}, "c": {"4": 5}, "d": 4}
-    assert valid_yaml(tmp_path / "f.yaml", "a study") == expected
+@pytest.mark.parametrize("text", ["a: 1\na: 2", "!!python/object/apply:os.getcwd []", "a: [1"])
+def test_other_yaml_is_refused_with_the_name_of_the_file(tmp_path, text):
+    (tmp_path / "f.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"f\.yaml: not YAML"):
+        valid_yaml(tmp_path / "f.yaml", "a study")
 
 
 def test_numbers_and_other_text_are_written_as_they_are(tmp_path):

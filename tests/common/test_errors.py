@@ -1,0 +1,56 @@
+"""Bad input ends a process with one line and status 2, also from a DataLoader's worker and below MONAI's wrappers."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+PROCESS = """
+from torch.utils.data import DataLoader
+from common.errors import InputError, report_in_one_line
+
+class Scans:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        try:
+            raise {error}
+        except Exception as error:
+            raise RuntimeError("applying transform\\nof many lines") from error
+
+if __name__ == "__main__":
+    report_in_one_line()
+    for _ in DataLoader(Scans(), num_workers={workers}):
+        pass
+"""
+
+
+def run(error, workers):
+    code = PROCESS.format(error=error, workers=workers)
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_input_is_one_line(workers):
+    ended = run('InputError("subject P1", "a.nii.gz: label 3")', workers)
+    assert (ended.returncode, ended.stderr) == (2, "error: subject P1: a.nii.gz: label 3\n")
+
+
+def test_a_bug_is_a_traceback():
+    ended = run('KeyError("mine")', 0)
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+    assert "KeyError: 'mine'" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [("MemoryError()", "out of memory on the host: "), ('OSError(28, "full", "a.nii.gz")', "a.nii.gz: full")],
+)
+def test_a_lack_of_memory_or_disk_is_one_line(error, line):
+    ended = run(error, 0)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {line}")
