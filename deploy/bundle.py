@@ -117,7 +117,6 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     modalities = tuple(record.get("modalities") or _channels(formats["inputs"]["image"]))
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")
-    weights.measured_of(path)  # refuses invalid ranges
     space = space_of(record, cohort, path)
     is_stripped = is_skull_stripped(record)
     return Bundle(

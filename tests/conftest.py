@@ -1,11 +1,8 @@
 """Fixtures: a tiny embedded cohort in each layout, and bundles that run on it with one thread per process."""
 
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
@@ -44,17 +41,6 @@ def run_bundle(cohorts, tmp_path) -> Callable[..., Result]:
         return execute([*program, *words], ROOT / "bundles" / bundle)
 
     return run
-
-
-@pytest.fixture
-def address(tmp_path, monkeypatch) -> Iterator[str]:
-    """Address of a server of `tmp_path`."""
-    monkeypatch.setattr("socket.setdefaulttimeout", lambda _: None)  # of all sockets of the process
-    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.fixture

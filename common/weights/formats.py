@@ -36,11 +36,7 @@ STATED = dict.fromkeys(("bundle", "architecture", "model_size", "merging", "labe
 STATED |= {"modalities": MODALITIES, "tasks": MODALITIES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
 STATED |= {"orientation": TEXT, "crop_foreground": flags(), "resize": EDGES}
 STATED |= {"overlap": numbers(0, 0.99), "window_weighting": TEXT, "cleanup": CLEANUP}
-FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # shapes of the ranges
-MOST_AXES = 8
 LARGEST = 1e9  # limit of weights and running variances: far above trained values; its square fits float32
-PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 @dataclass(frozen=True)
@@ -82,8 +78,8 @@ def read(path: str | Path) -> Checkpoint:
 
     Raises:
         InputError: the file is missing or cannot be read safely; it has no named tensors, or tensors that are not
-            finite or not plain numbers; its names are ambiguous; its metadata in `STATED` are invalid; or the JSON
-            beside it describes a different file.
+            finite; its names are ambiguous; its metadata in `STATED` are invalid; or the JSON beside it describes a
+            different file.
     """
     content = load(path)
     with within(f"checkpoint {path}"):
@@ -140,16 +136,10 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
     """Return the ranges of spacing, extent and further measures of the training scans, for checkpoints that state them.
 
     If training resampled the scans, `spacing` is the spacing after resampling.
-
-    Raises:
-        InputError: a file cannot be read, or has ranges that are not finite or do not match `FIGURES`.
     """
     ranges = []
-    for file, metadata in _metadata_by_file(checkpoint).items():
+    for metadata in _metadata_by_file(checkpoint).values():
         measured, spacing = metadata.get("measured"), metadata.get("spacing")
-        if measured is not None and not _are_ranges(measured):
-            expected = f"finite ranges of {', '.join(FIGURES)}"
-            raise InputError(f"checkpoint {file}", f"metadata: measured={measured!s:.80}", expected)
         if measured is not None:
             ranges.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
     return ranges
@@ -159,15 +149,6 @@ def _metadata_by_file(checkpoint: str | Path | Sequence[str]) -> dict[Path, dict
     """Return the metadata in each file of the option `checkpoint`; empty for a missing file."""
     report_in_one_line()  # configs call this before `common.options.read`
     return {file: metadata_of(file) if file.exists() else {} for file in checkpoint_files(checkpoint)}
-
-
-def _are_ranges(measured: Any) -> bool:
-    try:
-        ranges = {name: torch.tensor(value) for name, value in measured.items()}
-    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError):  # not a mapping, or not numbers
-        return False
-    shapes = {name: tuple(ends.shape) for name, ends in ranges.items()}
-    return shapes == FIGURES and all(ends.isfinite().all() for ends in ranges.values())
 
 
 def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
@@ -196,12 +177,6 @@ def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Te
             f"holds no named tensors, but {keys:.80}; "
             f"expected a state dict, at the top level or under one of {', '.join(WRAPPERS)}"
         )
-    for name, tensor in tensors.items():
-        is_dense = tensor.layout is torch.strided and not tensor.is_meta
-        if not is_dense or tensor.dtype not in PLAIN or tensor.ndim > MOST_AXES:
-            raise InputError(f"{name} is not a tensor of plain numbers, such as float32, with at most {MOST_AXES} axes")
-        if name.endswith(("weight", "bias")) and not tensor.is_floating_point():
-            raise InputError(f"{name} has type {tensor.dtype}; expected weights such as float32")
     weights = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if broken := [name for name, tensor in weights.items() if not (tensor.abs() <= LARGEST).all()]:
         problem = f"tensors with values above {LARGEST:g} in magnitude or not finite"
@@ -226,9 +201,6 @@ def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
         prefix = before.removesuffix(encoder)
     if not prefix and any(name.startswith("module.") for name in names):
         prefix = "module."
-    if unprefixed := [name for name in names if not name.startswith(prefix)]:
-        lacking = f"{len(unprefixed)} of {len(names)} tensor names, such as {unprefixed[0]}, lack the prefix {prefix!r}"
-        raise InputError(f"{lacking}; expected the prefix in all names or none")
     return prefix, encoder
 
 

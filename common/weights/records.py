@@ -4,7 +4,6 @@ A checkpoint from training holds tensors and metadata. A plain state dict, which
 tensors; the JSON beside the file (`model.json` for `model.pt`) holds the file's SHA-256 and the metadata.
 """
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import ArgumentError, InputError, within
+from ..errors import ArgumentError, InputError
 from ..files import digest, expand_home, valid_json, why_no_file, write_json
 
 SAFETENSORS = ".safetensors"  # suffix
@@ -23,24 +22,16 @@ NOT_A_PATH = "expected the path of one file; prefix a name such as 5 or [a] with
 
 def path_of(argument: str, value: Any) -> Path:
     """Return an argument as a path, with `~` expanded; refuse empty text, numbers, and lists such as `[a]`."""
-    if not _is_path(value):
+    if not isinstance(value, str | Path) or not str(value).strip():
         raise ArgumentError(argument, value, NOT_A_PATH)
     return expand_home(value, f"--{argument}={value}")
 
 
 def check_file(path: Any) -> Path:
     """Return the path of a checkpoint; refuse a missing file."""
-    with within(f"checkpoint {path}"):
-        if not _is_path(path):
-            raise InputError(NOT_A_PATH)
-        if not (file := Path(path)).is_file():
-            hint = "; quote the paths of a list, as in ['a.pt','b.pt']" if str(path).startswith("[") else ""
-            raise InputError(why_no_file(file) + hint)
+    if not isinstance(path, str | Path) or not (file := Path(path)).is_file():
+        raise InputError(f"checkpoint {path}", why_no_file(Path(str(path))))
     return file
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str | Path) and bool(str(value).strip())
 
 
 def record_of(path: str | Path) -> Path:
@@ -49,13 +40,8 @@ def record_of(path: str | Path) -> Path:
 
 
 def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> None:
-    """Write the JSON beside a plain state dict: SHA-256 and metadata; raise `InputError` if JSON cannot hold them."""
-    record = {HASH: sha256, **metadata}
-    try:
-        json.dumps(record, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(record_of(path), error, "metadata of plain words and numbers") from error
-    write_json(record_of(path), record)
+    """Write the JSON beside a plain state dict: SHA-256 and metadata."""
+    write_json(record_of(path), {HASH: sha256, **metadata})
 
 
 def read_record(path: str | Path) -> dict[str, Any] | None:
@@ -63,13 +49,10 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     file = record_of(path)
     if not file.exists():
         return None
-    expected = f"the SHA-256 and the metadata of {Path(path).name}"
-    record = valid_json(file, expected)
-    stated, converted = (record.pop(key, None) if isinstance(record, dict) else None for key in (HASH, OTHER_HASH))
-    if not isinstance(stated, str):
-        raise InputError(file, f"no entry {HASH}", f"{expected}; if this JSON is not for {path}, delete or rename it")
-    if (actual := digest(path)) not in (stated, converted):
-        raise InputError(f"checkpoint {path}", f"SHA-256 {actual}, but {file} belongs to a file with {stated:.64}")
+    record = dict(valid_json(file, f"the SHA-256 and the metadata of {Path(path).name}", {"type": "object"}))
+    hashes = record.pop(HASH, None), record.pop(OTHER_HASH, None)
+    if digest(path) not in hashes:
+        raise InputError(f"checkpoint {path}", f"its SHA-256 is not in {file}", "its own JSON, or none")
     return record
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import ArgumentError, InputError, show
 from .formats import ENCODER, STEM, Checkpoint, read
-from .records import path_of, record_of
+from .records import path_of
 
 # Tensors with one slice per modality -> axis of the slices; a network may add more by its attribute `modality_axes`
 MODALITY_AXES = {
@@ -123,8 +123,8 @@ def initialise(
     if checkpoint.metadata.get("modalities") is None:
         raise InputError(
             f"checkpoint {pretrained}",
-            f"does not name its modalities{_hint_of_record(pretrained, checkpoint)}; add them once "
-            f"with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt",
+            "does not name its modalities; add them once "
+            "with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt",
         )
     _check_merging(network, checkpoint, pretrained)
     aliases = dict(modality_aliases or {})
@@ -263,11 +263,14 @@ def restore(
     trained = checkpoint.metadata.get("modalities")
     if trained is None:
         names = ", ".join(modalities)
-        show(f"checkpoint {path}: does not name its modalities{_hint_of_record(path, checkpoint)}; assuming {names}")
+        show(f"checkpoint {path}: does not name its modalities; assuming {names}")
     elif trained != list(modalities):
         raise InputError(f"checkpoint {path}", f"trained with {', '.join(trained)}", ", ".join(modalities))
-    if normalization is not None:
-        _check_normalization(checkpoint.metadata.get("normalization"), normalization, path)
+    used = checkpoint.metadata.get("normalization")
+    if used is None and normalization is not None:
+        show(f"checkpoint {path}: does not name its normalization; assuming {normalization}")
+    elif normalization is not None and used != normalization:
+        raise InputError(f"checkpoint {path}", f"trained with normalization={used}, not {normalization}")
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     stored = {name: tensor.shape for name, tensor in checkpoint.state.items()}
     if tasks := checkpoint.metadata.get("tasks"):
@@ -285,16 +288,10 @@ def restore(
         stated = [
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
         ]
-        shown = ", ".join(stated) or f"which states no network{_hint_of_record(path, checkpoint)}"
+        shown = ", ".join(stated) or "which states no network"
         raise InputError(f"checkpoint {path} ({shown})", f"tensors that do not fit: {len(wrong)}, first {first}")
     network.load_state_dict({name: checkpoint.state[name] for name in stored})
     return checkpoint
-
-
-def _hint_of_record(path: str | Path, checkpoint: Checkpoint) -> str:
-    """Return a hint that the JSON beside a plain state dict is missing; empty with metadata or JSON."""
-    record = record_of(path)
-    return "" if checkpoint.metadata or record.exists() else f", and {record} is missing"
 
 
 def _check_merging(network: nn.Module, checkpoint: Checkpoint, path: str | Path) -> None:
@@ -305,18 +302,11 @@ def _check_merging(network: nn.Module, checkpoint: Checkpoint, path: str | Path)
     if built and trained is None:
         raise InputError(
             f"checkpoint {path}",
-            f"does not state its MONAI version{_hint_of_record(path, checkpoint)}; if it was trained with MONAI up to "
+            "does not state its MONAI version; if it was trained with MONAI up to "
             "1.4, add python -m scripts.weights convert FILE --merging=monai_1_4 --output=G.pt, otherwise monai_1_5",
         )
     if built - {trained}:
         raise InputError(f"checkpoint {path}", f"trained with merging={trained}, not {built.pop()}")
-
-
-def _check_normalization(trained: str | None, used: str, path: str | Path) -> None:
-    if trained is None:
-        show(f"checkpoint {path}: does not name its normalization; assuming {used}")
-    elif trained != used:
-        raise InputError(f"checkpoint {path}", f"trained with normalization={trained}, not {used}")
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -94,7 +94,6 @@ def _copy_weights(weights: Path, file: Path, source: Path) -> Mapping[str, Any]:
     if stated.get("merging") is None:
         raise InputError(f"--weights={weights}: merging unknown; convert the file with scripts.weights --merging")
     check_stated(checkpoints.settings_of(weights), weights)
-    checkpoints.measured_of(weights)  # rejects invalid ranges
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
     if arguments := arguments_of(checkpoint.state, stated["merging"], f"--weights={weights}"):
         metadata["arguments"] = arguments

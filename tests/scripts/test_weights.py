@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from common import weights
 from common.errors import InputError
 from common.ssl.networks import SSLHead, SwinUNETR
-from scripts.weights import convert, describe, download
+from scripts.weights import convert, describe
 from tests.oracles import checkpoints
 from tests.oracles.paper import SSL_PARAMETERS
 
@@ -215,25 +215,3 @@ def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(fil
     (tmp_path / "other.safetensors").unlink()
     with pytest.raises(InputError, match=r"other\.json exists already"):
         convert(str(file), str(tmp_path / "other.safetensors"), **options)
-
-
-# Downloads
-
-
-@pytest.mark.parametrize(
-    ("path", "sha256", "line"),
-    [
-        ("/theirs.pt", "0" * 64, "sha256=0{64}: http://.*/theirs.pt has [1-9a-f].*; nothing was kept"),
-        ("/theirs.pt", "0" * 63, "sha256=0{63}: expected 64 hexadecimal digits"),
-        ("/none.pt", "0" * 64, "url=http://.*/none.pt: cannot be downloaded: HTTP Error 404: File not found"),
-        ("99/theirs.pt", "0" * 64, "url=.*: cannot be downloaded: .*"),  # no such port
-        ("file:///etc/passwd", "0" * 64, "url=file:///etc/passwd: expected an address that begins with https:// or .*"),
-    ],
-)
-def test_a_download_that_is_not_the_published_file_leaves_nothing(file, tmp_path, address, path, sha256, line):
-    with pytest.raises(InputError, match=f"^{line}$"):
-        download(path if "://" in path else f"{address}{path}", str(tmp_path / "new/copy.pt"), sha256=sha256)
-    assert not [*tmp_path.glob("new/*")]
-
-
-# The command line
