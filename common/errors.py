@@ -98,12 +98,7 @@ def did_you_mean(
 ) -> str:
     """Return the end of an error message about an unknown name: `; did you mean NAME?`.
 
-    `prefix`, such as dashes, is put before the name. `otherwise` is the hint if no candidate is similar enough;
-    `cutoff` is as in `difflib.get_close_matches`.
-
-    Example:
-        >>> did_you_mean("brats_finetun", ["brats_finetune", "atlas_finetune"])
-        '; did you mean brats_finetune?'
+    `prefix`, such as dashes, is put before the name. `otherwise` is the hint if no candidate is similar enough.
     """
     near = difflib.get_close_matches(name, list(candidates), n=1, cutoff=cutoff)
     hint = f"did you mean {prefix}{near[0]}?" if near else otherwise
@@ -111,34 +106,19 @@ def did_you_mean(
 
 
 def shortened(names: Sequence[str], most: int = 5) -> str:
-    """Join the first `most` names with commas, and count the rest.
-
-    Example:
-        >>> shortened(["a", "b", "c", "d"], most=2)
-        'a, b and 2 more'
-    """
+    """Join the first `most` names with commas, and count the rest: "a, b and 2 more"."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def printable(text: object) -> str:
-    r"""Return untrusted text, such as a file name, as one line that is safe to print; the rest is escaped as in Python.
-
-    Example:
-        >>> printable("P1\x1b[2J\nerror: none")
-        'P1\\x1b[2J\\nerror: none'
-    """
+    """Return untrusted text, such as a file name, in one line; what is not printable is escaped as in Python."""
     line = str(text)
     return line if line.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def aligned(rows: Sequence[Sequence[object]], right: Collection[int] = ()) -> list[str]:
-    """Return rows of cells as lines with aligned columns; the columns with these indices are aligned to the right.
-
-    Examples:
-        >>> aligned([("region", "Dice"), ("hippocampus", 0.7)], right=[1])
-        ['region       Dice', 'hippocampus   0.7']
-    """
+    """Return rows of cells as lines with aligned columns; the columns with these indices are aligned to the right."""
     widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
     form = "  ".join(f"{{!s:{'>' if i in right else '<'}{width}}}" for i, width in enumerate(widths))
     return [form.format(*row).rstrip() for row in rows]
@@ -171,6 +151,9 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
 
 
 def _report(otherwise: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        show("interrupted", error=True)
+        return
     message = explained(error)
     if message is None:
         otherwise(kind, error, trace)
@@ -243,16 +226,8 @@ def lacks_host_memory(error: BaseException) -> bool:
 
 
 def ending_of(status: int) -> str:
-    """Describe how a process ended, from its exit status (negative after a signal).
-
-    Example:
-        >>> ending_of(-9)
-        'was ended by SIGKILL, probably for lack of memory'
-    """
-    if status >= 0:
-        return f"ended with status {status}"
-    name = signal.Signals(-status).name if -status in [*signal.Signals] else f"signal {-status}"
-    return f"was ended by {name}" + (", probably for lack of memory" if -status == signal.SIGKILL else "")
+    """Describe how a process ended, from its exit status (negative after a signal)."""
+    return f"ended with status {status}" if status != -signal.SIGKILL else "was killed, probably for lack of memory"
 
 
 def is_disk_full(error: BaseException) -> bool:
