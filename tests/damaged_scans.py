@@ -72,11 +72,6 @@ def _row(check, modality, damage, text):
     return lambda folder: damage(folder / file), check, file, text
 
 
-def _end_in_zeros(path):
-    cut(path)
-    path.write_bytes(path.read_bytes() + bytes(99))
-
-
 def _shorten_inside(path):
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-2]))
 
@@ -84,14 +79,11 @@ def _shorten_inside(path):
 HEADERS = {
     "missing": _row("missing", "t1", Path.unlink, "no such file; expected a file"),
     "no image": _row("unreadable", "t1", lambda f: f.write_bytes(b"no image"), "expected a NIfTI"),
-    "empty file": _row("unreadable", "t1", lambda f: f.write_bytes(b""), "expected a NIfTI"),
     "truncated": _row("unreadable", "t2", cut, "Compressed file ended before"),
-    "ends in zeros": _row("unreadable", "t2", _end_in_zeros, "expected a NIfTI"),
     "too short inside": _row("unreadable", "t2", _shorten_inside, "2270 of 2272 bytes"),  # 352 and 10 x 12 x 8 of 2
     "2D": _row("dimensions", "t1", lambda f: save(f, brain()[..., 3]), "shape 10 x 12; expected three dimensions"),
     "4D": _row("dimensions", "t1", lambda f: save(f, np.stack(2 * [brain()], -1)), "shape 10 x 12 x 8 x 2; expected"),
     "no voxel": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", 0), "shape 0 x 12 x 8 with an edge"),
-    "negative edge": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", -9), "shape -9 x 12 x 8 with an edge"),
     "shape": _row(
         "shape",
         "t1",

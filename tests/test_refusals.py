@@ -3,7 +3,6 @@
 import os
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import nibabel
@@ -12,7 +11,7 @@ import pytest
 
 from tests import kept
 from tests.programs import run_module
-from tests.support import ROOT, TINY, execute
+from tests.support import ROOT, TINY
 
 BRATS = "brats_finetune"
 DATA = "--dataset_dir={data}/brats --datalist={data}/brats.json"
@@ -171,11 +170,3 @@ def test_a_misspelt_option_in_monais_own_command_is_refused(folder):
     assert ended.returncode == 2, ended.stderr
     assert "loss_weigths" in ended.stderr.splitlines()[-1]
     assert not (folder / "new").exists()
-
-
-def test_help_and_misspelt_names_import_nothing_slow():
-    code = "import runpy, sys\ntry: runpy.run_module('scripts.run', run_name='__main__')\nexcept BaseException: pass\n"
-    code += "print(sorted({'torch', 'monai'} & {*sys.modules}))"
-    for words in (["--help"], ["brats_finetun", "train"]):
-        ended = execute([sys.executable, "-c", code, *words])
-        assert ended.stdout.splitlines()[-1] == "[]", ended.stderr

@@ -11,19 +11,6 @@ from tests.bundles.workflows import STEP, workflow
 AUTO = STEP | {"batch_size": "auto", "global_batch_size": 4}
 
 
-@pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "brats_finetune"])
-def test_all_parts_of_a_training_take_the_batch_that_fits(bundle, cohorts, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(fitting, "free_memory", lambda: 2**40)
-    parser = workflow(bundle, "train", cohorts, tmp_path, **AUTO).parser
-    plan = parser.get_parsed_content("plan")
-    assert plan.options.batch_size == plan.settings["batch_size"] == plan.volumes_per_batch == 4
-    assert plan.accumulation_steps == 1
-    assert plan.global_batch_size == 4
-    assert parser.get_parsed_content("train::dataloader").batch_size == 4
-    line = "largest batch that fits each process: 4; batches per process and step: 1 (global_batch_size=4)"
-    assert f"batch_size=auto: {line}" in capsys.readouterr().out
-
-
 @pytest.mark.slow
 def test_a_training_is_that_of_the_number_and_resumes_with_it(cohorts, tmp_path, monkeypatch):
     def after(name, **options):

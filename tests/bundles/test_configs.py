@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 from common.data import datalists
 from common.errors import input_error_message
 from common.options import TRAINING_DEFAULTS
-from tests.bundles.workflows import PATCH, SSL, SUPERVISED, config, untrained, without_name, workflow
+from tests.bundles.workflows import PATCH, SSL, SUPERVISED, config, untrained, workflow
 from tests.support import BUNDLES, MODALITIES, ROOT
 
 PREDICTING = [(bundle, name) for bundle in SUPERVISED for name in ("evaluate", "inference")]
@@ -28,30 +28,10 @@ def test_each_key_of_an_overlay_exists_in_its_base_and_none_is_addressed_by_posi
             assert "cohort" not in content, "which only the data can tell"
 
 
-SSL_KEYS = {"modalities", "accept", "learning_rate", "iterations", "val_interval", "batch_size", "global_batch_size"}
 SUPERVISED_KEYS = {"modalities", "accept", "label_convention", "batch_size", "iterations", "val_interval"}
 SUPERVISED_KEYS |= {"divisible_foreground", "normalize_crops"}  # DIFF-24
 SUPERVISED_KEYS |= {"train::random_transforms", "train::preprocessing"}  # DIFF-17, DIFF-18
 SUPERVISED_KEYS |= {"network_def::drop_rate"}  # DIFF-13
-
-
-@pytest.mark.parametrize(
-    ("bundles", "name", "own"),
-    [
-        (SSL, "train", SSL_KEYS),
-        (SUPERVISED, "train", SUPERVISED_KEYS),
-        (SSL, "inference", {"modalities"}),
-        (BUNDLES, "multi_gpu_train", set()),
-    ],
-)
-def test_the_bundles_differ_only_in_these_keys(bundles, name, own):
-    first, *others = (without_name(config(bundle, name), bundle) for bundle in bundles)
-    if name == "train":
-        for content in (first, *others):
-            for section in ("train", "validate", "network_def", "plan"):
-                content |= {f"{section}::{key}": value for key, value in content.pop(section).items()}
-    names = {key for content in (first, *others) for key in content}
-    assert {key for key in names for other in others if first.get(key) != other.get(key)} == own
 
 
 @pytest.mark.parametrize(("bundle", "name"), PREDICTING)

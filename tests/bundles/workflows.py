@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common import weights
@@ -28,10 +27,6 @@ STEP = {  # options for a training of one step; tests.support.TINY has them for 
 
 def config(bundle: str, name: str = "train") -> dict[str, Any]:
     return ConfigParser.load_config_file(ROOT / "bundles" / bundle / "configs" / f"{name}.yaml")
-
-
-def without_name(content: dict[str, Any], bundle: str) -> dict[str, Any]:
-    return yaml.safe_load(yaml.safe_dump(content).replace(bundle, "BUNDLE"))
 
 
 def workflow(

@@ -34,18 +34,9 @@ def without_orientation(path):
     ("array", "affine", "damage", "message"),
     [
         (np.zeros((8, 9, 10), np.int16), WIDE, None, "zero everywhere; expected a brain"),
-        (SCAN * 1e300, WIDE, None, " infinite; expected finite values in float32"),
         (SCAN * (np.arange(9) != 4)[:, None], WIDE, None, "slice 5 of 9 along the second axis is empty"),
-        (SCAN[:, :, :2], np.eye(4), None, "8 x 9 x 2 voxels; expected at least 4 along each axis"),
         (SCAN, np.diag([8, 8, 4.8, 1]), None, "field of view of 64 x 72 x 48 mm; expected at least 50 mm along each"),
-        (np.where(SCAN > 890, np.nan, SCAN).astype(np.float32), WIDE, None, "10 voxels NaN"),
         (SCAN, np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), None, "sheared axes"),
-        (
-            np.resize(SCAN, (4, 4, 101)),
-            np.diag([1, 1, 10.0, 1]),
-            None,
-            "a field of view of 1,010 mm; expected at most 1000",
-        ),
         (SCAN, np.eye(4), lambda path: cut(path, 0.9), "Compressed file ended before"),
         (SCAN, np.eye(4), without_orientation, "sform_code and qform_code are 0"),
     ],
