@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from common import cli
-from common.bars import tqdm
 from common.data.datalists import SPLITS, Datalist
 from common.data.regions import known_labels, regions_of, with_sides
 from common.data.scan_checks import check_headers, read_scan

@@ -8,7 +8,8 @@ from multiprocessing import active_children, parent_process
 from threading import Thread
 from typing import Any
 
-from common.bars import tqdm
+from tqdm import tqdm
+
 from common.errors import InputError, shortened
 
 

@@ -19,8 +19,8 @@ from ignite.utils import convert_tensor
 from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
+from tqdm import tqdm
 
-from ..bars import tqdm
 from ..errors import InputError, input_error_message, lacks_host_memory
 from ..files import expand_home, size_and_time
 from .layouts.listing import stem_of

@@ -9,9 +9,9 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from common import cli
-from common.bars import tqdm
 from common.data.layouts.templates import Template
 from common.data.scan_checks import grid_problem, read_scan
 from common.data.volumes import forms_of, write_volume

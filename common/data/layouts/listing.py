@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ...bars import tqdm
+from tqdm import tqdm
+
 from ...errors import InputError
 from ...files import existing_folder
 
