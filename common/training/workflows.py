@@ -140,20 +140,20 @@ class Conclusion:
 
 
 def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str, float], iterations: int) -> list[str]:
-    """Return lines about a run's best validation: its metrics, and warnings about losses close to chance."""
-    steps, curves = record.content["validation"]["iteration"], record.content["validation"]["metrics"]
-    points = enumerate(zip(steps, curves.get(best.name, []), strict=True))
-    index = next((index for index, (step, value) in points if step and value == best.best), None)  # as in `BestModel`
-    if index is None:
+    """Return lines about a run's best validation, with warnings about losses close to chance."""
+    curves = record.content["validation"]["metrics"]
+    for index, iteration in enumerate(record.content["validation"]["iteration"]):
+        if iteration and curves[best.name][index] == best.best:
+            break
+    else:
         return [f"no model was saved: {best.name} was never finite"]
-    metrics = {name: values[index] for name, values in curves.items() if values[index] is not None}
-    further = {name: value for name, value in metrics.items() if name != best.name and not name.endswith("_present")}
-    more = f" ({', '.join(f'{name} {value:.4f}' for name, value in further.items())})" if further else ""
-    reached = f"best validation: {best.name} {best.best:.4f} at iteration {steps[index]:,} of {iterations:,}{more}"
-    nothing = f"warning: {best.name} 0: nothing was learnt; a lower learning_rate or more iterations may help"
-    return [reached, *([] if best.best else [nothing])] + [
-        f"warning: {name} {metrics[name]:.4f}: no better than chance ({level:.4f}); "
-        "more iterations, a lower learning_rate or a larger batch_size may help"
-        for name, level in chance.items()
-        if metrics.get(name, 0) > NEAR_CHANCE * level
-    ]
+    lines = [f"best validation: {best.name} {best.best:.4f} at iteration {iteration:,} of {iterations:,}"]
+    if best.best == 0:
+        lines.append(f"warning: {best.name} 0: nothing was learnt; a lower learning_rate or more iterations may help")
+    for name, level in chance.items():
+        if name in curves and (curves[name][index] or 0) > NEAR_CHANCE * level:
+            lines.append(
+                f"warning: {name} {curves[name][index]:.4f}: no better than chance ({level:.4f}); "
+                "more iterations, a lower learning_rate or a larger batch_size may help"
+            )
+    return lines
