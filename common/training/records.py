@@ -116,8 +116,7 @@ class TrainingRecord(RunRecord):
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._record_validation, engine)
         super().attach(engine)
-        for tracker in self.trackers:
-            engine.add_event_handler(Events.COMPLETED, tracker.end, self.files)
+        engine.add_event_handler(Events.COMPLETED, self._end)
 
     def _begin(self, trainer: Engine) -> None:
         if self._is_new and not self.plan.resumed_from and idist.get_rank() == 0:
@@ -176,6 +175,10 @@ class TrainingRecord(RunRecord):
         finite = {name: value for name, value in values.items() if value is not None}
         for tracker in self.trackers:
             tracker.log(section, finite, self.content[section]["iteration"][-1])
+
+    def _end(self) -> None:
+        for tracker in self.trackers:
+            tracker.end(self.files)
 
     def state_dict(self) -> dict[str, Any]:
         """Record the mean losses so far, and return the state to resume from; all processes must call this."""

@@ -139,12 +139,20 @@ class Tracking:
 
     def attach(self, engine: Engine) -> None:
         """Track the run of `engine`, on the main process. List this handler after those that write the files."""
-        for tracker in self.trackers if idist.get_rank() == 0 else ():
-            engine.add_event_handler(Events.STARTED, tracker.begin, self.name, {})
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._log, tracker)
-            engine.add_event_handler(Events.COMPLETED, tracker.end, self.files)
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._begin)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
+            engine.add_event_handler(Events.COMPLETED, self._end)
 
-    def _log(self, engine: Engine, tracker: Tracker) -> None:
+    def _begin(self) -> None:
+        for tracker in self.trackers:
+            tracker.begin(self.name, {})
+
+    def _log(self, engine: Engine) -> None:
         metrics = {name: value for name, value in engine.state.metrics.items() if isinstance(value, int | float)}
-        if metrics:
+        for tracker in self.trackers if metrics else ():
             tracker.log("evaluation", metrics, 0)
+
+    def _end(self) -> None:
+        for tracker in self.trackers:
+            tracker.end(self.files)
