@@ -48,7 +48,8 @@ class Forecast:
         plan, steps = self.plan, _steps_left(engine)
         crops = steps * plan.global_batch_size
         epochs = crops / plan.crops_per_volume / plan.training_cases
-        show(f"to do: {steps:,} steps, {crops:,} crops, {epochs:,.1f} epochs of {plan.training_cases:,} cases")
+        done = f"{crops:,} crops, {epochs:,.1f} epochs of {plan.training_cases:,} cases"
+        show(f"to do: {steps:,} steps, {done}; a validation every {engine.state.epoch_length:,} steps")
         first = engine.state.iteration + 1
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=first), self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=first + self.STEPS), self._report)

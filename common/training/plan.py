@@ -15,7 +15,7 @@ from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
 from .fitting import fitting_batch_size
-from .length import Length, length, steps_in
+from .length import length
 from .resume import describe as describe_change
 from .resume import resumable
 from .step import accumulation_steps
@@ -50,7 +50,8 @@ class Plan:
         self.crops_per_volume = getattr(options, "crops_per_volume", 1)
         self.volumes_per_batch = batch_size // self.crops_per_volume
         self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
-        self.length = self._length()
+        cases_per_step = self.global_batch_size // self.crops_per_volume
+        self.length = length(options, self.training_cases, cases_per_step)
         self.begin()
         self.settings = options.record(
             **self.length._asdict(),
@@ -77,14 +78,6 @@ class Plan:
             self.settings["changes"] = list(changes)
             if processes.is_main:
                 show(*map(describe_change, changes))
-
-    def _length(self) -> Length:
-        """Return the length of the run; print the validation interval if it differs from the option."""
-        interval, per_step = self.options.val_interval, self.global_batch_size // self.crops_per_volume
-        result = length(self.options, self.training_cases, per_step)
-        if self.processes.is_main and result.val_interval != steps_in(interval, self.training_cases, per_step):
-            show(f"val_interval={interval}: does not divide {result.iterations} iterations; now {result.val_interval}")
-        return result
 
     def begin(self) -> None:
         """Create and lock the run's folders on the main process; all processes must call this, and get its errors."""
