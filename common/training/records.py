@@ -168,7 +168,7 @@ class TrainingRecord(RunRecord):
             self._log("validation", metrics)
             self.write()
             if idist.get_rank() == 0:
-                figures = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+                figures = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items() if "_present" not in name)
                 show(f"iteration {trainer.state.iteration:,}: {figures}")
 
     def _log(self, section: str, values: Mapping[str, float | None]) -> None:
