@@ -42,9 +42,9 @@ def map_in_processes(
     except BaseException:  # such as Ctrl-C
         for process in active_children():
             process.kill()
-        raise
-    finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
     return [future.result() for future in futures]
 
 
