@@ -1,17 +1,16 @@
 """Preprocess volumes once, so that training reads only its crops: `python -m scripts.store BUNDLE --store=FOLDER`."""
 
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common import cli
 from common.configs import read
-from common.errors import check_number, show
+from common.errors import check_number, input_error_message, is_disk_full, show
 from common.files import expand_home
-from common.options import check_apart
 from scripts.pools import map_in_processes
 from scripts.run import blaming, check_all, read_command_line
 
@@ -25,6 +24,8 @@ def prepare(
 ) -> None:
     """Preprocess and store the volumes of each subject that the store lacks, for training with the same options.
 
+    Subjects that cannot be prepared are named, and the status is 1.
+
     Args:
         bundle: bundle to train, such as brats_finetune.
         overlays: configs that change the bundle's train.yaml, such as quickstart, or YAML files.
@@ -32,13 +33,9 @@ def prepare(
         jobs: subjects at a time, each in a process; 0 for one per core.
         options: options of training, such as --dataset_dir and --datalist.
 
-    Raises:
-        InputError: an option is invalid.
-        SystemExit: some subjects cannot be prepared (status 1); each is reported in one line.
     """
     check_number("jobs", jobs, int, 0, 1024)
     folder = expand_home(store, f"--store={store}").absolute()  # training runs in a different folder
-    check_apart("store", store, options.get("dataset_dir", os.devnull))
     with tempfile.TemporaryDirectory() as unused:
         data, transform = _training(bundle, overlays, options, Path(unused))
     from common.data.scan_checks import check_headers  # late imports: `--help` stays fast
@@ -49,12 +46,28 @@ def prepare(
     missing = kept.missing(data)
     show(f"subjects: {len(data)} ({len(data) - len(missing)} stored, {len(missing)} to prepare)")
     check_headers(missing, ["warning"])
-    faults = map_in_processes(kept.attempt, missing, jobs, "subject")
+    faults = map_in_processes(partial(_attempt, kept), missing, jobs, "subject")
     failed = [f"subject {entry['subject']}: {fault}" for entry, fault in zip(missing, faults, strict=True) if fault]
     if failed:
         show(*failed, f"{len(failed)} of {len(data)} subjects are not prepared", error=True)
         sys.exit(1)
     show(f"train with --store={folder}")
+
+
+def _attempt(store: Any, entry: Mapping[str, Any]) -> str:
+    """Add a datalist's entry to a store; return the error in one line, or "" without an error. A full disk raises."""
+    import torch
+
+    from common.data.scan_checks import describe_error
+
+    torch.set_num_threads(1)
+    try:
+        store.add(entry)
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        return input_error_message(error) or describe_error(entry, error)
+    return ""
 
 
 def _training(
