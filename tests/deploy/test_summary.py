@@ -4,9 +4,7 @@ from matplotlib.colors import to_rgb
 
 from common.prepare.volumes import Volume
 from deploy.outputs import Case
-from deploy.outputs.summary import draw_summary, make
-from tests.deploy.dicom.checks import dicom_errors
-from tests.deploy.dicom.dicom_study import VOXELS, Study, write_modality
+from deploy.outputs.summary import draw_summary
 
 VOLUME = Volume(np.full((20, 24, 12), 100, np.float32), np.diag([1.0, 2.0, 3.0, 1.0]))  # in RAS+
 SEGMENTS = np.zeros((20, 24, 12), np.uint8)
@@ -25,16 +23,3 @@ def test_overlays_are_where_radiologists_expect_them(flips, tumours):
         marked = np.argwhere(np.isclose(picture, colour, atol=0.01).all(-1))
         assert marked.mean(0)[1] / picture.shape[1] == pytest.approx(horizontal, abs=0.03)
         assert marked.mean(0)[0] < picture.shape[0] / 3, "top, or front"
-
-
-def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path, tumours):
-    """Of an empty image, which is drawn, too."""
-    source = write_modality(tmp_path / "T1", VOXELS, np.eye(4), Study(), 3, "T1")[0]
-    empty = Volume(np.zeros_like(VOLUME.array), VOLUME.affine)
-    capture = make(Case(np.zeros_like(SEGMENTS), empty, [source], {}, tumours, burned_in="YES"), {})
-    capture.save_as(tmp_path / "summary.dcm")
-    assert dicom_errors(tmp_path / "summary.dcm") == []
-    assert capture.StudyInstanceUID == source.StudyInstanceUID
-    assert (capture.ManufacturerModelName, capture.SoftwareVersions) == (tumours.name[:64], tumours.version)
-    assert capture.pixel_array.shape == (750, 1200, 3)
-    assert capture.pixel_array.std() > 5, "text is drawn"

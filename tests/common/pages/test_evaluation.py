@@ -16,7 +16,7 @@ from common.pages.evaluation import PREDICTION
 from common.pages.evaluation import page_of as draw_page
 from tests.html_pages import text_of
 
-ATLAS, BRATS = protocol("atlas"), protocol("brats")
+ATLAS = protocol("atlas")
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 SHAPE = (32, 64, 32)  # of 32 x 64 x 64 mm
 
@@ -128,13 +128,3 @@ def test_outlines_lie_where_the_masks_are_in_the_radiological_convention(tmp_pat
     # the patient's front is at the top, and the left side at the right: columns from 32 mm down to 0
     expected = [5 * (64 - (10 + 54) / 2), 5 * (32 - (4 + 30) / 2)]
     np.testing.assert_allclose(middle(pixels[:, 1:161], PREDICTION), expected, atol=1)
-
-
-@pytest.mark.parametrize(("prediction", "reference"), [(LARGE, EMPTY), (EMPTY, EMPTY), (None, LARGE)])
-def test_a_cohort_of_one(tmp_path, prediction, reference):
-    html = page_of([files_of(tmp_path, "a", prediction, reference)], BRATS)
-    drawn = prediction is not None and bool(prediction.any() or reference.any())
-    assert ("The only case: a" in html) == drawn
-    assert "A single case has no distribution" in text_of(html)
-    assert "<svg" not in html
-    assert ("There is nothing to draw" in html) != drawn

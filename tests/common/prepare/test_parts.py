@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare import brain, registration, subject
+from common.prepare.figures import Figures, has_failed, may_be_right
 from common.prepare.registration import between_centres, register
 from common.prepare.resampling import resample
 from common.prepare.settings import Settings
@@ -109,6 +110,27 @@ def test_coverage_is_the_share_of_the_templates_brain_in_the_field_of_view(stand
         prepared = prepare_subject({"T2": cut_off}, Settings("ukb", ("T2",), "*", 2.0), cut_off.array > 0)
         within = template_mask().array[:, :, heights < top].sum() / template_mask().array.sum()
         assert prepared.figures.modalities["T2"]["coverage"] == pytest.approx(within, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "information", "failed"),
+    [
+        *(
+            (0.838, 0.0201, True),
+            (0.855, 0.0108, True),
+            (0.86, 0.025, True),
+            (0.669, 0.026, True),
+            (0.011, 0.156, True),
+        ),
+        *((0.834, 0.049, False), (0.837, 0.046, False), (0.928, 0.0191, False), (0.935, 0.029, False)),
+    ],
+)
+def test_a_failed_registration_is_never_accepted_by_its_picture(overlap, information, failed):
+    """Measured: T1 with headers turned by 180 and 90 degrees; CT, EPI, angiogram; wrong masks; a FLAIR."""
+    modalities = {"T1": {"coverage": 1.0, "information": information}}
+    figures = Figures("T1", {"overlap": overlap, "volume": 1500.0, "scale": 1.0}, modalities)
+    assert has_failed(figures) == failed
+    assert not (failed and may_be_right(figures))
 
 
 def textured(turn):

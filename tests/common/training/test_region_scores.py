@@ -82,20 +82,6 @@ def test_means_are_those_of_monai(cohort):
     assert computed["dice_present"] == pytest.approx(mean, rel=1e-6, nan_ok=True)
 
 
-def test_each_figure_of_the_protocol_has_its_mean_and_each_run_begins_anew():
-    predictions, references = drawn(1, 3, seed=1)
-    scores = RegionScores("atlas", "atlas")
-    evaluate(scores, *drawn(1, 4))
-    state = evaluate(scores, predictions, references)
-    measure = metrics.protocol("atlas").measure
-    cases = [measure(p[0], t[0]).values for p, t in zip(predictions, references, strict=True)]
-    means = {name: np.mean([values[name] for values in cases]) for name in cases[0]}
-    expected = {f"lesion_{name}": mean for name, mean in means.items() if name != "dice"} | {"lesion_n_present": 3}
-    names = ("lesion", "dice", "lesion_dice_present", "dice_present")  # every case has a lesion
-    expected |= dict.fromkeys(names, means["dice"])
-    assert state.metrics == pytest.approx(expected, rel=1e-12)
-
-
 def test_volumes_and_distances_are_in_the_spacing_of_the_label():
     predictions, references = drawn(1, 1, seed=2)
     turned = torch.tensor([[0, -0.7, 0, 3], [2, 0, 0, 5], [0, 0, 3, 7], [0, 0, 0, 1.0]])  # x and y of the file change

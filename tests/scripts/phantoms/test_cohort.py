@@ -4,7 +4,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from common.data.cohorts import COHORTS
 from scripts.phantoms.cohort import make
 
 SPACING = 4  # mm
@@ -21,28 +20,6 @@ def _files(root):
 
 def _voxels(path):
     return np.asarray(nib.load(path).dataobj)
-
-
-@pytest.mark.parametrize(
-    ("layout", "shape", "orientation", "dtype", "corner"),
-    [
-        ("ukb", (182, 218, 182), "LAS", np.int16, (90, -126, -72)),
-        ("brats", (240, 240, 155), "LPS", np.int16, (0, 239, 0)),
-        ("atlas", (197, 233, 189), "RAS", np.float32, (-98, -134, -72)),
-    ],
-)
-def test_volumes_have_the_grid_of_the_cohort(cohorts, layout, shape, orientation, dtype, corner):
-    """The shape at 1 mm is that of the real files."""
-    assert COHORTS[layout].space.edges(1.0) == shape
-    images = [nib.load(path) for path in sorted((cohorts / layout).rglob("*.nii.gz"))]
-    assert {image.shape for image in images} == {tuple(-(-edge // SPACING) for edge in shape)}
-    assert {"".join(nib.aff2axcodes(image.affine)) for image in images} == {orientation}
-    assert {tuple(image.header.get_zooms()) for image in images} == {(SPACING,) * 3}
-    assert {image.get_data_dtype() for image in images} <= {np.dtype(dtype), np.dtype(np.uint8)}
-    for image in images:
-        np.testing.assert_array_equal(image.affine[:3, 3], corner)
-        np.testing.assert_array_equal(image.affine, images[0].affine)
-        np.testing.assert_array_equal(image.header.get_qform(), image.header.get_sform())
 
 
 @pytest.mark.parametrize(("layout", "name"), FIGURES)
