@@ -115,7 +115,7 @@ lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schema of the m
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	git ls-files -z --cached --others --exclude-standard | xargs -0 $(BIN)/codespell  # not what runs have written
-	$(BIN)/check-jsonschema --schemafile scripts/package/meta_schema_20240725.json bundles/*/configs/metadata.json
+	$(BIN)/check-jsonschema --schemafile scripts/meta_schema_20240725.json bundles/*/configs/metadata.json
 
 help: ## this list; python -m scripts lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

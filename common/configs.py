@@ -30,14 +30,14 @@ def bundles_with(file: str) -> list[str]:
     return sorted(path.parents[1].name for path in BUNDLES.glob(f"*/configs/{file}"))
 
 
-def warn_of_program(path: str | Path, runs: str = "expressions") -> None:
-    """Warn that a config, study or package from outside this repository can run any code.
+def warn_of_program(path: str | Path) -> None:
+    """Warn that a config from outside this repository can run any code.
 
-    `runs` names the executable parts in the message. Links are resolved first; only the process of rank 0 warns.
+    Links are resolved first; only the process of rank 0 warns.
     """
     if not _is_ours(path) and os.environ.get("RANK", "0") == "0":
         where = "it is not from bundles/ or studies/; see SECURITY.md"
-        show(f"warning: {path}: its {runs} run as a program, and {where}", error=True)
+        show(f"warning: {path}: its expressions run as a program, and {where}", error=True)
 
 
 def _is_ours(path: str | Path) -> bool:

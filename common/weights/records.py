@@ -16,7 +16,6 @@ from ..files import digest, expand_home, valid_json, why_no_file, write_json
 
 SAFETENSORS = ".safetensors"  # suffix
 HASH = "sha256"  # entry of the JSON beside a state dict: hash of the file
-OTHER_HASH = "safetensors_sha256"  # entry of this JSON: hash of a safetensors file with the same tensors
 NOT_A_PATH = "expected the path of one file; prefix a name such as 5 or [a] with ./"
 
 
@@ -50,8 +49,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     record = dict(valid_json(file, f"the SHA-256 and the metadata of {Path(path).name}", {"type": "object"}))
-    hashes = record.pop(HASH, None), record.pop(OTHER_HASH, None)
-    if digest(path) not in hashes:
+    if digest(path) != record.pop(HASH, None):
         raise InputError(f"checkpoint {path}", f"its SHA-256 is not in {file}", "its own JSON, or none")
     return record
 

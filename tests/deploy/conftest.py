@@ -34,7 +34,7 @@ def tumours(models) -> Bundle:
 def package(tmp_path_factory, models) -> Path:
     """The package of the bundle for tumours, with weights."""
     folder = tmp_path_factory.mktemp("dist")
-    options = [f"--output={folder}", f"--weights={models['brats']}", "--verify=false"]
+    options = [f"--output={folder}", f"--weights={models['brats']}"]
     result = execute([sys.executable, "-m", "scripts.package", "brats_finetune", *options])
     assert result.returncode == 0, result.stderr
     return folder / "brats_finetune"

@@ -1,0 +1,258 @@
+"""Package a bundle, so that it works without this checkout: `python -m scripts.package BUNDLE`.
+
+docs/how-to/publish.md describes packages.
+"""
+
+import ast
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from common import ROOT, cli
+from common import weights as checkpoints
+from common.configs import BUNDLES, bundles_with, read
+from common.data.provenance import cohort_of, model_name, trained_on
+from common.data.regions import CONVENTIONS, regions_of
+from common.errors import InputError, choice, show
+from common.files import check_new_files, digest, parse_yaml, read_json, write_json
+
+METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
+SCHEMA_SHA256 = "59afa4c716416877ce31babc21a82e68cc51ba964d04a4c2f9ca160ff03307e0"
+WORKFLOWS = ("train", "evaluate", "inference")  # configs that the weights' settings change; MONAI loads them as JSON
+SETTINGS = ("model_size", "merging", "patch_size", "label_convention", "normalization", "spacing", "modalities")
+PRIVATE = "datalist"  # metadata of a checkpoint: a path on the machine that trained it
+
+
+def package(bundle: str, output: str = "dist", weights: str | None = None, weights_url: str | None = None) -> None:
+    """Write a package to OUTPUT/BUNDLE and, zipped, to OUTPUT/BUNDLE_vVERSION.zip.
+
+    Args:
+        bundle: name of a folder in bundles/.
+        output: folder for the package and its zip, which must not exist yet.
+        weights: a checkpoint of the bundle's network, which becomes models/model.pt. The package's configs take its
+            model_size, patch_size, modalities and label_convention.
+        weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
+            above 25 MB.
+    """
+    source = BUNDLES / choice("bundle", bundle, {name: name for name in bundles_with("metadata.json")})
+    if weights_url is not None and weights is None:
+        raise InputError("--weights_url", "no weights", "--weights, the file at this address", value=weights_url)
+    metadata = read_json(source / "configs/metadata.json")
+    archive = f"{bundle}_v{metadata['version']}"  # the name that MONAI's downloader requests
+    dist = checkpoints.path_of("output", output)
+    check_new_files("output", dist / bundle, dist / f"{archive}.zip")
+    import monai.bundle  # imported here because it is slow
+
+    checkpoint = None if weights is None else _fitting(Path(weights), source)
+    dist.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{bundle}.", dir=dist) as temporary:
+        folder = Path(temporary) / bundle
+        for name in ("configs", "docs", "models"):
+            (folder / name).mkdir(parents=True)
+        readme = (source / "docs/README.md").read_text(encoding="utf-8")
+        settings = {}
+        if checkpoint is not None:
+            record = {name: value for name, value in checkpoint.metadata.items() if name != PRIVATE}
+            checkpoints.write_plain(checkpoint.state, record, folder / "models/model.pt")
+            settings = _settings_of(record)
+            readme = _describe_weights(readme, record)
+            _describe(metadata, record)
+        if weights_url is not None:
+            entry = {"path": "models/model.pt", "url": weights_url, "hash_val": digest(folder / "models/model.pt")}
+            content = {"large_files": [entry | {"hash_type": "sha256"}]}
+            (folder / "large_files.yml").write_text(yaml.safe_dump(content, sort_keys=False))
+        write_json(folder / "configs/metadata.json", metadata)
+        schema = {"filepath": str(METADATA_SCHEMA), "hash_val": SCHEMA_SHA256, "hash_type": "sha256"}
+        monai.bundle.verify_metadata(meta_file=str(folder / "configs/metadata.json"), **schema)
+        for name in ("LICENSE", "configs/logging.conf", "docs/data_license.txt"):
+            shutil.copyfile(source / name, folder / name)
+        (folder / "docs/README.md").write_text(_without_outer_links(readme), encoding="utf-8")
+        _write_configs(source, folder, settings)
+        zipped = shutil.make_archive(str(Path(temporary) / archive), "zip", temporary, bundle)
+        Path(zipped).rename(dist / f"{archive}.zip")
+        folder.rename(dist / bundle)
+    sizes = [path.stat().st_size for path in (dist / bundle).rglob("*") if path.is_file()]
+    show(f"{dist / bundle}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB; {dist / archive}.zip")
+
+
+def _settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a checkpoint that configs take."""
+    return {name: metadata[name] for name in SETTINGS if metadata.get(name) is not None}
+
+
+def _fitting(file: Path, source: Path) -> Any:
+    """Return a checkpoint; refuse one that does not state its modalities and merging, or does not fit the network."""
+    from common.options import check_stated  # imported here because it is slow
+
+    checkpoint = checkpoints.read(file)
+    checkpoints.check_bundle(checkpoint.metadata, file, source.name)
+    settings = _settings_of(checkpoint.metadata)
+    for name in ("modalities", "merging"):  # wrong ones change results, and no shape shows them
+        if name not in settings:
+            raise InputError(f"--weights={file}", f"{name} unknown", f"the output of scripts.weights convert --{name}")
+    check_stated(settings, file)
+    config = read([source / "configs/train.yaml"], settings)
+    config.get_parsed_content("imports")
+    checkpoints.restore(config.get_parsed_content("network_def"), file, settings["modalities"])
+    return checkpoint
+
+
+def _write_configs(source: Path, folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the configs, JSON twins of the workflows, and the code that the configs name.
+
+    `common` is renamed to BUNDLE_common, so that packages of several bundles can be loaded in one process.
+    """
+    named: set[str] = set()
+    renamed = f"{source.name}_common"
+    for file in (source / "configs").glob("*.yaml"):
+        if file.stem == "quickstart":  # an overlay of this repository's quick start
+            continue
+        text = file.read_text(encoding="utf-8")
+        named.update(re.findall(r"\bcommon(?:\.\w+)+", text))
+        text = re.sub(r'\bcommon(?=\.\w|"$)', renamed, text, flags=re.MULTILINE)
+        if file.stem in WORKFLOWS:
+            text = _with_settings(text, settings, file)
+            write_json((folder / "configs" / file.name).with_suffix(".json"), parse_yaml(text))
+        (folder / "configs" / file.name).write_text(text, encoding="utf-8")
+    for file in code_of(named):
+        target = folder / renamed / file.relative_to(ROOT / "common")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+
+
+def _with_settings(text: str, settings: Mapping[str, Any], file: Path) -> str:
+    """Return a YAML config with top-level options replaced; comments stay."""
+    for option in settings.keys() & parse_yaml(text).keys():
+        value = re.search(rf"(?<=^{option}: )(\"[^\"]*\"|\[[^\]]*\]|\S+)", text, re.MULTILINE)
+        if value is None:
+            raise InputError(file, f"no line with {option} and a value", "a config as in the other bundles")
+        text = text[: value.start()] + json.dumps(settings[option]) + text[value.end() :]
+    return text
+
+
+def code_of(names: Iterable[str]) -> set[Path]:
+    """Return the files of `common` that dotted names need: modules, what these import, and files that they mention."""
+    files: set[Path] = set()
+    queue = [file for name in names for file in _modules_of(name)]
+    while queue:
+        file = queue.pop()
+        if file in files:
+            continue
+        files.add(file)
+        text = file.read_text(encoding="utf-8")
+        queue += [other for other in file.parent.glob("*.*") if other.suffix != ".py" and f'"{other.name}"' in text]
+        if file.suffix == ".py":
+            queue += [module for name in _names_in(file) for module in _modules_of(name)]
+        if "iter_modules(__path__)" in text:  # a package that imports all of its modules
+            queue += file.parent.glob("*.py")
+    return files
+
+
+def _modules_of(name: str) -> Iterator[Path]:
+    """Yield the modules that a dotted name imports, such as those of `common.data.LoadScand`."""
+    folder = ROOT
+    for part in name.split("."):
+        if (folder / part / "__init__.py").is_file():
+            folder = folder / part
+            yield folder / "__init__.py"
+            continue
+        module = folder / f"{_exports(folder / '__init__.py').get(part, part)}.py"
+        if module.is_file():
+            yield module
+        return
+
+
+def _exports(file: Path) -> dict[str, str]:
+    """Return the module of each name that a package imports on first use, by `common.lazy`."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "lazy" and isinstance(node.args[1], ast.Dict):
+            modules = ast.literal_eval(node.args[1])
+            return {name: module for module, names in modules.items() for name in names.split()}
+    return {}
+
+
+def _names_in(file: Path) -> Iterator[str]:
+    """Yield the dotted names that a module imports from its own package, and their attributes in its expressions."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    parents = file.relative_to(ROOT).parent.parts
+    imported = {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            module = [*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])]
+            for alias in node.names:
+                imported[alias.asname or alias.name] = ".".join([*module, alias.name])
+    yield from imported.values()
+    for node in nodes:
+        if isinstance(node, ast.Attribute):
+            first, _, rest = ast.unparse(node).partition(".")
+            if first in imported:
+                yield f"{imported[first]}.{rest}"
+
+
+def _describe(metadata: dict[str, Any], record: Mapping[str, Any]) -> None:
+    """Change metadata.json to the weights' training data, patch size, modalities and regions."""
+    formats = metadata["network_data_format"]
+    image, outputs = formats["inputs"]["image"], formats["outputs"]
+    cohort, made_for = cohort_of(record), metadata["name"].partition(" on ")[2]
+    metadata["name"] = model_name(metadata["name"], record)
+    metadata["copyright"] += _licence(record)
+    if cohort != made_for:
+        metadata["description"] = metadata["description"].replace(f" on {made_for} images", " on images")
+        metadata["data_source"] = f"{trained_on(record)}; no data is shipped"
+    modalities = [*record["modalities"]]
+    channels, shape = image["channel_def"], image["spatial_shape"]
+    for tensor in (image, *outputs.values()):
+        if tensor["spatial_shape"] == shape:
+            tensor["spatial_shape"] = [*(record.get("patch_size") or shape)]
+        if tensor.get("channel_def") == channels:
+            tensor |= {"num_channels": len(modalities), "channel_def": dict(enumerate(modalities))}
+    if modalities != [*channels.values()]:
+        names = ", ".join(modalities)
+        metadata["image_classes"] = f"{len(modalities)} channels in this order: {names}; each is z-scored"
+        metadata["data_type"] = f"NIfTI: {names} brain MRI, on one grid"
+    convention = record.get("label_convention")
+    regions = {} if convention is None else regions_of(convention)
+    if regions and (convention not in CONVENTIONS or len(regions) != outputs["pred"]["num_channels"]):
+        values = "; ".join(f"{name}: {', '.join(map(str, sorted(labels)))}" for name, labels in regions.items())
+        metadata["task"] = f"Segmentation of {', '.join(regions)} in brain MRI"
+        metadata["description"] = f"A SwinUNETR that segments {', '.join(regions)} in {', '.join(modalities)} MRI."
+        metadata["label_classes"] = f"label values of each region: {values}"
+        metadata["pred_classes"] = f"network: logits of the regions, in this order; inference: a label map ({values})"
+        outputs["pred"] |= {"num_channels": len(regions), "channel_def": dict(enumerate(regions))}
+        label_map = formats["post_processed_outputs"]["pred"]
+        highest = max(max(labels) for labels in regions.values())
+        label_map |= {"value_range": [0, highest], "channel_def": {"0": f"label map: {values}"}}
+
+
+def _describe_weights(readme: str, record: Mapping[str, Any]) -> str:
+    """Return the bundle's README with the data of the weights in its title, and a section on them."""
+    title, _, rest = readme.partition("\n")
+    section = (
+        f"## Weights\n\n`models/model.pt` is a plain state dict, trained on {trained_on(record)}. "
+        f"`models/model.json` has its SHA-256 and the record of its training.{_licence(record)}\n\n"
+        "The other sections describe the bundle's default data and training; the configs describe these weights.\n"
+    )
+    return f"# {model_name(title.removeprefix('# '), record)}\n{rest}".replace("\n## Data\n", f"\n{section}\n## Data\n")
+
+
+def _licence(record: Mapping[str, Any]) -> str:
+    """Return a sentence on whose weights these are and their licence; empty for weights of a training here."""
+    if "source" not in record:
+        return ""
+    origin = f" The weights are those of {record['source']}, licence {record['licence']}"
+    return f"{origin}: its terms decide who may receive them."
+
+
+def _without_outer_links(readme: str) -> str:
+    """Return docs/README.md with links to files outside the package as text."""
+    return re.sub(r"\[([^\]]*)\]\(\.\./\.\./[^)\s]+\)", r"\1", readme)
+
+
+if __name__ == "__main__":
+    cli.run(package, "package")
