@@ -114,9 +114,9 @@ class RunStates:
         self._stop = StopRequest()
 
     def attach(self, trainer: Engine) -> None:
-        """Resume and save the run of `trainer`; raise `ArgumentError` if trainer and schedule differ in length."""
+        """Resume and save the run of `trainer`; raise `ArgumentError` if it is longer than the schedule."""
         epochs, steps = trainer.state.max_epochs, trainer.state.max_epochs * trainer.state.epoch_length
-        if steps != self.plan.length.iterations:
+        if steps > self.plan.length.iterations:  # a round of a federated client is shorter
             problem = f"{steps} steps, but the schedule has {self.plan.length.iterations}"
             raise ArgumentError("max_epochs", epochs, problem, "a length set by --iterations and --val_interval")
         trainer.add_event_handler(Events.STARTED, self._start)
