@@ -352,6 +352,16 @@ def test_a_trainer_that_starts_again_saves_once_and_resumes_once(tmp_path, monke
     assert len(run.losses) == 6
 
 
+def test_a_trainer_may_be_shorter_than_its_schedule_but_not_longer(tmp_path):
+    """A federated client's trainer has the length of a round."""
+    run, engine = Training(tmp_path, 2), Engine(lambda *_: None)
+    engine.state.max_epochs, engine.state.epoch_length = 1, 3
+    run.states.attach(engine)
+    engine.state.max_epochs = 3
+    with refused("max_epochs", 3):
+        run.states.attach(engine)
+
+
 # Signals
 
 
