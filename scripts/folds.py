@@ -1,9 +1,9 @@
 """Cross-validation: `python -m scripts.folds BUNDLE --datalist=F.json --dataset_dir=DIR --output=DIR`."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
 
 from common import cli
 from common.configs import BUNDLES, parsed, read
@@ -14,7 +14,7 @@ from common.literals import names_of
 from common.options import OPTIONS
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.run import check_early, read_command_line
-from scripts.steps import run_step
+from scripts.steps import run_step, words_of
 
 
 def folds(
@@ -35,52 +35,54 @@ def folds(
 ) -> None:
     """Train one model for each fold, score all held-out cases together, and print how to use the models as an ensemble.
 
-    Repeat the command to continue. A fold that fails does not stop the others; the exit status is then 1. In the values
-    of the bundle's options, `{fold}` becomes the number of the fold, as in --pretrained=stage2/fold{fold}.pt.
+    Repeat the command to continue. A fold that fails does not stop the others; the exit status is then 1. `{fold}` in a
+    value of the bundle's options becomes the number of the fold, as in --pretrained=stage2/fold{fold}.pt.
 
     Args:
         bundle: bundle to train, such as brats_finetune.
-        datalist: JSON file of labelled subjects, not yet divided into folds; those of its `testing` split are not used.
+        datalist: JSON file of labelled subjects; those of its `testing` split are not used.
         dataset_dir: folder that the datalist's paths are relative to.
         output: folder of all results.
         folds: number of random folds, or a JSON file like SwinUNETR's brats21_folds.json.
-        fold_to: split of the held-out fold. In `testing` it only gives the score, and --validation sets aside subjects
-            to choose the checkpoint. In `validation` it does both, as in the paper.
-        validation: number or fraction of people outside the fold, set aside to choose the checkpoint; 0.1 by default.
+        fold_to: split of the held-out fold: testing, or validation, where it also chooses the checkpoint (paper).
+        validation: number or fraction of people outside the fold who choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
         person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
-        overlays: configs of the bundle that change its train.yaml, such as segresnet.
+        overlays: configs that change train.yaml, such as segresnet, or YAML files.
         recipe: recipe of the training, as for python -m scripts.run.
         jobs: folds at a time; if more than 1, their output goes to OUTPUT/fold0.log and so on.
         options: further options of the bundle; python -m scripts.options BUNDLE lists them.
     """
-    folder, numbers = expand_home(output, f"--output={output}").resolve(), numbers_of(folds)
+    folder = expand_home(output, f"--output={output}").resolve()
+    numbers, changes = numbers_of(folds), names_of(overlays)
     if taken := {"checkpoint", "ckpt_dir", "output_dir", "resume", "split"} & options.keys():
         raise InputError(f"--{min(taken)}: set for each fold; leave it out")
-    files, _ = read_command_line([bundle, "train", *names_of(overlays), f"--recipe={recipe}"])
+    files, _ = read_command_line([bundle, "train", *changes, f"--recipe={recipe}"])
     scoring_file = str(BUNDLES / bundle / "configs/evaluate.yaml")
     first = {name: parsed(name, text.replace("{fold}", str(numbers[0]))) for name, text in options.items()}
     check_early([*files, scoring_file], first)  # before hours of training
     trains, scores = read(files), read([scoring_file])
-    training = {name: text for name, text in options.items() if name in trains or name not in scores}
-    scoring = {name: options[name] for name in options if name in scores and (name in OPTIONS or name not in trains)}
-    dealing = {"folds": folds, "fold_to": fold_to, "seed": folds_seed, "validation": validation, "person": person}
-    hold_out(datalists.read(datalist), fold=numbers[0], **dealing)  # type: ignore[arg-type]
+    training = [name for name in options if name in trains or name not in scores]
+    scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
+    hold_out(datalists.read(datalist), folds, numbers[0], fold_to, validation, folds_seed, person)
+    dealing = {"datalist": datalist, "folds": folds, "fold_to": fold_to, "validation": validation}
+    dealing |= {"seed": folds_seed, "person": person}
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
-    folder.mkdir(parents=True, exist_ok=True)
 
     def train_and_score(fold: int) -> int:  # returns the exit status
         place, log = folder / f"fold{fold}", folder / f"fold{fold}.log" if jobs > 1 else None
         model, made = place / "models/model.pt", place / "datalist.json"
+        values = {name: text.replace("{fold}", str(fold)) for name, text in options.items()}
         data = {"dataset_dir": dataset_dir, "datalist": made}
-        fixed = {"recipe": recipe, "output_dir": place / "training", "ckpt_dir": model.parent, "resume": "auto"}
-        score = {"checkpoint": model, "output_dir": place / "evaluation", "split": fold_to}
-        deal = {"datalist": datalist, "fold": fold, "output": made}
+        train = data | {"recipe": recipe, "output_dir": place / "training", "ckpt_dir": model.parent, "resume": "auto"}
+        train |= {name: values[name] for name in training}
+        evaluate = data | {"checkpoint": model, "output_dir": place / "evaluation", "split": fold_to}
+        evaluate |= {name: values[name] for name in scoring}
         try:
-            run_step(["scripts.datalists", "fold", *_words(deal | dealing, fold)], log=log)
-            words = ["scripts.run", bundle, "train", *names_of(overlays), *_words(data | fixed | training, fold)]
-            run_step(words, model, [made], model.parent, log, environment)
-            words = ["scripts.run", bundle, "evaluate", *_words(data | score | scoring, fold)]
+            run_step(["scripts.datalists", "fold", *words_of(dealing | {"fold": fold, "output": made})], log=log)
+            words = ["scripts.run", bundle, "train", *changes, *words_of(train)]
+            run_step(words, model, [made, *filter(Path.is_file, map(Path, changes))], model.parent, log, environment)
+            words = ["scripts.run", bundle, "evaluate", *words_of(evaluate)]
             run_step(words, place / "evaluation/summary.json", [made, model], None, log, environment)
         except SystemExit as error:
             return int(error.code or 1)
@@ -90,13 +92,9 @@ def folds(
         if any(list(pool.map(train_and_score, numbers))):
             raise SystemExit(1)
     evaluations = [folder / f"fold{fold}/evaluation" for fold in numbers]
-    run_step(["scripts.evaluate", "pool", *evaluations, *_words({"data": dataset_dir, "output": folder / "pooled"}, 0)])
-    models = {"checkpoint": [f"{folder}/fold{fold}/models/model.pt" for fold in numbers], "dataset_dir": "SCANS"}
-    show("", cli.command_line(["python", "-m", "scripts.run", bundle, "inference", *_words(models, 0)]))
-
-
-def _words(options: Mapping[str, Any], fold: int) -> list[str]:
-    return [f"--{k}={v}".replace("{fold}", str(fold)) for k, v in options.items() if v is not None]
+    run_step(["scripts.evaluate", "pool", *evaluations, f"--data={dataset_dir}", f"--output={folder / 'pooled'}"])
+    new = {"checkpoint": [f"{folder}/fold{fold}/models/model.pt" for fold in numbers], "dataset_dir": "SCANS"}
+    show("", cli.command_line(["python", "-m", "scripts.run", bundle, "inference", *words_of(new)]))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ from common.errors import show
 from common.files import digest, move_aside, write_json
 
 
+def words_of(options: Mapping[str, object]) -> list[str]:
+    """Return options as words of a command line; those that are None are left out."""
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]
+
+
 def run_step(
     command: Sequence[object],
     target: Path | None = None,
@@ -19,11 +24,13 @@ def run_step(
     results: Path | None = None,
     log: Path | None = None,
     environment: Mapping[str, str] = os.environ,
+    leaves_out: bool = False,
 ) -> None:
     """Print and run `python -m COMMAND`; skip it if `target` is there, made by this command from these input files.
 
     The command and the SHA-256 of its inputs are kept beside `target`; if they have changed, `results` are moved aside.
-    Output goes to the terminal, or to `log`. Raise SystemExit with the command's status if it fails.
+    Output goes to the terminal, or to `log`. Raise SystemExit with the command's status if it fails; with `leaves_out`,
+    status 1 is no failure if the command has written its target: it has left out subjects, and runs again next time.
     """
     words, suffix = [str(word) for word in command], f" >> {log}" if log else ""
     line = command_line(["python", "-m", *words]) + suffix
@@ -36,12 +43,16 @@ def run_step(
         if results:
             show(f"moved aside  {results}: its command or input has changed")
             move_aside(results)
+    if leaves_out and target:
+        target.unlink(missing_ok=True)
     show(f"$ {line}")
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") if log else os.fdopen(os.dup(1), "wb") as output:
         error = output if log else None
         status = subprocess.run([sys.executable, "-m", *words], env=environment, stdout=output, stderr=error).returncode
+    if status == 1 and leaves_out and target and target.exists():
+        return
     if status:
         show(f"status {status} of {line}", error=True)
         raise SystemExit(status if status > 0 else 1)

@@ -1,0 +1,230 @@
+"""Plan a training from scans, this machine and a time limit: `python -m scripts.planning RAW --output=F.yaml`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from math import ceil, prod
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from nibabel.affines import voxel_sizes
+
+from common import cli, configs
+from common.data import preparation
+from common.data.layouts.names import naming
+from common.data.provenance import NAME
+from common.data.regions import mapping_of, regions_of, symmetric_axes
+from common.data.scan_checks import OFF_GRID, broken_file, files_in, read_headers, read_scan
+from common.data.volumes import axes_of, canonical, open_volume
+from common.errors import InputError, check_number, show
+from common.files import atomic_write, expand_home, move_aside
+from common.literals import names_of
+from common.memory import free_memory
+from common.options import automatic_amp
+from common.training.fitting import fitting_sizes, seconds_of_step, seconds_of_window
+from common.values import AUTO, DEVICE, or_auto
+from scripts.datalists.regions import UNNAMED, read_regions
+from scripts.datalists.scan import Scan, scan_any
+from scripts.datalists.splits import RandomSplits, person_finder
+
+BUNDLE = "brats_finetune"
+HEADER = """\
+# Options of the commands of python -m scripts.mine, which have defaults for null and the rest. Edit them, and run it
+# with --output and --yes alone. `prepare: null` uses the scans as they are. `overlays` in `train` lists overlays.
+"""
+SHARE = 0.15  # fraction of the people for validation, and for testing
+MOST = 50_000  # training steps; paper, section 2.4.2
+LEARNT = 60  # steps of the shortest training that learnt: Dice 0.88, docs/real.md; 12 steps gave at most 0.47
+VALIDATIONS = (2, 20)  # fewest and most in a training run; within these limits, they take a quarter of its time
+# On a CPU the quick start's network, whose step takes a second and that of `small` a minute, and on a GPU the paper's
+NETWORKS: dict[str, dict[str, Any]] = {
+    "cpu": {"model_size": "micro", "learning_rate": 6.0e-03},
+    "cuda": {"model_size": "small", "learning_rate": 1.0e-04},
+}
+EDGES = {"cpu": (64,), "cuda": (96, 64)}  # edges of a crop in voxels, the paper's first
+BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step; the paper uses 2, section 2.4.2
+WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; longer for the higher learning rate
+FINEST = {"cpu": 2.0, "cuda": 0.0}  # mm; smallest voxel edge in training, so that small crops show enough of a head
+BRAIN = (140, 180, 140)  # mm; extent for estimates
+OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
+CACHED = 0.25  # share of the free memory that cached volumes may take
+PREPARED = 2 * 2**30  # bytes of memory to prepare a subject
+SAMPLE = 24  # subjects that are read
+# Largest standard deviation (root mean square) of a structure's centre over people, from right to left and back to
+# front, as a share of the volume's edge. In public scans: 0.017 for ventricles, deep grey matter and hippocampus (183
+# people), 0.054 for white matter lesions (23 people). From head to foot, centres depend on the field of view
+SHIFT = 0.03
+
+
+def plan(
+    root: str,
+    *,
+    output: str,
+    modalities: str | Sequence[str] | None = None,
+    label: str | None = None,
+    regions: str | None = None,
+    person: str | None = None,
+    hours: float = 8.0,
+    device: str = AUTO,
+) -> None:
+    """Write the options of the commands that lead from scans with label maps to a model and its scores.
+
+    Args:
+        root: folder of the scans, each subject with a label map. Skull-stripped scans whose modalities share a grid are
+            used as they are; others are prepared.
+        output: the plan, a YAML file; an earlier one is moved aside.
+        modalities: modalities of all subjects with a label map, as for python -m scripts.datalists generic.
+        label: last words or pattern of label maps' names, as there.
+        regions: YAML file that names each region, as there; by default one region for each label value.
+        person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.
+        hours: longest training time; the time of a step on this machine gives the number of steps.
+        device: cpu or cuda; by default cuda if there is a GPU.
+    """
+    folder = expand_home(root, f"--root={root}").resolve()
+    check_number("hours", hours, float, 0.01, 10_000)
+    device = or_auto(DEVICE).parse("device", device)
+    if device == AUTO:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    text = None if regions is None else read_regions(expand_home(regions, regions), f"--regions={regions}")
+    finder = None if person is None else person_finder(person)
+    names = naming(modalities, label)
+    scan = scan_any(folder, naming=names, regions=text, person=finder, is_asking=False)
+    if not (visits := scan.labelled()):
+        expected = "files whose names end with seg, label, mask or lesion, or --label=WORDS"
+        raise InputError(f"--root={root}", "no label map to learn from", expected)
+    RandomSplits(SHARE, SHARE).draw(scan.people(visits))  # raises an InputError for fewer than 4 people
+    cases = []
+    for visit in preparation.spread(visits, SAMPLE):
+        images = [str(folder / visit.files[name]) for name in scan.modalities]
+        cases.append({"subject": visit.name, "image": images, "label": str(folder / str(visit.label))})
+    cases = [case for case in cases if broken_file(files_in(case)) is None]
+    show(f"measuring {len(cases)} subjects, and a training step on this machine")
+    is_raw, evidence = judged(cases)
+    # A single label without a name counts as lesions, which are more common
+    is_anatomy = scan.convention != UNNAMED and are_structures(cases, str(scan.convention))
+    affines = [open_volume(file).affine for case in cases for file in case["image"]]
+    # voxel edges along right, anterior and superior in mm
+    edges = np.array([voxel_sizes(affine)[axes_of(affine)[:, 0].argsort()] for affine in affines])
+    median = [round(float(edge), 2) for edge in np.median(edges, axis=0)]
+    prepare: dict[str, Any] = {
+        "like": "brats",  # rigid: heads and lesions keep their size
+        "modalities": ",".join(scan.modalities),
+        "brain": None if {"T1", "T1ce"} & {*scan.modalities} else "none",  # deepbet needs a T1
+        "spacing": round(float(np.clip(np.prod(median) ** (1 / 3), 1.0, 4.0)), 1),  # mm, the range of scripts.prepare
+        "patterns": {name: words for name, words in names.spelled.items() if words} or None,
+        "labels": label,
+        "jobs": max(1, min(os.cpu_count() or 1, int(free_memory() / PREPARED), len(visits))),
+    }
+    listed = {"modalities": prepare["modalities"], "person": person}  # prepared scans have standard names
+    if not is_raw:
+        spelled = ",".join(names_of(modalities or scan.modalities))
+        listed |= {"modalities": spelled, "label": label, "layout": scan.layout}
+    train, seconds = training(scan, len(visits), [prepare["spacing"]] * 3 if is_raw else median, hours, device)
+    if not is_raw and (edges.max(axis=0) / edges.min(axis=0)).max() > preparation.SPACING:
+        train.setdefault("spacing", median)
+    # Numbered structures may be left and right ones
+    train["flips"] = [] if is_anatomy else symmetric_axes(str(scan.convention))
+    scoring = {"protocol": "dice"} if is_anatomy else {}
+    length = f"{train['iterations']} steps, about {timedelta(seconds=round(seconds))}"
+    if train["iterations"] < LEARNT:
+        length += f"; a trial of the commands only: the shortest training that learnt here had {LEARNT} steps"
+    content = {
+        "root": str(folder),
+        "regions": mapping_of(str(scan.convention)),
+        "prepare": prepare if is_raw else None,
+        "datalist": listed,
+        "check": {},
+        "split": {"validation": SHARE, "testing": SHARE},
+        "train": train,
+        "evaluate": {name: train[name] for name in ("device", "num_workers", "cohort")} | scoring,
+        "about": {
+            "subjects": f"{len(visits)} of {len(scan.visits)} with {', '.join(scan.modalities)} and a label map",
+            "people": scan.describe_people() or len(scan.people(visits)),
+            "labels": "structures: every region in every subject, at one place" if is_anatomy else "lesions",
+            "found": f"{evidence}; median voxel {' x '.join(f'{edge:g}' for edge in median)} mm",
+            "training": length,
+        },
+    }
+    target = expand_home(output, f"--output={output}")
+    move_aside(target)
+    with atomic_write(target) as file:
+        dumped = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
+        file.write_text(HEADER + dumped, encoding="utf-8")
+
+
+def training(
+    scan: Scan, cases: int, stored: Sequence[float], hours: float, device: str
+) -> tuple[dict[str, Any], float]:
+    """Return the options of a training on this many cases with these voxel edges in mm, and its estimated seconds."""
+    kind, cores = device.partition(":")[0], os.cpu_count() or 1
+    options, step, window = fit_training(scan, device)
+    spacing = [max(edge, FINEST[kind]) for edge in stored]
+    crops = zip(BRAIN, spacing, options["patch_size"], strict=True)
+    windows = prod(max(1, ceil(2 * mm / (edge * voxels)) - 1) for mm, edge, voxels in crops)
+    validation = windows * window * max(1, SHARE * cases)
+    count = int(np.clip(900 * hours / validation, *VALIDATIONS))
+    interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / step)) // count)
+    cached = cases * (len(scan.modalities) + 1) * prod(BRAIN) / prod(spacing) * 4  # bytes in float32
+    options |= {
+        "recipe": "robust",
+        "modalities": [*scan.modalities],
+        "iterations": count * interval,
+        "val_interval": interval,
+        "warmup_iterations": int(count * interval * WARMUP[kind]),
+        "num_workers": min(8, cores - 1) if kind == "cuda" else 0,  # a step keeps all cores of a CPU busy
+        "cache_rate": 1.0 if cached < CACHED * free_memory() else 0.0,
+        "device": device,
+        "cohort": scan.name if NAME.fullmatch(scan.name) else "mine",
+    }
+    if spacing != stored:
+        options["spacing"] = spacing
+    return options, count * (interval * step + validation)
+
+
+def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float, float]:
+    """Return the network for a device, the largest crops and batch that fit, and the seconds of a step and a window."""
+    kind, folder = device.partition(":")[0], configs.BUNDLES / BUNDLE / "configs"
+    for edge in EDGES[kind]:
+        options = NETWORKS[kind] | {"patch_size": [edge] * 3}
+        settings = options | {"modalities": [*scan.modalities], "label_convention": scan.convention}
+        settings |= {"device": device, "amp": automatic_amp(device, trains=True), "flips": []}
+        parser = configs.read([folder / "train.yaml", folder / "recipe_robust.yaml"], settings)
+        parser.get_parsed_content("imports")
+        network, config = parser.get_parsed_content("network"), parser.ref_resolver
+        values: Any = SimpleNamespace(**settings)
+        if sizes := fitting_sizes(config, network, values, BATCHES[kind]):
+            step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
+            window = seconds_of_window(network, values, config.get_resolved_content("dtype"))
+            return options | {"batch_size": sizes[-1]}, step, window
+    problem = f"a crop with edges of {EDGES[kind][-1]} voxels does not fit into the free memory"
+    raise InputError(f"--device={device}", problem, "more memory")
+
+
+def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
+    """Return whether scans are raw, and a description of the evidence."""
+    if any(problem.check in OFF_GRID for case in cases for problem in read_headers(case, "")[0]):
+        return True, "files of a subject on different grids"
+    ranges = preparation.union([preparation.measure_case(case) for case in preparation.spread(cases)])
+    is_apart = ranges["overlap"][0] < preparation.OVERLAP_ON_ONE_GRID
+    return is_apart or preparation.skull_in(ranges) != preparation.WITHOUT_SKULL, preparation.describe(ranges)
+
+
+def are_structures(cases: Sequence[Mapping[str, Any]], convention: str) -> bool:
+    """Whether the regions are structures: in every subject, at nearly the same place in the volume."""
+    centres = []
+    for case in cases:
+        scan, voxels = read_scan(case["label"])
+        labels, _ = canonical(np.rint(voxels).astype(np.int32), scan.affine)
+        masks = [np.isin(labels, [*values]) for values in regions_of(convention).values()]
+        if not all(mask.any() for mask in masks):
+            return False
+        centres.append([np.argwhere(mask).mean(axis=0)[:2] / mask.shape[:2] for mask in masks])
+    variances = np.var(centres, axis=0, ddof=1)
+    return bool(np.sqrt(variances.mean(axis=-1)).max() < SHIFT)
+
+
+if __name__ == "__main__":
+    cli.run(plan, "planning")
