@@ -58,7 +58,7 @@ def mine(
     with within(file):
         declaration(plan["regions"])
         for config in ("train", "evaluate"):  # before hours of preparation
-            check_early(*read_command_line(words_of_run(config, plan[config], {})[2:]))
+            check_early(*read_command_line(words_of_run(config, plan[config], {})[1:]))
         steps = steps_of(plan, folder, folds)
     show("", *(f"{name:<10}{text}" for name, text in plan.get("about", {}).items()))
     if not yes:

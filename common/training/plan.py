@@ -11,6 +11,7 @@ from ..data.preparation import describe, differences, measure_case, refuse, spre
 from ..data.scan_checks import Problem, absent_regions, check_headers, check_labels
 from ..data.volumes import is_made_up
 from ..errors import ArgumentError, shortened, show
+from ..files import digest
 from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
@@ -64,6 +65,7 @@ class Plan:
             held_out=self.data.digest(("validation", "testing")),
             dataset=self.data.counts,
             components=components(),
+            pretrained=options.pretrained and f"sha256:{digest(options.pretrained)}",
         )
         if hasattr(options, "modality_dropout"):
             self._record_missing()
