@@ -42,7 +42,8 @@ def report(run_dir: str) -> None:
     runs = [read_run(folder / path) for path in inside if not MLFLOW & {*path.parts} and is_published(path)]
     if not runs:
         raise InputError(f"{folder}: no run.json in or below this folder; expected the folder of at least one run")
-    from common.made import made_by  # late imports: slow
+    from common.data.provenance import UNNAMED  # late imports: slow
+    from common.made import made_by
     from common.pages.templates import render
 
     runs.sort(key=lambda run: run["started"] or "")
@@ -64,7 +65,9 @@ def report(run_dir: str) -> None:
     }
     made = made_by({}, any(run.get("made_up") for run in runs))
     template = Path(__file__).with_suffix(".html.j2")
-    content = render(template, filters, made=made, title=folder.resolve().name, runs=runs)
+    cohorts = {str((run["config"] or {}).get("cohort", UNNAMED)) for run in runs} - {UNNAMED}
+    title = cohorts.pop() if len(cohorts) == 1 else folder.resolve().name
+    content = render(template, filters, made=made, title=title, runs=runs)
     with atomic_write(folder / "report.html") as file:
         file.write_text(content, encoding="utf-8")
     show(folder / "report.html")

@@ -30,7 +30,7 @@ class EvaluationFiles:
         cases: Entries from `common.data.Datalist.load`.
         predictions: Folder of the label maps from `SaveVolumed`.
         convention: Label convention of the label maps.
-        name: Title of the page, before the cohort of `settings`, if any.
+        name: Title of the page, unless `settings` name the cohort.
         modalities: Modalities of the images, in channel order.
         slices: Cases with a page of slices: none, chosen (those on evaluation.html) or all.
         settings: Settings of the run; the pages state its cohort and checkpoints.
@@ -55,7 +55,7 @@ class EvaluationFiles:
     ) -> None:
         self.folder, self.slices = Path(output_dir), slices
         self.made = made_by(settings, any(is_made_up(case["label"]) for case in cases[:1]))
-        title = f"{name} on {cohort}" if (cohort := cohort_of(settings)) else name
+        title = cohort_of(settings) or name
         self.details = Details(title, convention, protocol, [], {}, self.made, background)
         self.files = {}
         for case in cases:
