@@ -51,7 +51,7 @@ def mine(
     file = folder / "plan.yaml"
     if root is not None:
         scans = existing_folder(root, f"--root={root}", "a folder of scans").resolve()
-        run_step(["scripts.planning", str(scans), *words_of({"output": file} | options)], file)
+        run_step(["scripts.planning", str(scans), f"--output={file}", *words_of(options)], file)
     elif options or not file.exists():
         raise ArgumentError("root", problem="missing", expected="the folder of your scans")
     plan: dict[str, Any] = valid_yaml(file, "a plan as python -m scripts.mine writes it", SCHEMA)
