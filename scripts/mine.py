@@ -9,7 +9,7 @@ import yaml
 from common import cli
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
-from common.files import atomic_write, existing_folder, expand_home, valid_yaml
+from common.files import existing_folder, expand_home, valid_yaml
 from common.literals import names_of
 from scripts.datalists.splits import numbers_of
 from scripts.run import check_early, read_command_line
@@ -29,21 +29,17 @@ class Step(NamedTuple):
     results: Path | None = None  # folder to move aside if the command or an input has changed
 
 
-def mine(
-    root: str | None = None, *, output: str, yes: bool = False, folds: str | int | None = None, **options: str
-) -> None:
+def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str | int = 1, **options: str) -> None:
     """Plan the steps from your scans to a model and its scores, show them and, with --yes, run them.
 
     The plan is OUTPUT/plan.yaml. Its steps are commands that you can run yourself; those whose command and input have
-    not changed are skipped. You may edit the plan, and run this command with --output and --yes alone. See
-    docs/how-to/one-command.md.
+    not changed are skipped. You may edit the plan, and run this command with --output and --yes alone.
 
     Args:
-        root: folder of the scans, each subject with a label map, in any layout that python -m scripts.datalists generic
-            reads. Without it, OUTPUT/plan.yaml is used as it is.
+        root: folder of the scans, each subject with a label map; without it, OUTPUT/plan.yaml is used as it is.
         output: folder of the plan and all results.
         yes: run the plan.
-        folds: number of folds, each with a model, in place of one model; the ensemble of all is then evaluated.
+        folds: number of folds, each with a model; their ensemble is then evaluated. 1 trains a single model.
         options: options of the plan, such as --hours=0.2, --modalities=T1,FLAIR or --person='(.+)_v[0-9]+'; python -m
             scripts.planning --help lists them. If they change, the earlier plan is moved aside.
     """
@@ -58,21 +54,21 @@ def mine(
     with within(file):
         declaration(plan["regions"])
         for config in ("train", "evaluate"):  # before hours of preparation
-            check_early(*read_command_line(words_of_run(config, plan[config], {})[1:]))
+            words = [word.replace("{fold}", "0") for word in words_of_run(config, plan[config], {})]
+            check_early(*read_command_line(words[1:]))
         steps = steps_of(plan, folder, folds)
     show("", *(f"{name:<10}{text}" for name, text in plan.get("about", {}).items()))
     if not yes:
         show("", *(f"$ {cli.command_line(['python', '-m', *step.command])}" for step in steps.values()))
         show("", f"you may edit {file}; to run it: python -m scripts.mine --output={output} --yes")
         return
-    with atomic_write(folder / "regions.yaml") as regions:
-        regions.write_text(yaml.safe_dump(plan["regions"], sort_keys=False), encoding="utf-8")
+    (folder / "regions.yaml").write_text(yaml.safe_dump(plan["regions"], sort_keys=False), encoding="utf-8")
     for name, step in steps.items():
         run_step(*step, leaves_out=name in ("prepare", "check"))
     new = ["scripts.run", BUNDLE, "inference", "--dataset_dir=NEW", f"--output_dir={folder / 'new'}"]
-    if plan["prepare"] and folds is None:
-        like = f"--like={plan['prepare']['like']}"
-        new = ["scripts.segment", "NEW", f"--bundle={BUNDLE}", like, f"--output={folder / 'new'}"]
+    if plan["prepare"] and folds == 1:
+        fixed = {"bundle": BUNDLE, "like": plan["prepare"]["like"], "output": folder / "new"}
+        new = ["scripts.segment", "NEW", *words_of(fixed)]
     new += [word for word in steps["evaluate"].command if word.startswith("--checkpoint=")]
     show("", f"scores: {steps['evaluate'].target}; all runs: {steps['page'].target}")
     show("to segment scans in a folder NEW:", f"$ {cli.command_line(['python', '-m', *new])}")
@@ -84,8 +80,8 @@ def words_of_run(config: str, section: Mapping[str, Any], fixed: Mapping[str, An
     return ["scripts.run", BUNDLE, config, *names_of(section.get("overlays", [])), *words_of({**fixed, **options})]
 
 
-def steps_of(plan: Mapping[str, Any], folder: Path, folds: str | int | None) -> dict[str, Step]:
-    """Return the steps of a plan by name; with `folds`, a model for each fold, and the evaluation of their ensemble."""
+def steps_of(plan: Mapping[str, Any], folder: Path, folds: str | int) -> dict[str, Step]:
+    """Return the steps of a plan by name; of several folds, the ensemble is evaluated."""
     root, data = Path(plan["root"]), folder / "prepared" if plan["prepare"] else Path(plan["root"])
     listed, checked, datalist = folder / "all.json", folder / "checked.json", folder / "datalist.json"
     regions, steps = folder / "regions.yaml", {}
@@ -103,7 +99,7 @@ def steps_of(plan: Mapping[str, Any], folder: Path, folds: str | int | None) -> 
     of_data = {"dataset_dir": data, "datalist": datalist}
     overlays = names_of(plan["train"].get("overlays", []))
     read = [datalist, *(Path(name) for name in overlays if Path(name).is_file())]
-    if folds is None:
+    if folds == 1:
         results, evaluation = folder / "training", folder / "evaluation"
         models = [results / "models/model.pt"]
         fixed = of_data | {"output_dir": results, "ckpt_dir": models[0].parent, "resume": "auto"}
@@ -114,10 +110,10 @@ def steps_of(plan: Mapping[str, Any], folder: Path, folds: str | int | None) -> 
         fixed = of_data | {"output": results, "folds": folds}
         words = words_of(fixed | plan["evaluate"] | plan["train"])
         steps["train"] = Step(["scripts.folds", BUNDLE, *words], results / "pooled/evaluation.html", read)
-    page = evaluation / "evaluation.html"
-    fixed = of_data | {"checkpoint": [*map(str, models)] if folds else models[0], "output_dir": evaluation}
-    steps["evaluate"] = Step(words_of_run("evaluate", plan["evaluate"], fixed), page, [datalist, *models])
-    steps["page"] = Step(["scripts.report", str(folder)], folder / "report.html", [page])
+    fixed = of_data | {"checkpoint": models[0] if folds == 1 else [*map(str, models)], "output_dir": evaluation}
+    words = words_of_run("evaluate", plan["evaluate"], fixed)
+    steps["evaluate"] = Step(words, evaluation / "evaluation.html", [datalist, *models])
+    steps["page"] = Step(["scripts.report", str(folder)], folder / "report.html", [steps["evaluate"].target])
     return steps
 
 

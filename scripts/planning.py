@@ -51,11 +51,9 @@ FINEST = {"cpu": 2.0, "cuda": 0.0}  # mm; smallest voxel edge in training, so th
 BRAIN = (140, 180, 140)  # mm; extent for estimates
 OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
 CACHED = 0.25  # share of the free memory that cached volumes may take
-PREPARED = 2 * 2**30  # bytes of memory to prepare a subject
 SAMPLE = 24  # subjects that are read
-# Largest standard deviation (root mean square) of a structure's centre over people, from right to left and back to
-# front, as a share of the volume's edge. In public scans: 0.017 for ventricles, deep grey matter and hippocampus (183
-# people), 0.054 for white matter lesions (23 people). From head to foot, centres depend on the field of view
+# Largest standard deviation of a structure's centre over people, as a share of the volume's edge, except from head to
+# foot. In public scans: 0.017 for ventricles, deep grey matter, hippocampus (183 people); 0.054 for lesions (23 people)
 SHIFT = 0.03
 
 
@@ -73,8 +71,7 @@ def plan(
     """Write the options of the commands that lead from scans with label maps to a model and its scores.
 
     Args:
-        root: folder of the scans, each subject with a label map. Skull-stripped scans whose modalities share a grid are
-            used as they are; others are prepared.
+        root: folder of the scans, each subject with a label map; skull-stripped scans on one grid are used as they are.
         output: the plan, a YAML file; an earlier one is moved aside.
         modalities: modalities of all subjects with a label map, as for python -m scripts.datalists generic.
         label: last words or pattern of label maps' names, as there.
@@ -93,8 +90,7 @@ def plan(
     names = naming(modalities, label)
     scan = scan_any(folder, naming=names, regions=text, person=finder, is_asking=False)
     if not (visits := scan.labelled()):
-        expected = "files whose names end with seg, label, mask or lesion, or --label=WORDS"
-        raise InputError(f"--root={root}", "no label map to learn from", expected)
+        raise InputError(f"--root={root}", "no label map to learn from", "names that end with seg or mask, or --label")
     RandomSplits(SHARE, SHARE).draw(scan.people(visits))  # raises an InputError for fewer than 4 people
     cases = []
     for visit in preparation.spread(visits, SAMPLE):
@@ -116,7 +112,7 @@ def plan(
         "spacing": round(float(np.clip(np.prod(median) ** (1 / 3), 1.0, 4.0)), 1),  # mm, the range of scripts.prepare
         "patterns": {name: words for name, words in names.spelled.items() if words} or None,
         "labels": label,
-        "jobs": max(1, min(os.cpu_count() or 1, int(free_memory() / PREPARED), len(visits))),
+        "jobs": max(1, min(os.cpu_count() or 1, int(free_memory() / 2**31), len(visits))),  # 2 GiB each
     }
     listed = {"modalities": prepare["modalities"], "person": person}  # prepared scans have standard names
     if not is_raw:
@@ -155,13 +151,11 @@ def plan(
         file.write_text(HEADER + dumped, encoding="utf-8")
 
 
-def training(
-    scan: Scan, cases: int, stored: Sequence[float], hours: float, device: str
-) -> tuple[dict[str, Any], float]:
+def training(scan: Scan, cases: int, edges: Sequence[float], hours: float, device: str) -> tuple[dict[str, Any], float]:
     """Return the options of a training on this many cases with these voxel edges in mm, and its estimated seconds."""
     kind, cores = device.partition(":")[0], os.cpu_count() or 1
     options, step, window = fit_training(scan, device)
-    spacing = [max(edge, FINEST[kind]) for edge in stored]
+    spacing = [max(edge, FINEST[kind]) for edge in edges]
     crops = zip(BRAIN, spacing, options["patch_size"], strict=True)
     windows = prod(max(1, ceil(2 * mm / (edge * voxels)) - 1) for mm, edge, voxels in crops)
     validation = windows * window * max(1, SHARE * cases)
@@ -179,7 +173,7 @@ def training(
         "device": device,
         "cohort": scan.name if NAME.fullmatch(scan.name) else "mine",
     }
-    if spacing != stored:
+    if spacing != edges:
         options["spacing"] = spacing
     return options, count * (interval * step + validation)
 
@@ -199,8 +193,7 @@ def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float, float]
             step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
             window = seconds_of_window(network, values, config.get_resolved_content("dtype"))
             return options | {"batch_size": sizes[-1]}, step, window
-    problem = f"a crop with edges of {EDGES[kind][-1]} voxels does not fit into the free memory"
-    raise InputError(f"--device={device}", problem, "more memory")
+    raise InputError(f"--device={device}", "the smallest crop does not fit into the free memory", "more memory")
 
 
 def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:

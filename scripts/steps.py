@@ -30,7 +30,7 @@ def run_step(
 
     The command and the SHA-256 of its inputs are kept beside `target`; if they have changed, `results` are moved aside.
     Output goes to the terminal, or to `log`. Raise SystemExit with the command's status if it fails; with `leaves_out`,
-    status 1 is no failure if the command has written its target: it has left out subjects, and runs again next time.
+    status 1 of a command that has written its target says that subjects are left out, and it runs again next time.
     """
     words, suffix = [str(word) for word in command], f" >> {log}" if log else ""
     line = command_line(["python", "-m", *words]) + suffix
@@ -43,7 +43,7 @@ def run_step(
         if results:
             show(f"moved aside  {results}: its command or input has changed")
             move_aside(results)
-    if leaves_out and target:
+    if leaves_out and target:  # the last time's target must not pass for this time's
         target.unlink(missing_ok=True)
     show(f"$ {line}")
     if log:
