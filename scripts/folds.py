@@ -35,8 +35,7 @@ def folds(
 ) -> None:
     """Train one model for each fold, score all held-out cases together, and print how to use the models as an ensemble.
 
-    Repeat the command to continue. A fold that fails does not stop the others; the exit status is then 1. `{fold}` in a
-    value of the bundle's options becomes the number of the fold, as in --pretrained=stage2/fold{fold}.pt.
+    Repeat the command to continue. `{fold}` in a value is the fold's number, as in --pretrained=stage2/fold{fold}.pt.
 
     Args:
         bundle: bundle to train, such as brats_finetune.
