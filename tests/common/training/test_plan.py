@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+from common import weights
 from common.options import Options
 from common.training.distributed import Processes
 from common.training.length import length
 from common.training.plan import Plan
+from tests.support import refused
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,19 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(options
     assert (plan.crops_per_volume, plan.volumes_per_batch) == (crops, 2 // crops)
     assert plan.accumulation_steps == 2
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
+
+
+def test_a_resumed_run_refuses_other_weights_by_their_content(options, tmp_path):
+    for name in ("first", "copy", "other"):
+        (tmp_path / f"{name}.pt").write_text(name.replace("copy", "first"))
+    options.pretrained = str(tmp_path / "first.pt")
+    state = tmp_path / "models/iteration-0000001.pt"
+    weights.write({"metadata": Plan("a", Processes(), options).settings}, state)
+    options.resume, options.pretrained = "auto", str(tmp_path / "copy.pt")
+    assert Plan("a", Processes(), options).resumed_from == state
+    options.pretrained = str(tmp_path / "other.pt")
+    with refused("pretrained"):
+        Plan("a", Processes(), options)
 
 
 def test_people_with_visits_in_several_splits_are_named_before_the_training(options, tmp_path, capsys):
