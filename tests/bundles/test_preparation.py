@@ -44,7 +44,8 @@ def test_a_run_does_not_go_on_with_scans_of_another_preparation(cohorts, trained
     state["metadata"]["measured"] = ONE
     torch.save(state, file)
     with pytest.raises(InputError, match=REFUSED.replace("data: ", "data: subject .*flair.*: ")):
-        workflow("brats_stage2", "train", cohorts, run, **STEP | {"resume": True, "ckpt_dir": str(run / "models")})
+        options = STEP | {"pretrained": str(trained("ukb_ssl_pretrain") / "models/model.pt"), "resume": True}
+        workflow("brats_stage2", "train", cohorts, run, **options, ckpt_dir=str(run / "models"))
 
 
 @pytest.mark.parametrize("bundle", ["atlas_finetune", "atlas_stage2"])
