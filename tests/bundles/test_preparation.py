@@ -43,8 +43,8 @@ def test_a_run_does_not_go_on_with_scans_of_another_preparation(cohorts, trained
     state = torch.load(file, weights_only=True)
     state["metadata"]["measured"] = ONE
     torch.save(state, file)
+    options = STEP | {"pretrained": str(trained("ukb_ssl_pretrain") / "models/model.pt"), "resume": True}
     with pytest.raises(InputError, match=REFUSED.replace("data: ", "data: subject .*flair.*: ")):
-        options = STEP | {"pretrained": str(trained("ukb_ssl_pretrain") / "models/model.pt"), "resume": True}
         workflow("brats_stage2", "train", cohorts, run, **options, ckpt_dir=str(run / "models"))
 
 
