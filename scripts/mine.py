@@ -60,7 +60,8 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
     show("", *(f"{name:<10}{text}" for name, text in plan.get("about", {}).items()))
     if not yes:
         show("", *(f"$ {cli.command_line(['python', '-m', *step.command])}" for step in steps.values()))
-        show("", f"you may edit {file}; to run it: python -m scripts.mine --output={output} --yes")
+        again = ["python", "-m", "scripts.mine", f"--output={output}", f"--folds={folds}", "--yes"]
+        show("", f"you may edit {file}; to run it: {cli.command_line(again)}")
         return
     (folder / "regions.yaml").write_text(yaml.safe_dump(plan["regions"], sort_keys=False), encoding="utf-8")
     for name, step in steps.items():
