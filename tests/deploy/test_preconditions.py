@@ -84,12 +84,12 @@ def test_a_modality_that_is_not_registered_covers_a_part_or_is_small_is_reported
     assert "less than a brain" in check(brats | {"T2": Volume(piece, brats["T2"].affine)})[0]
 
 
-@pytest.mark.parametrize(("shift", "degrees"), [((10, 0, 0), 0), ((0, 0, -10), 0), ((0, 0, 0), 20)])
-def test_a_head_off_mni_space_is_reported(atlas, shift, degrees):
+def test_a_head_off_mni_space_is_reported(atlas):
     assert check_head(atlas) == []
-    (sentence,) = check_head(moved(atlas, shift, degrees))
-    assert sentence.startswith("T1: its brain overlaps the brain of MNI152 by 0.")
-    assert sentence.endswith(", below 0.925: not in MNI space")
+    for off in (moved(atlas, (0, 0, -10)), moved(atlas, degrees=20)):
+        (sentence,) = check_head(off)
+        assert sentence.startswith("T1: its brain overlaps the brain of MNI152 by 0.")
+        assert sentence.endswith(", below 0.925: not in MNI space")
 
 
 def test_text_in_the_images_is_reported_by_modality():
