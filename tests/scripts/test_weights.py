@@ -105,10 +105,6 @@ def test_networks_are_told_apart_by_their_modules(absent, network):
     assert describe(state)["network"] == network
 
 
-SSL, UNETR = checkpoints.ssl_network(1, **MICRO), checkpoints.swin_unetr(1, 3, **MICRO)
-# Output of inspect
-
-
 # Networks that start from converted files
 
 

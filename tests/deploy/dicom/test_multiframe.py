@@ -69,18 +69,3 @@ def test_images_that_are_not_one_volume_are_refused(kind, tmp_path):
     refused = refusal(grid_of, [instance.header for instance in series.instances], "series 3")
     assert refused.startswith("series 3: ")
     assert message in refused
-
-
-@pytest.mark.parametrize(
-    ("code", "component", "modality"),
-    [("69536005", "MAGNITUDE", "T1"), ("421060004", "MAGNITUDE", None), ("12738006", "PHASE", None)],
-)
-def test_frames_of_another_part_of_the_body_and_phase_images_are_ruled_out(code, component, modality, tmp_path):
-    def change(image):
-        (shared,) = image.SharedFunctionalGroupsSequence
-        shared.FrameAnatomySequence[0].AnatomicRegionSequence[0].CodeValue = code  # head, vertebral column, brain
-        shared.MRImageFrameTypeSequence[0].ComplexImageComponent = component
-
-    write_frames(tmp_path, change=change)
-    (series,) = read_study(tmp_path)
-    assert modality_of(series.header) == modality
