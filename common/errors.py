@@ -7,7 +7,6 @@ import math
 import re
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -241,30 +240,3 @@ def one_line(error: BaseException) -> str:
     if lines[0].startswith("Caught "):  # from a worker: the traceback follows; the last line has type and message
         return input_error_message(error) or lines[-1]
     return input_error_message(error) or f"{type(error).__name__}: {lines[0]}"
-
-
-# Until common.cli and scripts.run do without them
-
-
-def let_interrupts_raise() -> None:
-    """Do nothing."""
-
-
-def place_in_user_code(error: BaseException) -> str:
-    """Return an empty text."""
-    return ""
-
-
-def traceback_of(error: BaseException) -> str:
-    """Return an exception's traceback."""
-    return "".join(traceback.format_exception(error))
-
-
-def path_error(error: BaseException) -> str | None:
-    """Return the path and reason of an `OSError` as text; None for other exceptions, or without a path."""
-    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else None
-
-
-def show_error(message: str) -> None:
-    """Print the error of a failed command."""
-    show(f"error: {message}", error=True)

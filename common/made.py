@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .cli import command_line
 from .errors import InputError, shortened
 from .files import digest, valid_json, write_json
 from .weights.records import versions
@@ -120,7 +120,7 @@ def _command() -> str:
     """Return this process's command line, quoted for a shell."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = sys.argv[:1] if module is None else ["-m", module.name.removesuffix(".__main__")]
-    return command_line(["python", *program, *sys.argv[1:]])
+    return shlex.join(["python", *program, *sys.argv[1:]])
 
 
 def _git_commit() -> str | None:

@@ -1,14 +1,12 @@
-"""Find the config and the key that MONAI is resolving; the only module that relies on internals of MONAI's bundles.
+"""Find the config that builds a component: the only module that looks at the call stack.
 
-MONAI passes a component only its arguments, but `common.options.read` needs all options, so it takes the resolver from
-the call stack. tests/common/test_resolver.py names the MONAI version.
+MONAI 1.6.1 hands a component nothing but its own arguments, and `python -m monai.bundle run` takes no workflow class
+from a config; so only the stack leads from a component to the config's other keys. tests/common/test_resolver.py names
+the version.
 """
 
 import inspect
-from traceback import walk_tb
 from typing import Any
-
-from .errors import chain_of
 
 
 def resolver() -> Any:
@@ -21,10 +19,3 @@ def resolver() -> Any:
             return caller
         frame = frame.f_back
     return None
-
-
-def key_of(error: BaseException) -> str:
-    """Return the config key that MONAI was resolving when an exception was raised; empty if there is none."""
-    frames = [frame for link in chain_of(error) for frame, _ in walk_tb(link.__traceback__)]
-    keys = [frame.f_locals["id"] for frame in frames if frame.f_code.co_name == "_resolve_one_item"]
-    return keys[-1] if keys else ""

@@ -1,107 +1,96 @@
-"""Types of option values: each converts valid values, also text from a command line, and refuses invalid values."""
+"""The options of the configs: names, kinds of values and meanings; the configs hold the defaults."""
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data.cleanup import EXPECTED, cleanup_of, text_of
+from .data.preparation import PREPARATION_CHECKS
 from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
 from .errors import ArgumentError, InputError
-from .literals import literal, names_of, texts_of
-
-# excludes text that a config evaluates, such as "$print()", and characters that file names cannot have
-PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,9999}")
-LARGEST = 1e12  # limit of any number, so that numbers computed from options fit into a float
+from .metrics.protocols import CHALLENGES, PROTOCOLS
 
 AUTO = "auto"
+PLAIN_TEXT = r"^\w[^$@%{}\[\]/\\\x00-\x1f]*\Z"  # fits into file names, and no config evaluates it
+FLAGS = {"true": True, "false": False}
 
 
 class Kind(NamedTuple):
-    """Type of an option's values; `values` describes the accepted values, with the unit.
+    """Type of an option's values.
 
-    `convert` raises ValueError or TypeError for an invalid value, or an `InputError` with a specific message. `read`
-    parses command-line text; `str` keeps it as typed.
+    Attributes:
+        values: Accepted values, with the unit.
+        schema: JSON schema of the converted value.
+        convert: Converts a value, such as text from a command line; a ValueError refuses it.
+        is_text: Whether text from a command line is the value as typed, such as a path.
     """
 
     values: str
-    convert: Callable[[Any], Any]
-    read: Callable[[str], Any] = literal
+    schema: Mapping[str, Any]
+    convert: Callable[[Any], Any] = lambda value: list(value) if isinstance(value, tuple) else value
+    is_text: bool = False
 
     def parse(self, name: str, value: Any) -> Any:
         """Convert an argument's value; raise `ArgumentError` if it is invalid."""
+        from jsonschema import Draft202012Validator  # imported here because it is slow
+
         try:
-            return self.convert(value)
-        except ArgumentError as error:
-            raise error.named(name) from error
+            converted = self.convert(value)
         except InputError as error:
             raise ArgumentError(name, value, error) from error
         except (TypeError, ValueError) as error:
             raise ArgumentError(name, value, expected=self.values) from error
+        if not Draft202012Validator(self.schema).is_valid(converted):
+            raise ArgumentError(name, value, expected=self.values)
+        return converted
 
 
-def _check(is_accepted: bool) -> None:
-    if not is_accepted:
-        raise ValueError
-
-
-def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
-    """Return the option type of numbers from `lowest` to `highest`, in `unit`; `kind` is int or float."""
-
-    def convert(value: Any) -> Any:
-        kinds = (int,) if kind is int else (int, float)
-        if kind is float and isinstance(value, str) and re.fullmatch(r"[-+]?\d+\.?\d*e[-+]?\d+", value, re.IGNORECASE):
-            raise InputError("YAML reads this as text; write a point and a sign, as in 1.0e-4 or 1.0e+4")
-        _check(isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= min(highest, LARGEST))
-        return value
-
+def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: str = "number") -> Kind:
+    """Return the kind of numbers from `lowest` to `highest`, in `unit`; `kind` is a JSON type, number or integer."""
     limits = f"from {lowest:g}" + (f" to {highest:g}" if math.isfinite(highest) else "")
-    return Kind(f"{'a whole number' if kind is int else 'a number'} {limits}{unit and f', {unit}'}", convert)
+    noun = "a whole number" if kind == "integer" else "a number"
+    return Kind(f"{noun} {limits}{unit and f', {unit}'}", {"type": kind, "minimum": lowest, "maximum": highest})
 
 
-integers = partial(numbers, kind=int)
+integers = partial(numbers, kind="integer")
 
 
-def or_auto(kind: Kind) -> Kind:
-    """Extend an option type by the word auto."""
-    return Kind(f"{kind.values}, or {AUTO}", lambda value: value if value == AUTO else kind.convert(value), kind.read)
+def three(values: str, kind: str, lowest: float, highest: float, **rules: Any) -> Kind:
+    """Return the kind of three numbers; `rules` are further keywords of the array's schema."""
+    items = {"type": kind, "minimum": lowest, "maximum": highest}
+    schema = {"type": "array", "items": items, "minItems": 3, "maxItems": 3} | rules
+    return Kind(values, schema, lambda value: [float(number) if kind == "number" else number for number in value])
 
 
 def lengths(lowest: int) -> Kind:
-    """Return the option type of training lengths: iterations, at least `lowest`, or text such as "5 epochs"."""
-
-    def convert(value: Any) -> Any:
-        if match := re.fullmatch(r"([0-9]*\.?[0-9]+) ?epochs?", str(value)):
-            _check(0 < float(match[1]) <= LARGEST)
-            return f"{match[1]} epochs"
-        _check(type(value) is int and lowest <= value <= LARGEST)
-        return value
-
-    return Kind(f"a whole number of iterations from {lowest}, or text such as 2.5 epochs", convert)
+    """Return the kind of training lengths: iterations, at least `lowest`, or text such as "5 epochs"."""
+    epochs = {"type": "string", "pattern": r"^(?=.*[1-9])\d*\.?\d+ epochs\Z"}
+    return Kind(
+        f"a whole number of iterations from {lowest}, or text such as 2.5 epochs",
+        {"anyOf": [{"type": "integer", "minimum": lowest}, epochs]},
+        lambda value: re.sub(" ?epochs?$", " epochs", value) if isinstance(value, str) else value,
+    )
 
 
 def words(values: str) -> Kind:
-    """Return the option type that accepts the words in `values`, a list separated by commas."""
+    """Return the kind that accepts the words in `values`, a list separated by commas."""
+    return Kind(f"one of {values}", {"enum": values.split(", ")}, is_text=True)
 
-    def convert(value: Any) -> Any:
-        _check(value in values.split(", "))
-        return value
 
-    return Kind(f"one of {values}", convert, str)
+def some_of(*names: str) -> Kind:
+    """Return the kind of lists of some, all or none of these names."""
+    schema = {"type": "array", "items": {"enum": names}}
+    return Kind(f"a list of some of {', '.join(names)}, such as [{names[0]}]", schema, names_of, is_text=True)
 
 
 def flags(*others: str) -> Kind:
-    """Return the option type that accepts true, false (also as text from a command line) and the words `others`."""
-    choices: dict[str, Any] = {"true": True, "false": False} | {word: word for word in others}
-
-    def convert(value: Any) -> Any:
-        _check(str(value).lower() in choices)
-        return choices[str(value).lower()]
-
-    return Kind(" or ".join(filter(None, [", ".join([*choices][:-1]), [*choices][-1]])), convert, str)
+    """Return the kind that accepts true, false (also as text, from a command line) and the words `others`."""
+    schema = {"enum": [True, False, *others]}
+    convert = lambda value: FLAGS.get(str(value).lower(), value)  # noqa: E731
+    return Kind(f"one of {', '.join([*FLAGS, *others])}", schema, convert, is_text=True)
 
 
 def flag(name: str, value: Any) -> bool:
@@ -109,127 +98,264 @@ def flag(name: str, value: Any) -> bool:
     return bool(flags().parse(name, value))
 
 
+def or_auto(kind: Kind) -> Kind:
+    """Extend a kind by the word auto."""
+    schema = {"anyOf": [{"const": AUTO}, kind.schema]}
+    convert = lambda value: value if value == AUTO else kind.convert(value)  # noqa: E731
+    return Kind(f"{kind.values}, or {AUTO}", schema, convert, kind.is_text)
+
+
+def or_null(kind: Kind) -> Kind:
+    """Extend a kind by null."""
+    schema = {"anyOf": [{"type": "null"}, kind.schema]}
+    convert = lambda value: None if optional(value) is None else kind.convert(value)  # noqa: E731
+    return Kind(f"{kind.values}, null", schema, convert, kind.is_text)
+
+
 def optional(value: Any) -> Any:
     """Convert the texts null and none to None, and return other values; MONAI drops None on command lines."""
     return None if str(value).lower() in ("null", "none") else value
 
 
-def _cohort(value: Any) -> str:
-    _check(NAME.fullmatch(str(value)) is not None)
+def names_of(value: Any) -> Any:
+    """Return a list of names, typed as `['T1', FLAIR]` or `T1,FLAIR`, or as a sequence; return other values.
+
+    Example:
+        >>> names_of("['T1', FLAIR]"), names_of("1.10"), names_of(())
+        (['T1', 'FLAIR'], ['1.10'], [])
+    """
+    if isinstance(value, str):
+        inner = value.strip().removeprefix("[").removesuffix("]")
+        return [name.strip(" '\"") for name in inner.split(",") if name.strip()]
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _path(value: Any) -> Any:
+    if isinstance(value, int | float | list | tuple) or not str(value).strip():
+        raise InputError("expected a path; if the name is a number or a list, write ./ before it")
     return str(value)
+
+
+def _paths(value: Any) -> Any:
+    is_list = isinstance(value, list | tuple) or str(value).startswith("[")
+    return [_path(path) for path in names_of(value)] if is_list else _path(value)
 
 
 def _device(value: Any) -> Any:
-    match = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", str(value))  # `value` may be a torch.device
-    if match is None:
+    if str(value) != "cpu" and not str(value).startswith("cuda"):  # `value` may be a torch.device
         raise ValueError
-    if match[0] != "cpu":
-        import torch  # imported here because it is slow
-
-        count = torch.cuda.device_count()  # is_available could break CUDA in forked processes
-        if int(match[1] or 0) >= count:
-            raise InputError("available GPUs", count, f"cuda:0 to cuda:{count - 1} or cpu" if count else "cpu")
     return value
 
 
-def _path(value: Any) -> str:
-    if not isinstance(value, str | Path) or not str(value).strip():
-        raise InputError("expected a path; if the name is a number or a list, write ./ before it")
-    if "\0" in str(value):
-        raise InputError("expected a path without zero bytes")
-    return str(value)
-
-
-def _list(value: Any) -> list[Any]:
-    _check(isinstance(value, list | tuple))
-    return list(value)
-
-
-def _names(value: Any) -> list[str]:
-    _check(all(isinstance(name, str) for name in _list(value)))
-    return list(value)
-
-
-def _modalities(value: Any) -> list[str]:
-    _check(len(_names(value)) > 0)
-    return [*map(_plain, value)]
-
-
-def _plain(value: Any) -> str:
-    _check(isinstance(value, str) and PLAIN_TEXT.fullmatch(value) is not None)
-    return str(value)
-
-
-def _aliases(value: Any) -> dict[str, str]:
-    _check(isinstance(value, Mapping) and len(value) > 0)
-    _check(all(isinstance(name, str) and name for pair in value.items() for name in pair))
-    return dict(value)
-
-
-def _three(kind: type, accepts: Callable[[Sequence[Any]], bool]) -> Callable[[Any], list[Any]]:
-    """Return a converter for three numbers of a type, int or float."""
-
-    def convert(value: Any) -> list[Any]:
-        _check(len(_list(value)) == 3 and all(type(number) in (int, kind) for number in value) and accepts(value))
-        return [kind(number) for number in value]
-
-    return convert
-
-
-def _loss_weights(value: Any) -> list[float] | dict[str, float]:
-    weights = _list(list(value.values()) if isinstance(value, Mapping) else value)
-    _check(len(weights) > 0 and all(type(weight) in (int, float) and 0 <= weight <= 1e3 for weight in weights))
+def _loss_weights(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(task): float(weight) for task, weight in value.items()}
-    return [float(weight) for weight in weights]
+    return [float(weight) for weight in value]
 
 
-def _axes(value: Any) -> list[int]:
-    _check(all(type(axis) is int and 0 <= axis <= 2 for axis in _list(value)) and len(set(value)) == len(value))
-    return list(value)
-
-
-def _files(text: str) -> str | list[str]:
-    return names_of(text) if re.fullmatch(r"\[.*\]", text, re.DOTALL) else text
-
-
-def some_of(*names: str) -> Kind:
-    """Return the option type of lists of some, all or none of these names."""
-
-    def convert(value: Any) -> list[str]:
-        _check(set(_names(value)) <= set(names))
-        return list(value)
-
-    return Kind(f"a list of some of {', '.join(names)}, such as [{names[0]}]", convert, names_of)
-
-
-COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", _cohort, str)
-FOLDER = Kind("folder", _path, str)
-FILE = Kind("file", _path, str)
-FILES = Kind(
-    "a file or a list of files",
-    lambda value: [*map(_path, value)] if isinstance(value, list | tuple) else _path(value),
-    _files,
+TEXTS = {"type": "array", "items": {"type": "string"}}
+WEIGHT = {"type": "number", "minimum": 0, "maximum": 1000}
+WEIGHTS = {"minItems": 1, "items": WEIGHT, "minProperties": 1, "additionalProperties": WEIGHT}
+COHORT = Kind(
+    "up to 100 letters, digits, spaces and . , ( ) ' + : -", {"pattern": rf"^{NAME.pattern}\Z"}, str, is_text=True
 )
-DEVICE = Kind("cpu, cuda or cuda:N", _device, str)
-MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities, names_of)
-NAMES = Kind("a list of names, which may be empty", _names, names_of)
-ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases, texts_of)
-PATCH_SIZE = Kind(
+FOLDER = Kind("folder", {}, _path, is_text=True)
+FILE = Kind("file", {}, _path, is_text=True)
+FILES = Kind("a file or a list of files", {}, _paths, is_text=True)
+DEVICE = Kind("cpu, cuda or cuda:N", {}, _device, is_text=True)
+NAMES = Kind("a list of names, which may be empty", TEXTS, names_of, is_text=True)
+MODALITIES = Kind(
+    "a list of names, such as ['T1','FLAIR']",
+    {"type": "array", "items": {"type": "string", "pattern": PLAIN_TEXT}, "minItems": 1},
+    names_of,
+    is_text=True,
+)
+ALIASES = Kind(
+    "a mapping of names, such as {'T2': 'FLAIR'}",
+    {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+)
+PATCH_SIZE = three(
     "three multiples of 32 (8 for segresnet and transbts) from 32 to 512, the largest at least 64, such as [96,96,96], "
     "voxels",
-    _three(int, lambda edges: min(edges) >= 32 and 64 <= max(edges) <= 512),
+    *("integer", 32, 512),
+    contains={"minimum": 64},
 )
-SPACING = Kind(
-    "three numbers from 0.1 to 20, such as [1,1,1], mm",
-    _three(float, lambda edges: all(0.1 <= edge <= 20 for edge in edges)),
-)
-EDGES = Kind("three whole numbers, such as [96, 96, 96]", _three(int, bool))
-LENGTHS = Kind("three numbers, such as [1.0, 1.0, 1.0]", _three(float, bool))
-TEXT = Kind("plain text", _plain, str)
+SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", "number", 0.1, 20)
+EDGES = three("three whole numbers, such as [96, 96, 96]", "integer", 1, 1e6)
+LENGTHS = three("three numbers, such as [1.0, 1.0, 1.0]", "number", 0, 1e6)
+TASK = Kind("total, or a proxy task", {}, str, is_text=True)
+TEXT = Kind("plain text", {"type": "string", "pattern": PLAIN_TEXT}, is_text=True)
 CONVENTION = Kind(
-    f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", lambda value: canonical(str(value)), str
+    f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3",
+    {},
+    lambda value: canonical(str(value)),
+    is_text=True,
 )
-CLEANUP = Kind(EXPECTED, lambda value: text_of(cleanup_of(_plain(value))), str)
-LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
-AXES = Kind("a list of different axes from 0, 1, 2, such as [0]", _axes)
+CLEANUP = Kind(EXPECTED, {"pattern": PLAIN_TEXT}, lambda value: text_of(cleanup_of(str(value))), is_text=True)
+LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", WEIGHTS, _loss_weights)
+AXES = Kind(
+    "a list of different axes from 0, 1, 2, such as [0]",
+    {"type": "array", "items": {"enum": [0, 1, 2]}, "uniqueItems": True},
+)
+
+# Options that checkpoints, run.json and embeddings.npz do not hold
+UNRECORDED = {"bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "existing", "accept", "pretrained", "resume"}
+UNRECORDED |= {"resume_changes", "device", "store", "window_batch_size", "stitch_device", "slices", "probabilities"}
+UNRECORDED |= {"levels", "background"}
+# Options that a resumed run may change
+RESUMABLE = {"datalist", "cohort", "patience", "iterations", "save_interval", "keep", "num_workers", "cache_rate"}
+RESUMABLE |= {"attention", "compile", "activation_checkpointing"}
+
+
+class Option(NamedTuple):
+    """An option of the configs: top-level key `name` in a config, `--name` on a command line."""
+
+    name: str
+    kind: Kind
+    meaning: str
+
+    def __call__(self, value: Any) -> Any:
+        """Convert a value to its type; raise `ArgumentError` if it is invalid."""
+        return self.kind.parse(self.name, value)
+
+
+# Parts of recipe_robust that `without` may leave out
+PARTS = (
+    *("crops", "rotation", "zoom", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma"),
+    *("prior", "cross_entropy"),
+)
+
+_ALL = (
+    # Data and folders
+    Option("bundle_root", FOLDER, "the bundle"),
+    Option("dataset_dir", FOLDER, "folder of the scans, to which the datalist's paths are relative"),
+    Option("datalist", or_null(FILE), "subjects, files and splits in JSON"),
+    Option(
+        "split", words("training, validation, testing, unlabelled, all"), "part of the datalist; all: every subject"
+    ),
+    Option("output_dir", FOLDER, "results: run.json, TensorBoard events, pictures, predictions"),
+    Option("ckpt_dir", FOLDER, "model.pt (best on validation) and iteration-N.pt (to resume from)"),
+    Option("checkpoint", FILES, "weights for prediction; several files form an ensemble"),
+    Option("existing", words("refuse, skip, replace"), "action if results exist already"),
+    Option("cohort", COHORT, "name of the data in run.json and in packages"),
+    Option("modalities", MODALITIES, "modalities in channel order, as named in the datalist"),
+    Option("label_convention", CONVENTION, "meaning of the label values"),
+    Option(
+        "normalization",
+        words("brain, nonzero, fixed_range, none"),
+        "z-scores by the voxels of the brain or by all non-zero voxels; -1000 to 1000 scaled to 0 to 1; none (DIFF-9)",
+    ),
+    Option("orientation", words("RAS, LPS"), "direction of the axes of the network's input"),
+    Option("resize", or_null(PATCH_SIZE), "size to which whole volumes are resized; null: not resized"),
+    Option("spacing", or_null(SPACING), "voxel size to which images are resampled; null: as in the files"),
+    Option("accept", some_of(*PREPARATION_CHECKS), "preparation checks that may fail"),
+    # Network and training
+    Option(
+        "architecture",
+        words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"),
+        "the paper's network, a baseline (DIFF-30), or a linear probe of the frozen encoder (DIFF-35)",
+    ),
+    Option(
+        "model_size",
+        words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"),
+        "network size (paper, Table 2, which calls base Big); micro sizes are for trials (DIFF-14)",
+    ),
+    Option("merging", words("monai_1_4, monai_1_5"), "patch merging as in MONAI up to 1.4 or since 1.5 (DIFF-38)"),
+    Option("patch_size", PATCH_SIZE, "size of a crop or window"),
+    Option("batch_size", or_auto(integers(1, unit="crops")), "per GPU and pass; auto: the most that fit (DIFF-16)"),
+    Option(
+        "global_batch_size",
+        or_null(integers(1, unit="crops")),
+        "crops per optimiser step over all GPUs, with gradient accumulation; null: one batch per GPU",
+    ),
+    Option("crops_per_volume", integers(1, unit="crops"), "crops per volume in a batch (DIFF-20)"),
+    Option("learning_rate", numbers(1e-12, 1e3), "peak learning rate, after the warm-up"),
+    Option("pretrained_lr_factor", numbers(1e-6, 1), "learning-rate factor for tensors from --pretrained (DIFF-34)"),
+    Option(
+        "frozen_iterations",
+        integers(0, unit="iterations"),
+        "initial iterations in which tensors from --pretrained stay fixed; their warm-up follows (DIFF-34)",
+    ),
+    Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
+    Option("max_grad_norm", or_null(numbers(1e-6, 1e6)), "norm to which larger gradients are scaled; null: no limit"),
+    Option("average_decay", numbers(0, 0.99999), "decay per step of the validated average of the weights; 0: none"),
+    Option("patience", or_null(integers(1, unit="validations")), "validations without a new best before a stop"),
+    Option("without", some_of(*PARTS), "parts of recipe_robust to leave out"),
+    Option("iterations", lengths(1), "training length; epochs are rounded up to a multiple of val_interval"),
+    Option("val_interval", lengths(1), "interval between validations; epochs are rounded up to an iteration"),
+    Option("save_interval", integers(1, unit="iterations"), "interval between saved iteration-N.pt"),
+    Option("keep", integers(1), "number of iteration-N.pt to keep"),
+    Option("mask_share", numbers(0.01, 0.99), "share of the blocks that the task `masked` hides (DIFF-33)"),
+    Option("mask_edge", integers(1, unit="voxels"), "edge of the blocks that the task `masked` hides (DIFF-33)"),
+    Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
+    Option("head_tokens", words("corner, mean"), "input tokens of the rotation and contrastive heads (DIFF-31)"),
+    Option("loss_weights", LOSS_WEIGHTS, "weight of each proxy task in the loss, in the order of `tasks` or by name"),
+    Option("best_metric", TASK, "held-out loss term that chooses model.pt (DIFF-26)"),
+    Option("normalize_crops", flags(), "compute z-scores per training crop, not per volume (DIFF-24)"),
+    Option("crop_foreground", flags(), "crop volumes to the foreground first (DIFF-20)"),
+    Option("divisible_foreground", flags(), "pad volumes to multiples of the patch before cropping (DIFF-20, DIFF-24)"),
+    Option("modality_dropout", numbers(0, 1), "probability that a training crop loses some modalities"),
+    Option("seed", integers(0, 99_999), "random seed"),  # each process adds 100,000 times its rank
+    Option("pretrained", or_null(FILE), "checkpoint with the initial weights of the training"),
+    Option(
+        "modality_aliases",
+        or_null(ALIASES),
+        "source of filters for modalities that --pretrained lacks: {'T2': 'FLAIR'} starts T2 with FLAIR's filters",
+    ),
+    Option("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
+    Option("resume_changes", some_of("subjects", "learning_rate"), "accepted differences from the resumed run"),
+    # Machine
+    Option("device", DEVICE, "device of the network"),
+    Option("num_workers", integers(0, 512), "processes that read volumes, per GPU"),
+    Option("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
+    Option("store", or_null(FOLDER), "folder of python -m scripts.store, for faster reading of crops"),
+    Option("amp", flags("auto", "bf16", "fp16"), "mixed precision; auto: on a GPU, or to predict in bf16 (DIFF-21)"),
+    Option(
+        "attention",
+        words("auto, stored, recomputed, fused"),
+        "attention scores for the backward pass; auto: fused into one kernel on a GPU, recomputed on a CPU",
+    ),
+    Option("compile", flags("auto"), "torch.compile of the network's blocks; auto: on a GPU with Triton"),
+    Option("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
+    # Inference and evaluation
+    Option("window_weighting", words("gaussian, constant"), "voxel weights in overlapping windows (DIFF-25)"),
+    Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
+    Option("window_batch_size", or_auto(integers(1, unit="windows")), "windows per pass; auto: 8 on a GPU, else 2"),
+    Option("stitch_device", or_auto(DEVICE), "device that stitches windows; auto: the GPU if the volume fits"),
+    Option("flips", AXES, "axes of test-time mirroring, which averages the logits; checkpoints hold their default"),
+    Option(
+        "cleanup", or_null(CLEANUP), "cleanup of each region; none: off; scripts.cleanup chooses a default (DIFF-37)"
+    ),
+    Option("slices", words("none, chosen, all"), "cases with a page of all slices; chosen: those of evaluation.html"),
+    Option("probabilities", flags(), "also write each region's probabilities"),
+    Option("levels", flags(), "also write a vector for each of the encoder's five levels"),
+    Option("missing_modalities", NAMES, "modalities to treat as not acquired in every subject"),
+    Option("protocol", or_null(words(", ".join(PROTOCOLS))), "scoring protocol; null: of the labels, else lesions"),
+    Option("background", or_null(TEXT), "modality drawn behind the labels; null: that of the highest contrast"),
+    Option("challenge", or_null(words(", ".join(CHALLENGES))), "challenge of the protocol; null: the first"),
+)
+OPTIONS = {option.name: option for option in _ALL}
+# Options that a training config may omit, with their defaults
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "global_batch_size": None,
+    "save_interval": 100,
+    "keep": 2,
+    "accept": [],
+    "resume_changes": [],
+    "patience": None,
+    "cohort": "unnamed",
+}
+# Options -> value without effect, which a run without the option has
+OFF: dict[str, Any] = {
+    **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
+    **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
+    **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
+    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1, "merging": "monai_1_5"},
+}
+# Settings of a checkpoint that predictions may change
+CHANGEABLE = ("overlap", "window_weighting", "flips", "cleanup")
+# Config sections that checkpoints and run.json record
+COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
+# Keys that MONAI uses, also for its own option `tracking`
+OF_MONAI = {"imports", "initialize", "run", "finalize", "_meta_"}
+TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}

@@ -1,5 +1,6 @@
 """Open a bundle: read its metadata, find its inference config and check its checkpoint."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +9,15 @@ from typing import Any
 from unicodedata import combining, normalize
 
 from common import weights
-from common.cli import options_of
-from common.configs import argument, check_known, parsed, warn_of_program
+from common.configs import typed, warn_of_program
 from common.data import is_skull_stripped, model_name, space_of, trained_on
 from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
 from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
-from common.options import OPTIONS, check_flips, check_stated
+from common.options import check_flips, check_names, check_stated
+from common.values import OPTIONS
 from deploy.dicom.series.choice import MODALITIES
 
 RESERVED_OPTIONS = (  # set by the application
@@ -166,23 +167,26 @@ def split_options(text: str) -> list[str]:
         options = shlex.split(str(text))
     except ValueError as error:
         raise InputError(f"--bundle_options={text}: {error}; expected options as on a command line") from error
-    positional, named = options_of(options)
-    if positional:
-        raise InputError(f"--bundle_options={text}: {positional[0]}: expected options such as --overlap=0.25")
-    if reserved := next((name for name in RESERVED_OPTIONS if name in named), None):
-        raise InputError(f"--bundle_options: --{reserved} is set by the application; expected other options")
-    return [f"--{name}={value}" if value else f"--{name}" for name, value in named.items()]
+    for option in options:
+        if not re.match(r"--\w.*=", option):
+            raise InputError(f"--bundle_options={text}: {option}: expected options such as --overlap=0.25")
+    if reserved := [name for name in RESERVED_OPTIONS if name in named(options)]:
+        raise InputError(f"--bundle_options: --{reserved[0]} is set by the application; expected other options")
+    return options
+
+
+def named(options: Sequence[str]) -> dict[str, Any]:
+    """Return options such as --overlap=0.25 by name, with parsed values."""
+    texts = dict(option.removeprefix("--").split("=", 1) for option in options)
+    return {name: typed(name, text) for name, text in texts.items()}
 
 
 def check_options(options: Sequence[str], bundle: Bundle) -> None:
     """Raise an InputError for an unknown name in `--bundle_options`, or an invalid value of a documented option."""
-    named, values = options_of(options)[1], {"label_convention": bundle.convention}
+    values = named(options)
     try:
-        check_known(named, [bundle.config])
-        for name, value in named.items():
-            argument(f"--{name}={value}")  # refuses expressions
-            if name in OPTIONS:
-                values[name] = OPTIONS[name](parsed(name, value))
-        check_flips(values)
+        check_names(values, valid_yaml(bundle.config, "an inference config"))
+        checked = {name: OPTIONS[name](value) for name, value in values.items() if name in OPTIONS}
+        check_flips({"label_convention": bundle.convention} | checked)
     except InputError as error:
         raise InputError("--bundle_options", input_error_message(error)) from error

@@ -14,7 +14,6 @@ from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application, Operator, OperatorSpec
 from pydicom.dataset import Dataset
 
-from common.cli import options_of
 from common.data.cohorts import COHORTS
 from common.data.preparation import PREPARATION_CHECKS, without_background
 from common.errors import InputError
@@ -22,6 +21,7 @@ from common.files import atomic_write, write_json
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
 from common.values import optional
+from deploy.bundle import named
 from deploy.dicom.geometry import read_series
 from deploy.dicom.remarks import HELD, Remark
 from deploy.inference import infer
@@ -86,7 +86,7 @@ class Prepare(Operator):
         job.remarks += [] if preparation is None else preparation.remarks
         job.remarks += [Remark("precondition", text) for text in failed]
         job.remarks += spacing_remarks(aligned[job.reference], job.bundle.spacing)
-        if cleanup := optional(options_of(job.options)[1].get("cleanup", job.bundle.cleanup)):
+        if cleanup := optional(named(job.options).get("cleanup", job.bundle.cleanup)):
             job.remarks.append(Remark("cleanup", f"Regions were cleaned up: {cleanup}"))
         op_output.emit(Scans(aligned, reference, slices, preparation), "scans")
 
@@ -119,7 +119,7 @@ def inference_options(job: Job) -> list[str]:
     Spacing is accepted because a remark reports it (`spacing_remarks`), alignment because it was checked before thick
     slices were interpolated. With --force, all checks are accepted, even if the user sets --accept.
     """
-    if "accept" in options_of(job.options)[1] and not job.force:
+    if "accept" in named(job.options) and not job.force:
         return [*job.options]
     accepted = PREPARATION_CHECKS if job.force else ("spacing", "alignment")
     return [*job.options, f"--accept=[{','.join(accepted)}]"]

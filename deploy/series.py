@@ -6,8 +6,7 @@ from pydicom.dataset import Dataset
 
 from common.cli import run
 from common.errors import InputError, show
-from common.literals import names_of
-from common.values import flag
+from common.values import flag, names_of
 from common.weights.records import path_of
 from deploy.dicom.series.choice import MODALITIES, choose_series
 from deploy.dicom.series.evidence import ASK, candidate_of_header, candidates_of

@@ -37,7 +37,7 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
 
     folder = expand_home(evaluation, evaluation)
     details = read(folder)
-    files, made = weights.checkpoint_files(FILES.read(checkpoint)), details.made
+    files, made = weights.checkpoint_files(FILES.parse("checkpoint", checkpoint)), details.made
     if made.get("cleanup") or {"testing", "all"} & {*(made.get("split") or "").split(" or ")}:
         problem = f"made with split={made.get('split')} and cleanup={made.get('cleanup')}"
         raise InputError(folder, problem, "--split=validation and --cleanup=none")

@@ -1,19 +1,19 @@
 """Cross-validation: `python -m scripts.folds BUNDLE --datalist=F.json --dataset_dir=DIR --output=DIR`."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common import cli
-from common.configs import BUNDLES, parsed, read
+from common.configs import BUNDLES, read
 from common.data import datalists
 from common.errors import InputError, show
 from common.files import expand_home
-from common.literals import names_of
-from common.options import OPTIONS
+from common.values import OPTIONS
 from scripts.datalists.splits import hold_out, numbers_of
-from scripts.run import check_early, read_command_line
+from scripts.run import config_files, typed_options
 from scripts.steps import run_step, words_of
 
 
@@ -28,7 +28,7 @@ def folds(
     validation: float | None = None,
     folds_seed: int = 0,
     person: str | None = None,
-    overlays: str | Sequence[str] = (),
+    overlays: Sequence[str] = (),
     recipe: str = "text",
     jobs: int = 1,
     **options: str,
@@ -53,13 +53,12 @@ def folds(
         options: further options of the bundle; python -m scripts.options BUNDLE lists them.
     """
     folder = expand_home(output, f"--output={output}").resolve()
-    numbers, changes = numbers_of(folds), names_of(overlays)
+    numbers, changes = numbers_of(folds), list(overlays)
     if taken := {"checkpoint", "ckpt_dir", "output_dir", "resume", "split"} & options.keys():
         raise InputError(f"--{min(taken)}: set for each fold; leave it out")
-    files, _ = read_command_line([bundle, "train", *changes, f"--recipe={recipe}"])
+    files = config_files(bundle, "train", changes, recipe)
     scoring_file = str(BUNDLES / bundle / "configs/evaluate.yaml")
-    first = {name: parsed(name, text.replace("{fold}", str(numbers[0]))) for name, text in options.items()}
-    check_early([*files, scoring_file], first)  # before hours of training
+    typed_options(options, [*files, scoring_file])  # refuses misspelt names
     trains, scores = read(files), read([scoring_file])
     training = [name for name in options if name in trains or name not in scores]
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
@@ -93,7 +92,7 @@ def folds(
     evaluations = [folder / f"fold{fold}/evaluation" for fold in numbers]
     run_step(["scripts.evaluate", "pool", *evaluations, f"--data={dataset_dir}", f"--output={folder / 'pooled'}"])
     new = {"checkpoint": [f"{folder}/fold{fold}/models/model.pt" for fold in numbers], "dataset_dir": "SCANS"}
-    show("", cli.command_line(["python", "-m", "scripts.run", bundle, "inference", *words_of(new)]))
+    show("", shlex.join(["python", "-m", "scripts.run", bundle, "inference", *words_of(new)]))
 
 
 if __name__ == "__main__":

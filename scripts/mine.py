@@ -1,5 +1,6 @@
 """From your scans and label maps to a model and its evaluation: `python -m scripts.mine RAW --output=DIR`."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,9 @@ from common import cli
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
 from common.files import existing_folder, expand_home, valid_yaml
-from common.literals import names_of
+from common.values import OPTIONS, names_of
 from scripts.datalists.splits import numbers_of
-from scripts.run import check_early, read_command_line
+from scripts.run import config_files, typed_options
 from scripts.steps import run_step, words_of
 
 BUNDLE = "brats_finetune"
@@ -54,14 +55,17 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
     with within(file):
         declaration(plan["regions"])
         for config in ("train", "evaluate"):  # before hours of preparation
-            words = [word.replace("{fold}", "0") for word in words_of_run(config, plan[config], {})]
-            check_early(*read_command_line(words[1:]))
+            section = dict(plan[config])
+            overlays, recipe = names_of(section.pop("overlays", [])), section.pop("recipe", "text")
+            values = typed_options(section, config_files(BUNDLE, config, overlays, recipe))
+            for option in values.keys() & OPTIONS.keys():
+                OPTIONS[option](values[option])
         steps = steps_of(plan, folder, folds)
     show("", *(f"{name:<10}{text}" for name, text in plan.get("about", {}).items()))
     if not yes:
-        show("", *(f"$ {cli.command_line(['python', '-m', *step.command])}" for step in steps.values()))
+        show("", *(f"$ {shlex.join(['python', '-m', *step.command])}" for step in steps.values()))
         again = ["python", "-m", "scripts.mine", f"--output={output}", f"--folds={folds}", "--yes"]
-        show("", f"you may edit {file}; to run it: {cli.command_line(again)}")
+        show("", f"you may edit {file}; to run it: {shlex.join(again)}")
         return
     (folder / "regions.yaml").write_text(yaml.safe_dump(plan["regions"], sort_keys=False), encoding="utf-8")
     for name, step in steps.items():
@@ -72,7 +76,7 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
         new = ["scripts.segment", "NEW", *words_of(fixed)]
     new += [word for word in steps["evaluate"].command if word.startswith("--checkpoint=")]
     show("", f"scores: {steps['evaluate'].target}; all runs: {steps['page'].target}")
-    show("to segment scans in a folder NEW:", f"$ {cli.command_line(['python', '-m', *new])}")
+    show("to segment scans in a folder NEW:", f"$ {shlex.join(['python', '-m', *new])}")
 
 
 def words_of_run(config: str, section: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from common import cli
 from common.configs import BUNDLES, bundles_with
 from common.errors import aligned, choice, show
 from common.files import read_yaml
-from common.options import OPTIONS, TRAINING_DEFAULTS
+from common.values import OPTIONS, TRAINING_DEFAULTS
 
 WORKFLOWS = ("train", "evaluate", "inference")
 DEFAULTS = {  # in words, for defaults that the config computes
@@ -54,7 +54,7 @@ def options_of_config(path: Path) -> list[Row]:
         name: config.get(name, value) for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config
     }
     return [
-        Row(name, _default(name, config), OPTIONS[name].values, OPTIONS[name].meaning)
+        Row(name, _default(name, config), OPTIONS[name].kind.values, OPTIONS[name].meaning)
         for name in config
         if name in OPTIONS and name != "bundle_root"
     ]

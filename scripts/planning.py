@@ -21,11 +21,10 @@ from common.data.scan_checks import OFF_GRID, broken_file, files_in, read_header
 from common.data.volumes import axes_of, canonical, open_volume
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, expand_home, move_aside
-from common.literals import names_of
 from common.memory import free_memory
 from common.options import automatic_amp
 from common.training.fitting import fitting_sizes, seconds_of_step, seconds_of_window
-from common.values import AUTO, DEVICE, or_auto
+from common.values import AUTO, DEVICE, names_of, or_auto
 from scripts.datalists.regions import UNNAMED, read_regions
 from scripts.datalists.scan import Scan, scan_any
 from scripts.datalists.splits import RandomSplits, person_finder

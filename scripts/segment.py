@@ -1,5 +1,6 @@
 """Segment raw scans and write label maps on their grids: `python -m scripts.segment SCANS --bundle=B --output=DIR`."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -192,7 +193,7 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     if status < 0:
         show(f"the inference {ending_of(status)}", error=True)
     if status:
-        show(f"the message above is about this command: {cli.command_line(['python', *command])}", error=True)
+        show(f"the message above is about this command: {shlex.join(['python', *command])}", error=True)
     if status not in (0, 1):  # such as a full disk, or killed
         raise SystemExit(status if status > 0 else 128 - status)
     return status == 0

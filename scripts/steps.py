@@ -2,12 +2,12 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.cli import command_line
 from common.errors import show
 from common.files import digest, move_aside, write_json
 
@@ -33,7 +33,7 @@ def run_step(
     status 1 of a command that has written its target says that subjects are left out, and it runs again next time.
     """
     words, suffix = [str(word) for word in command], f" >> {log}" if log else ""
-    line = command_line(["python", "-m", *words]) + suffix
+    line = shlex.join(["python", "-m", *words]) + suffix
     made_of = {"command": words, "inputs": [digest(path) for path in inputs]}
     stamp = target.with_name(f".{target.name}.step.json") if target else None
     if target and stamp and target.exists() and stamp.is_file():

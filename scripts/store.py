@@ -1,5 +1,6 @@
 """Preprocess volumes once, so that training reads only its crops: `python -m scripts.store BUNDLE --store=FOLDER`."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -8,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from common import cli
-from common.configs import read
+from common.configs import BUNDLES, read
 from common.errors import check_number, input_error_message, is_disk_full, show
 from common.files import expand_home
 from scripts.pools import map_in_processes
-from scripts.run import blaming, check_all, read_command_line
+from scripts.run import config_files, typed_options
 
 
 def prepare(
@@ -74,14 +75,14 @@ def _training(
     bundle: str, overlays: Sequence[str], options: Mapping[str, str], unused: Path
 ) -> tuple[Sequence[dict[str, Any]], Any]:
     """Return the datalist entries for training, and the preprocessing; `unused` is an empty folder for outputs."""
-    fixed = {"output_dir": unused, "ckpt_dir": unused, "resume": "false", "pretrained": "null", "warmup_iterations": 0}
-    words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
-    files, values = read_command_line([bundle, "train", *overlays, *words])
-    changes = check_all(files, values)
-    parser = read(files, values)
-    with blaming(changes):
-        parser.get_parsed_content("imports")  # `common`, which other values refer to
-        return parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
+    root = os.path.relpath(BUNDLES / bundle)
+    fixed: dict[str, Any] = {"bundle_root": root, "output_dir": str(unused), "ckpt_dir": str(unused)}
+    fixed |= {"resume": False, "pretrained": None, "warmup_iterations": 0}
+    files = config_files(bundle, "train", overlays, options.get("recipe", "text"))
+    values = typed_options({name: text for name, text in options.items() if name != "recipe"}, files)
+    parser = read(files, values | fixed)
+    parser.get_parsed_content("imports")  # `common`, which other values refer to
+    return parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ from typing import Any
 from common import cli, weights
 from common.errors import InputError, show
 from common.files import atomic_write, check_new_files, digest
-from common.literals import names_of
-from common.options import OPTIONS
+from common.values import OPTIONS, names_of
 from scripts.published import published
 
 

@@ -13,8 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import scripts.run
+from common.cli import bound
+from common.configs import read
 from common.data.cohorts import COHORTS
 from common.errors import InputError
+from common.options import check_used
+from common.values import OPTIONS
 from tests.programs import run_module
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +38,18 @@ def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Res
     if arguments[:2] == [sys.executable, "-m"] and "torch.distributed.run" not in arguments:
         return run_module(arguments[2:], place, variables)
     return subprocess.run(arguments, cwd=place, env=variables, capture_output=True, text=True, timeout=600, check=False)
+
+
+def run_of(words: list[str]) -> tuple[list[str], dict]:
+    """Return the files and options of a `scripts.run` command line, checked as in a run."""
+    call = bound(scripts.run.run, words).arguments
+    overlays, recipe = call.get("overlays", ()), call.get("recipe", "text")
+    files = scripts.run.config_files(call["bundle"], call["config"], overlays, recipe)
+    options = scripts.run.typed_options(call.get("options", {}), files)
+    check_used(read(files, options).get())
+    for name in options.keys() & OPTIONS.keys():
+        OPTIONS[name](options[name])
+    return files, options
 
 
 @contextmanager

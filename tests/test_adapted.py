@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.configs import check
-from scripts.run import read_command_line
-from tests.support import ROOT, SMALL, bash_blocks, copy_of_the_repository, run_command
+from tests.support import ROOT, SMALL, bash_blocks, copy_of_the_repository, run_command, run_of
 
 PAGE = "docs/how-to/adapt-a-training.md"
 OVERLAYS = re.findall(r"^```yaml\n(# (\S+\.yaml):.*?)^```$", (ROOT / PAGE).read_text(), re.DOTALL | re.MULTILINE)
@@ -29,8 +27,7 @@ def test_the_checks_of_a_run_accept_each_command(command, tmp_path, monkeypatch)
     write_overlays(tmp_path)
     words = [word.strip('"') for word in command.split()[3:]]
     monkeypatch.chdir(ROOT)
-    files, options = read_command_line([f"{tmp_path}/{word}" if word.endswith(".yaml") else word for word in words])
-    assert check(files, options)
+    run_of([f"{tmp_path}/{word}" if word.endswith(".yaml") else word for word in words])
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from .. import weights
-from ..configs import check, read
+from ..configs import read
 from ..data.datasets import CaseDataset
 from ..errors import ArgumentError, InputError, did_you_mean, input_error_message
 from .cases import check_missing
@@ -44,7 +44,6 @@ class Segmenter:
         values = {"bundle_root": str(root)} | options
         self.checkpoint = str(checkpoint or root / "models" / "model.pt")
         values["checkpoint"] = str(weights.path_of("checkpoint", self.checkpoint))
-        check([config], values)
         parser = read([config], values)
         parser.get_parsed_content("imports")
         settings = _parsed(parser, "options")

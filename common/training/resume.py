@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ArgumentError, InputError, show
-from ..options import OFF, OPTIONS
+from ..values import OFF, OPTIONS, RESUMABLE, UNRECORDED
 from ..weights.storage import load
 
 # "epochs" follows from the iterations, "dataset" from the subjects
-RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {"epochs", "dataset"}
+MAY_CHANGE = RESUMABLE | {"epochs", "dataset"}
 # Changes that a user may accept -> settings that may then differ
 CHANGES = {"subjects": ("subjects", "dataset", "missing_modalities"), "learning_rate": ("learning_rate",)}
 
@@ -93,7 +93,7 @@ def _changes(
 ) -> tuple[Mapping[str, Any], ...]:
     """Return the accepted changes so far, with this run's.
 
-    Raise `InputError` if a setting differs and neither `RESUMABLE` nor a key of `CHANGES` in `accepted` allows it.
+    Raise `InputError` if a setting differs and neither `MAY_CHANGE` nor a key of `CHANGES` in `accepted` allows it.
     """
     if (bundle := now.get("bundle")) not in (None, before.get("bundle")):
         raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {bundle}")
@@ -108,9 +108,9 @@ def _changes(
     saved_parts, parts = before.get("components") or {}, now.get("components", {})
     if "learning_rate" in accepted:
         saved_parts, parts = _without_rate(saved_parts, before), _without_rate(parts, now)
-    recorded = {option.name for option in OPTIONS.values() if option.recorded}
+    recorded = OPTIONS.keys() - UNRECORDED
     compared = (now.keys() & before.keys()) | (now.keys() | before.keys()) & recorded
-    compared -= RESUMABLE | may_differ | {"components"}
+    compared -= MAY_CHANGE | may_differ | {"components"}
     pairs = [(name, *({**OFF, **run}.get(name, "none") for run in (before, now))) for name in sorted(compared)]
     pairs += [(name, saved_parts.get(name), parts[name]) for name in sorted(parts)] if saved_parts else []
     for name, saved, value in pairs:  # components last: they contain the options' values

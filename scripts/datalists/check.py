@@ -17,7 +17,7 @@ from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.data.volumes import is_made_up
 from common.errors import InputError, aligned, check_number, choice, show
 from common.files import atomic_write, expand_home, write_csv
-from common.literals import names_of
+from common.values import names_of
 from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare
 from scripts.datalists.examine import Record, examine

@@ -20,7 +20,7 @@ from common.locks import claimed
 from common.metrics.cards import Protocol, Scores
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.protocols import protocol as protocol_of
-from common.options import OPTIONS
+from common.values import OPTIONS
 from scripts.evaluate.cases import find_cases
 from scripts.pools import map_in_processes
 

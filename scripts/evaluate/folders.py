@@ -8,9 +8,9 @@ from common.errors import InputError
 from common.files import expand_home
 from common.inference.reading import read
 from common.inference.results import Details
-from common.literals import names_of
 from common.made import made_by
 from common.metrics.cards import Protocol
+from common.values import names_of
 
 
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:

@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 
 from common.data import datalists
 from common.errors import input_error_message
-from common.options import TRAINING_DEFAULTS
+from common.values import TRAINING_DEFAULTS
 from tests.bundles.workflows import PATCH, SSL, SUPERVISED, config, untrained, workflow
 from tests.support import BUNDLES, MODALITIES, ROOT
 

@@ -1,14 +1,15 @@
+"""Options of a config: their values, their spelling, and what contradicts."""
+
 import pytest
 from monai.bundle import ConfigParser
 
 from common.baselines import NETWORKS
 from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
-from common.options import OPTIONS, Options, check_trained
+from common.errors import InputError
+from common.options import Options, check_trained
 from common.ssl.networks import SIZES
-from common.values import optional
-
-# Values
+from common.values import OPTIONS, optional
 
 
 @pytest.mark.parametrize(
@@ -16,17 +17,24 @@ from common.values import optional
     [
         ("global_batch_size", "null", None),
         ("pretrained", "a.pt", "a.pt"),
+        ("checkpoint", "[a.pt, b,c.pt]", ["a.pt", "b", "c.pt"]),
         ("crop_foreground", "True", True),
         ("amp", "FALSE", False),
         ("amp", "bf16", "bf16"),
+        ("stitch_device", "auto", "auto"),
+        ("batch_size", "auto", "auto"),
         ("patch_size", (64, 96, 128), [64, 96, 128]),
+        ("spacing", (1, 1, 2.5), [1.0, 1.0, 2.5]),
         ("modality_aliases", "null", None),
         ("missing_modalities", (), []),
+        ("modalities", "['T1', FLAIR]", ["T1", "FLAIR"]),
         ("cohort", 7, "7"),
         ("cleanup", "WT = holes+ largest + 50.0mm3", "WT=50mm3+largest+holes"),
         ("cleanup", "none", None),
         ("iterations", "5epochs", "5 epochs"),
         ("val_interval", ".5 epochs", ".5 epochs"),
+        ("loss_weights", (1, 0, 1), [1.0, 0.0, 1.0]),
+        ("flips", [0, 2], [0, 2]),
     ],
 )
 def test_a_value_gets_its_own_type(name, value, expected):
@@ -35,70 +43,83 @@ def test_a_value_gets_its_own_type(name, value, expected):
     assert type(converted) is type(expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("batch_size", True),
+        ("learning_rate", "fast"),
+        ("iterations", "0 epochs"),
+        ("iterations", "5"),
+        ("patch_size", [96, 96]),
+        ("patch_size", [32, 32, 32]),
+        ("modalities", []),
+        ("modalities", ["../T1"]),
+        ("output_dir", 20261127),
+        ("loss_weights", [-1, 1]),
+        ("flips", [0, 0]),
+        ("flips", [3]),
+        ("device", "tpu"),
+        ("crop_foreground", "yes"),
+        ("label_convention", "core=x"),
+        ("cleanup", "WT=most"),
+        ("accept", "[spacin]"),
+    ],
+)
+def test_other_values_are_refused(name, value):
+    with pytest.raises(InputError) as error:
+        OPTIONS[name](value)
+    assert (error.value.what, error.value.value) == (name, value)
+
+
 def test_words_are_those_that_the_code_knows():
     def words(name):
         return set(OPTIONS[name].kind.values.removeprefix("one of ").split(", "))
 
-    custom = "or regions such as core=1+3,whole=1+2+3"
-    assert words("label_convention") == {*CONVENTIONS, custom}
+    assert words("label_convention") == {*CONVENTIONS, "or regions such as core=1+3,whole=1+2+3"}
     assert words("model_size") == set(SIZES)
     assert words("architecture") == set(NETWORKS)
     assert words("split") == {*SPLITS, ALL}
 
 
-# A config's options
-
-CONFIG_OF_A_RUN = {
+CONFIG = {
     "imports": ["$import common"],
     "output_dir": "$@place + '/eval'",
     "place": "",
     "modalities": ["T1", "T2"],
     "patch_size": [96, 96, 96],
     "batch_size": 2,
-    "iterations": 1000,
-    "val_interval": 500,
-    "warmup_iterations": 500,
     "crop_foreground": False,
     "resume": False,
     "device": "cpu",
-    "not_an_option": 3,
-    "options": {"_target_": "common.options.read", "self_supervised": "@not_an_option"},
+    "is_ssl": False,
+    "options": {"_target_": "common.options.read", "self_supervised": "@is_ssl"},
     "cropped": "$@options and @crop_foreground",
+    "run": ["@cropped"],
 }
+SSL = {"is_ssl": True}
 
 
 @pytest.fixture
 def options_of(tmp_path, monkeypatch):
-    """Return a function that reads the options of a changed config, for segmentation unless `self_supervised`."""
+    """Return a function that reads the options of a changed config."""
     monkeypatch.setattr("sys.excepthook", None)
 
-    def options(self_supervised=False, content="options", **changed):
-        config = CONFIG_OF_A_RUN | {"place": str(tmp_path), "not_an_option": self_supervised} | changed
-        return ConfigParser(config).get_parsed_content(content)
+    def options(content="options", **changed):
+        return ConfigParser(CONFIG | {"place": str(tmp_path)} | changed).get_parsed_content(content)
 
     return options
 
 
 def test_a_config_reads_its_own_options(options_of, tmp_path):
-    options = options_of(self_supervised=True, crop_foreground="true")
+    options = options_of(crop_foreground="true", **SSL)
     assert isinstance(options, Options)
     assert options.output_dir == f"{tmp_path}/eval"
     assert not (tmp_path / "eval").exists()
     options.make_folders()
     assert (tmp_path / "eval").is_dir()
-    assert options.crop_foreground is True
-    assert not hasattr(options, "not_an_option")
     assert options_of(content="cropped", crop_foreground="true") is True, "@crop_foreground is the checked value"
-    recorded = {
-        "modalities",
-        "patch_size",
-        "batch_size",
-        "warmup_iterations",
-        "crop_foreground",
-        "iterations",
-        "val_interval",
-    }
-    assert options.record(bundle="a").keys() == recorded | {"bundle"}
+    assert options.record(bundle="a").keys() == {"modalities", "patch_size", "batch_size", "crop_foreground", "bundle"}
 
 
 @pytest.mark.parametrize("has_bfloat16", [True, False])
@@ -109,7 +130,34 @@ def test_a_cpu_predicts_in_bfloat16_if_it_has_that_and_never_trains_in_it(option
     assert options_of(amp="auto").amp is has_bfloat16
 
 
-SSL = {"self_supervised": True}
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("batch_sise", 3),
+        ("loss_weigths", [1, 2]),
+        ("modality_alias", {"T1": "T2"}),
+        ("train", {"trainer": {"epochs": 3}}),
+        ("max_epochs", 5),
+    ],
+)
+def test_a_value_that_nothing_uses_is_refused(options_of, key, value):
+    with pytest.raises(RuntimeError) as error:
+        options_of(**{key: value})
+    assert error.value.__cause__.what.startswith(key)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scale": 2, "batch_size": "$@scale * 2"},
+        {"losses": {"dice": {"_target_": "DiceLoss"}}, "initialize": ["@losses::dice"]},
+        {"losses": {"dice": {"_target_": "DiceLoss", "sigmoid": True}}, "initialize": ["@losses"]},
+        {"testing": ["$print(@batch_size)"], "loader": {"_target_": "DataLoader"}},  # to run by `--run_id testing`
+        {"tracking_uri": "a", "save_execute_config": False},
+    ],
+)
+def test_a_key_that_something_uses_passes(options_of, values):
+    options_of(**values)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +182,32 @@ def test_options_that_fit_pass(options_of, values):
     assert {name: getattr(options, name) for name in expected} == expected
 
 
-# Options and the checkpoint
+@pytest.mark.parametrize(
+    ("culprit", "values"),
+    [
+        ("patch_size", {"patch_size": [72, 72, 72]}),
+        ("patch_size", {"patch_size": [64, 96, 96], **SSL}),
+        ("batch_size", {"batch_size": 3, "crops_per_volume": 2}),
+        ("modality_aliases", {"modality_aliases": {"T1": "FLAIR"}}),
+        ("missing_modalities", {"missing_modalities": ["T3"]}),
+        ("missing_modalities", {"missing_modalities": ["T1", "T2"]}),
+        ("frozen_iterations", {"frozen_iterations": 5, "pretrained": None}),
+        ("flips", {"flips": [0], "label_convention": "stroke_left=1,stroke_right=2"}),
+        ("cleanup", {"cleanup": "WT=holes", "label_convention": "atlas"}),
+    ],
+)
+def test_options_that_contradict_are_refused(options_of, culprit, values):
+    with pytest.raises(RuntimeError) as error:
+        options_of(**values)
+    assert error.value.__cause__.what == culprit
+
 
 TRAINED = {"patch_size": [64, 64, 64], "label_convention": "brats2021", "model_size": "tiny"}
 
 
 @pytest.mark.parametrize("convention", ["brats2021", "brats2023", "TC=2,WT=1+2+5,ET=5"])
 def test_options_agree_with_the_checkpoint_where_regions_have_the_same_names(convention):
-    check_trained({"patch_size": [64, 64, 64], "label_convention": convention, "checkpoint": "model.pt"}, TRAINED)
+    options = {"patch_size": [64, 64, 64], "label_convention": convention, "checkpoint": "model.pt"}
+    check_trained(options, TRAINED)
+    with pytest.raises(InputError, match="patch_size"):
+        check_trained(options | {"patch_size": [96, 96, 96]}, TRAINED)

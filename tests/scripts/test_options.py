@@ -2,7 +2,7 @@
 
 import yaml
 
-from common.options import OPTIONS
+from common.values import OPTIONS
 from scripts.options import WORKFLOWS, options, options_of_config
 from tests.support import ROOT
 

@@ -1,11 +1,9 @@
 """The configs and options of `python -m scripts.run`."""
 
-import sys
-
 import pytest
 
-from scripts.run import check_early, read_command_line
-from tests.support import ROOT, execute
+from scripts.run import config_files
+from tests.support import ROOT, run_of
 
 
 @pytest.fixture(autouse=True)
@@ -26,31 +24,16 @@ def at_the_root(monkeypatch):
         (["train", "--recipe=text"], False, ["train"]),
     ],
 )
-def test_configs_are_named_by_words_and_torchrun_adds_its_overlay_to_a_training(words, is_distributed, files):
+def test_configs_are_named_by_words_and_torchrun_adds_its_overlay_to_a_training(
+    words, is_distributed, files, monkeypatch
+):
+    if is_distributed:
+        monkeypatch.setenv("RANK", "0")
     names = [f"bundles/brats_finetune/configs/{file}.yaml" for file in files]
-    expected = names, {"bundle_root": "bundles/brats_finetune", "seed": 3}
-    assert read_command_line(["brats_finetune", *words, "--seed=3"], is_distributed) == expected
+    assert run_of(["brats_finetune", *words, "--num_workers=3"]) == (names, {"num_workers": 3})
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [("scripts.run b train --a=b", True), ("scripts.folds b train", False), ("scripts.run b evaluate train", False)],
-)
-def test_only_a_training_ends_with_its_status_after_an_early_signal(line, expected):
-    module, *words = line.split()
-    code = f"import sys; sys.orig_argv, sys.argv = ['python', '-m', '{module}', *{words}], ['-m', *{words}]"
-    result = execute([sys.executable, "-c", f"{code}; import scripts; print(scripts.IS_TRAINING)"])
-    assert result.stdout == f"{expected}\n", result.stderr
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["masked", "--best_metric=masked"],
-        ["--loss_weights={'rotation': 0}"],
-        ["--tasks::2::_disabled_=true", "--loss_weights=[1,1]"],  # MONAI merges these parts later
-        ["--+tasks=[{'_target_':'common.ssl.Masked'}]", "--best_metric=masked", "--loss_weights=[1,1,1,1]"],
-    ],
-)
-def test_options_for_the_proxy_tasks_of_the_config_pass(words):
-    check_early(*read_command_line(["ukb_ssl_pretrain", "train", *words]))
+def test_an_overlay_may_be_any_file(tmp_path):
+    overlay = tmp_path / "my.yaml"
+    overlay.write_text("seed: 1")
+    assert config_files("brats_finetune", "train", [str(overlay)])[1:] == [str(overlay)]

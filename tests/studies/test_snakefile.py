@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from scripts.run import check_early, read_command_line
-from tests.support import ROOT
+from tests.support import ROOT, run_of
 
 SNAKEMAKE = ROOT / ".venv-studies/bin/snakemake"
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml") if path.stem != "paper")
@@ -52,8 +51,7 @@ def test_every_command_fits_the_bundle_that_it_runs(study, tmp_path):
     commands = set(re.findall(r"-m scripts\.run (.+)", printed))
     assert commands
     for command in commands:
-        files, values = read_command_line(shlex.split(command))
-        check_early(files, {name: value for name, value in values.items() if name != "datalist"})
+        run_of(shlex.split(command))
 
 
 def test_a_study_is_trained_scored_and_tabulated_once(tmp_path):

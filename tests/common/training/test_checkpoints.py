@@ -8,10 +8,10 @@ from ignite.engine import Engine
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
-from common.options import OFF
 from common.training.checkpoints import BestModel, RunStates
 from common.training.resume import resumable
 from common.training.signals import PREEMPTED
+from common.values import OFF
 from common.weights.formats import read
 from common.weights.records import versions
 from common.weights.storage import write
