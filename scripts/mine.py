@@ -55,7 +55,8 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
     with within(file):
         declaration(plan["regions"])
         for config in ("train", "evaluate"):  # before hours of preparation
-            section = dict(plan[config])
+            texts = {name: value for name, value in plan[config].items() if isinstance(value, str)}
+            section = plan[config] | {name: text.replace("{fold}", "0") for name, text in texts.items()}
             overlays, recipe = names_of(section.pop("overlays", [])), section.pop("recipe", "text")
             values = typed_options(section, config_files(BUNDLE, config, overlays, recipe))
             for option in values.keys() & OPTIONS.keys():
