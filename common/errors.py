@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
 # Harmless warnings that every run triggers
@@ -92,14 +92,12 @@ def choice(name: str, value: Any, choices: Mapping[str, Any], empty: str = "no c
     return choices[value]
 
 
-def did_you_mean(
-    name: str, candidates: Iterable[str], prefix: str = "", otherwise: str = "", cutoff: float = 0.6
-) -> str:
+def did_you_mean(name: str, candidates: Iterable[str], prefix: str = "", otherwise: str = "") -> str:
     """Return the end of an error message about an unknown name: `; did you mean NAME?`.
 
     `prefix`, such as dashes, is put before the name. `otherwise` is the hint if no candidate is similar enough.
     """
-    near = difflib.get_close_matches(name, list(candidates), n=1, cutoff=cutoff)
+    near = difflib.get_close_matches(name, list(candidates), n=1)
     hint = f"did you mean {prefix}{near[0]}?" if near else otherwise
     return f"; {hint}" if hint else ""
 
@@ -201,7 +199,7 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def explain_out_of_memory(error: BaseException, options: Mapping[str, Any] = MappingProxyType({})) -> str | None:
+def explain_out_of_memory(error: BaseException) -> str | None:
     """Explain in one line that the GPU or host ran out of memory, and what helps; None for other exceptions."""
     for link in chain_of(error):
         text = " ".join(f"{type(link).__name__}: {link}".split())

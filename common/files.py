@@ -49,16 +49,6 @@ def write_json(path: str | Path, content: Any) -> None:
         file.write_bytes(text.encode("utf-8", "backslashreplace"))  # JSON escapes for names that are not UTF-8
 
 
-def why_no_file(path: str | Path) -> str:
-    """Describe a path that is not the expected file."""
-    return "a folder" if Path(path).is_dir() else "no such file"
-
-
-def why_no_folder(path: str | Path) -> str:
-    """Describe a path that is not the expected folder."""
-    return "a file" if Path(path).is_file() else "no such folder"
-
-
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; raise ValueError if it is invalid, has duplicate keys, or holds infinite numbers or NaN."""
     return json.loads(Path(path).read_bytes(), object_pairs_hook=_object, parse_constant=_no_number)
@@ -192,7 +182,7 @@ def existing_folder(path: str | Path, name: str, expected: str) -> Path:
     """Return a path with `~` expanded; raise an `InputError` about `name` if it is not a folder."""
     folder = expand_home(path, name)
     if not folder.is_dir():
-        raise InputError(name, why_no_folder(folder), expected)
+        raise InputError(name, "no such folder", expected)
     return folder
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from common.files import why_no_folder
 from deploy import outputs
 from deploy.bundle import Bundle
 from deploy.dicom.remarks import Remark
@@ -44,7 +43,7 @@ def prepare_output(output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         existing = next((name for name in RESULT_FILES if (output / name).exists()), None)
     except OSError as error:
-        reason = why_no_folder(output) if isinstance(error, FileExistsError) else error.strerror
+        reason = "a file" if isinstance(error, FileExistsError) else error.strerror
         raise InputError(f"--output: {reason}; expected a writable folder") from error
     if existing:
         raise InputError(f"--output: contains {existing}; expected a folder without results")

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from common import cli
 from common.errors import InputError, show
-from common.files import atomic_write, digest, expand_home, valid_json, why_no_folder
+from common.files import atomic_write, digest, expand_home, valid_json
 from common.inference.publishing import PAGE, SUMMARY, is_published
 
 MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
@@ -37,7 +37,7 @@ def report(run_dir: str) -> None:
     """
     folder = expand_home(run_dir, f"--run_dir={run_dir}")
     if not folder.is_dir():
-        raise InputError(f"{folder}: {why_no_folder(folder)}; expected a folder that holds run.json files")
+        raise InputError(f"{folder}: no such folder; expected a folder that holds run.json files")
     inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]
     runs = [read_run(folder / path) for path in inside if not MLFLOW & {*path.parts} and is_published(path)]
     if not runs:

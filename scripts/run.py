@@ -10,7 +10,7 @@ from typing import Any
 from common import cli
 from common.configs import BUNDLES, as_data, bundles_with, typed, warn_of_program
 from common.errors import InputError, choice, did_you_mean
-from common.files import valid_yaml, why_no_file
+from common.files import valid_yaml
 from common.options import check_names
 
 RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml", "robust": "recipe_robust.yaml"}
@@ -62,7 +62,7 @@ def config_files(bundle: str, config: str, overlays: Sequence[str] = (), recipe:
         files.append(configs / DISTRIBUTED)
     for file in files:
         if not file.is_file():
-            raise InputError(file, why_no_file(file))
+            raise InputError(file, "no such file")
     return [str(file) for file in files]
 
 

@@ -15,7 +15,7 @@ from common.data.provenance import is_skull_stripped, space_of
 from common.data.volumes import is_label_map
 from common.environment import child_environment
 from common.errors import InputError, choice, ending_of, shortened, show
-from common.files import digest, existing_folder, why_no_file
+from common.files import digest, existing_folder
 from common.options import check_stated
 from common.prepare.settings import Settings
 from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans
@@ -74,7 +74,7 @@ def segment(
     default = BUNDLES / bundle / "models" / "model.pt"
     file = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
     if not file.is_file():
-        raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected one file, trained with {bundle}")
+        raise InputError(f"--checkpoint={file}: no such file; expected one file, trained with {bundle}")
     import torch  # late import: slow
 
     threads = torch.get_num_threads()

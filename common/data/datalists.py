@@ -21,7 +21,7 @@ from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number, choice, within
-from ..files import expand_home, read_json, valid_json, values_in, why_no_file, why_no_folder, write_json
+from ..files import expand_home, read_json, valid_json, values_in, write_json
 from ..schemas import check_schema
 from .cohorts import COHORTS
 from .layouts.listing import UNPRINTABLE, bare_of
@@ -88,7 +88,7 @@ class Datalist:
         folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
         if not folder.is_dir():
             expected = f"the folder that paths in {self.path} are relative to"
-            raise InputError(f"root {self.root}", why_no_folder(folder), expected)
+            raise InputError(f"root {self.root}", "no such folder", expected)
         names = available if modalities is None else modalities
         if unknown := next((name for name in names if name not in available), None):
             raise InputError(f"modality {unknown}: not in {self.path}, which has {', '.join(available)}")
@@ -304,4 +304,4 @@ def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> N
     if missing:
         count = f"missing files: {len(missing)} of {len(files)}"
         subject = f"subject {files[missing[0]]} in {datalist}"
-        raise InputError(f"{missing[0]}: {why_no_file(missing[0])}, of {subject}; {count}")
+        raise InputError(f"{missing[0]}: no such file, of {subject}; {count}")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import atomic_write, why_no_file
+from ..files import atomic_write
 from .nrrd import open_nrrd, read_to_end
 
 READABLE = "a NIfTI, MGH or NRRD file that can be read"
@@ -44,7 +44,7 @@ def open_volume(path: str | Path) -> Any:
     exception.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(why_no_file(path))
+        raise FileNotFoundError("no such file")
     scan = open_nrrd(path) if str(path).lower().endswith(".nrrd") else _open_with_nibabel(path)
     if min(scan.shape, default=1) < 1:  # readers take a negative length for "to the end"
         raise ValueError(f"shape {' x '.join(map(str, scan.shape))} with an edge below 1 voxel")

@@ -15,7 +15,7 @@ from ..data.layouts.reading import recognised
 from ..data.modalities import SPELLINGS, count_missing, missing_in
 from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, show
-from ..files import expand_home, why_no_folder
+from ..files import expand_home
 from ..made import Results
 from .segmentations import complete
 from .tables import files_of, measured_in
@@ -111,7 +111,7 @@ def _cases_in(
 ) -> list[dict[str, Any]]:
     folder = expand_home(root, f"--dataset_dir={root}").absolute()
     if not folder.is_dir():
-        raise ArgumentError(f"dataset_dir={root}: {why_no_folder(folder)}; expected a folder with scans, or a datalist")
+        raise ArgumentError(f"dataset_dir={root}: no such folder; expected a folder with scans, or a datalist")
     if results is not None and results.resolve() == folder.resolve():
         raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
     naming = Naming(tuple(modalities), {modalities[0]: ""} if len(modalities) == 1 else {})

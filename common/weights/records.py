@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ArgumentError, InputError
-from ..files import digest, expand_home, valid_json, why_no_file, write_json
+from ..files import digest, expand_home, valid_json, write_json
 
 SAFETENSORS = ".safetensors"  # suffix
 HASH = "sha256"  # entry of the JSON beside a state dict: hash of the file
@@ -29,7 +29,7 @@ def path_of(argument: str, value: Any) -> Path:
 def check_file(path: Any) -> Path:
     """Return the path of a checkpoint; refuse a missing file."""
     if not isinstance(path, str | Path) or not (file := Path(path)).is_file():
-        raise InputError(f"checkpoint {path}", why_no_file(Path(str(path))))
+        raise InputError(f"checkpoint {path}", "no such file")
     return file
 
 

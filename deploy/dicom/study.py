@@ -32,7 +32,6 @@ from pydicom.uid import (
 )
 
 from common.errors import InputError, show
-from common.files import why_no_folder
 
 from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
@@ -165,7 +164,7 @@ def studies_in(folder: Path, name: str, accept_damaged: bool = False) -> dict[st
     ignored = damaged = 0
     try:
         if not folder.is_dir():
-            raise InputError(f"{why_no_folder(folder)}; expected a folder with DICOM files")
+            raise InputError("no such folder; expected a folder with DICOM files")
         for path in _files(folder):
             try:
                 uid = _study_uid(path)

@@ -77,7 +77,7 @@ def evaluate(
     )
     rules = selected or protocol_of(None, variant, convention)
     check_background(background, cases)
-    folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
+    folder = _output(output, {"--predictions": predictions, "--references": references})
     source = expand_home(predictions, predictions)
     label_maps = [[files.reference, *filter(None, [files.prediction])] for files in cases]
     check_headers(
@@ -151,7 +151,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     from scripts.evaluate import folders as several
 
     paths = several.named_folders("compare", [str(folder) for folder in folders], names)
-    target = None if output is None else _output(output, comparing.TABLES, {})
+    target = None if output is None else _output(output, {})
     comparison = comparing.compare(comparing.read_all(paths))
     if target is not None:
         comparing.write(comparison, target)
@@ -181,7 +181,7 @@ def pool(
     from scripts.evaluate import folders as several
 
     paths = several.named_folders("pool", [str(folder) for folder in folders], names)
-    target = _output(output, RESULTS, {name: str(folder) for name, folder in paths.items()})
+    target = _output(output, {name: str(folder) for name, folder in paths.items()})
     details = several.pool(paths)._replace(background=background)
     check_background(background, details.files)
     _publish(target, details, slices)
@@ -196,8 +196,8 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
     show(*lines, "", str(folder / (PAGE if (folder / PAGE).is_file() else METRICS)))
 
 
-def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Path:
-    """Return the output folder; raise an InputError if it is an input folder, or a file in it cannot be written."""
+def _output(output: str, inputs: Mapping[str, str]) -> Path:
+    """Return the output folder; raise an InputError if it is an input folder."""
     folder = expand_home(output, f"--output={output}")
     for name, value in inputs.items():
         if expand_home(value, f"{name}={value}").resolve() == folder.resolve():
