@@ -15,18 +15,7 @@ from .locks import claim, release
 from .metrics.protocols import check_convention
 from .resolver import resolver
 from .ssl.weighting import task_name
-from .values import (
-    AUTO,
-    CHANGEABLE,
-    COMPONENTS,
-    OF_MONAI,
-    OFF,
-    OPTIONS,
-    RESUMABLE,
-    TRACKING,
-    TRAINING_DEFAULTS,
-    UNRECORDED,
-)
+from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, TRAINING_DEFAULTS, UNRECORDED
 
 
 class Options(SimpleNamespace):
@@ -176,7 +165,7 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
     get, modalities = options.get, options.get("modalities", [])
     multiple = 8 if get("architecture") in ("segresnet", "transbts") else 32
     edges, crops = get("patch_size", [96, 96, 96]), get("crops_per_volume", 1)
-    batch_size = 2 * crops if get("batch_size", AUTO) == AUTO else options["batch_size"]
+    batch_size = get("batch_size", 2 * crops)
     missing, aliases = get("missing_modalities", []), get("modality_aliases") or {}
     from_scratch = get("pretrained") is None
     problems = [

@@ -262,7 +262,7 @@ _ALL = (
     ),
     Option("merging", words("monai_1_4, monai_1_5"), "patch merging as in MONAI up to 1.4 or since 1.5 (DIFF-38)"),
     Option("patch_size", PATCH_SIZE, "size of a crop or window"),
-    Option("batch_size", or_auto(integers(1, unit="crops")), "per GPU and pass; auto: the most that fit (DIFF-16)"),
+    Option("batch_size", integers(1, unit="crops"), "per GPU and pass (DIFF-16)"),
     Option(
         "global_batch_size",
         or_null(integers(1, unit="crops")),

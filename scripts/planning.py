@@ -23,11 +23,11 @@ from common.errors import InputError, check_number, show
 from common.files import atomic_write, expand_home, move_aside
 from common.memory import free_memory
 from common.options import automatic_amp
-from common.training.fitting import fitting_sizes, seconds_of_step, seconds_of_window
 from common.values import AUTO, DEVICE, names_of, or_auto
 from scripts.datalists.regions import UNNAMED, read_regions
 from scripts.datalists.scan import Scan, scan_any
 from scripts.datalists.splits import RandomSplits, person_finder
+from scripts.fitting import fitting_sizes, seconds_of_step, seconds_of_window
 
 BUNDLE = "brats_finetune"
 HEADER = """\

@@ -1,7 +1,6 @@
 """Contrastive loss."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -31,8 +30,6 @@ class NTXentLoss(nn.Module):
         ValueError: The temperature is not above 0, or the number of views is odd.
     """
 
-    may_gather = True  # see `without_gathering`
-
     def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
         super().__init__()
         if temperature <= 0:
@@ -48,22 +45,12 @@ class NTXentLoss(nn.Module):
         with torch.autocast(kind, enabled=False) if is_autocast else nullcontext():
             unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
             gathered, first = unit, 0
-            if self.gather and self.may_gather and unit.requires_grad and dist.is_initialized():
+            if self.gather and unit.requires_grad and dist.is_initialized():
                 gathered, first = _Gathered.apply(unit), views * dist.get_rank()
             similarity = unit @ gathered.T / self.temperature
         columns = first + torch.arange(views, device=unit.device)
         similarity = similarity.scatter(1, columns[:, None], -torch.inf)
         return F.cross_entropy(similarity, columns.roll(views // 2))
-
-
-@contextmanager
-def without_gathering() -> Iterator[None]:
-    """Context manager: `NTXentLoss` ignores `gather`, so that a single process can try a step."""
-    gathers, NTXentLoss.may_gather = NTXentLoss.may_gather, False
-    try:
-        yield
-    finally:
-        NTXentLoss.may_gather = gathers
 
 
 class _Gathered(torch.autograd.Function):

@@ -15,7 +15,6 @@ from ..files import digest
 from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
-from .fitting import fitting_batch_size
 from .length import length
 from .resume import describe as describe_change
 from .resume import resumable
@@ -44,7 +43,7 @@ class Plan:
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
         self.processes, self.options = processes, options
-        batch_size = options.batch_size = fitting_batch_size(options, processes)
+        batch_size = options.batch_size
         self.accumulation_steps = accumulation_steps(options.global_batch_size, batch_size, processes.count)
         self.global_batch_size = batch_size * self.accumulation_steps * processes.count
         self.data = Datalist(options.datalist, options.dataset_dir)

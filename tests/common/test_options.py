@@ -22,7 +22,6 @@ from common.values import OPTIONS, optional
         ("amp", "FALSE", False),
         ("amp", "bf16", "bf16"),
         ("stitch_device", "auto", "auto"),
-        ("batch_size", "auto", "auto"),
         ("patch_size", (64, 96, 128), [64, 96, 128]),
         ("spacing", (1, 1, 2.5), [1.0, 1.0, 2.5]),
         ("modality_aliases", "null", None),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.ssl.losses import NTXentLoss, without_gathering
+from common.ssl.losses import NTXentLoss
 from tests.common.training.ranks import on_two_ranks
 from tests.oracles.contrastive import nt_xent
 
@@ -70,8 +70,6 @@ def loss_on_a_rank(rank):
     gathered = NTXentLoss(gather=True)(VIEWS[rank] @ layer.T)
     gathered.backward()
     local = NTXentLoss(gather=True)(VIEWS[rank] @ WEIGHT.T)
-    with without_gathering():
-        assert NTXentLoss(gather=True)(VIEWS[rank] @ layer.T).item() == pytest.approx(local.item(), rel=1e-12)
     return local.item(), gathered.item(), layer.grad.numpy()
 
 
