@@ -160,11 +160,11 @@ def _report(otherwise: Hook, kind: type[BaseException], error: BaseException, tr
 
 
 def explained(error: BaseException) -> str | None:
-    """Explain bad input, or lack of memory or disk, in one line; None for other exceptions."""
+    """Explain bad input, a missing file, or lack of memory or disk, in one line; None for other exceptions."""
     if message := input_error_message(error) or explain_out_of_memory(error):
         return message
     for link in chain_of(error):
-        if isinstance(link, OSError) and link.errno in NO_SPACE:
+        if isinstance(link, FileNotFoundError) or (isinstance(link, OSError) and link.errno in NO_SPACE):
             return f"{link.filename or 'a file'}: {link.strerror}"
     return None
 
