@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.errors import lacks_gpu_memory
 from common.memory import free_memory
 from common.options import Options
 from common.ssl.networks import in_precision
@@ -62,7 +63,9 @@ def _fits_on_gpu(config: Any, network: nn.Module, options: Options, size: int, d
     torch.cuda.reset_peak_memory_stats(device)
     try:
         _try_step(config, network, options, size, device)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not lacks_gpu_memory(error):  # cuBLAS and cuDNN have no exception of their own for it
+            raise
         return False
     finally:
         network.zero_grad(set_to_none=True)

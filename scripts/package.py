@@ -1,7 +1,4 @@
-"""Package a bundle, so that it works without this checkout: `python -m scripts.package BUNDLE`.
-
-docs/how-to/publish.md describes packages.
-"""
+"""Package a bundle, so that it works without this checkout: `python -m scripts.package BUNDLE`."""
 
 import ast
 import json
@@ -26,7 +23,6 @@ METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 SCHEMA_SHA256 = "59afa4c716416877ce31babc21a82e68cc51ba964d04a4c2f9ca160ff03307e0"
 WORKFLOWS = ("train", "evaluate", "inference")  # configs that the weights' settings change; MONAI loads them as JSON
 SETTINGS = ("model_size", "merging", "patch_size", "label_convention", "normalization", "spacing", "modalities")
-PRIVATE = "datalist"  # metadata of a checkpoint: a path on the machine that trained it
 
 
 def package(bundle: str, output: str = "dist", weights: str | None = None, weights_url: str | None = None) -> None:
@@ -58,7 +54,7 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
         readme = (source / "docs/README.md").read_text(encoding="utf-8")
         settings = {}
         if checkpoint is not None:
-            record = {name: value for name, value in checkpoint.metadata.items() if name != PRIVATE}
+            record = {name: value for name, value in checkpoint.metadata.items() if name != "datalist"}  # a local path
             checkpoints.write_plain(checkpoint.state, record, folder / "models/model.pt")
             settings = _settings_of(record)
             readme = _describe_weights(readme, record)
@@ -68,11 +64,12 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
             content = {"large_files": [entry | {"hash_type": "sha256"}]}
             (folder / "large_files.yml").write_text(yaml.safe_dump(content, sort_keys=False))
         write_json(folder / "configs/metadata.json", metadata)
-        schema = {"filepath": str(METADATA_SCHEMA), "hash_val": SCHEMA_SHA256, "hash_type": "sha256"}
-        monai.bundle.verify_metadata(meta_file=str(folder / "configs/metadata.json"), **schema)
+        written = str(folder / "configs/metadata.json")
+        monai.bundle.verify_metadata(written, str(METADATA_SCHEMA), hash_val=SCHEMA_SHA256, hash_type="sha256")
         for name in ("LICENSE", "configs/logging.conf", "docs/data_license.txt"):
             shutil.copyfile(source / name, folder / name)
-        (folder / "docs/README.md").write_text(_without_outer_links(readme), encoding="utf-8")
+        readme = re.sub(r"\[([^\]]*)\]\(\.\./\.\./[^)\s]+\)", r"\1", readme)  # links to files outside the package
+        (folder / "docs/README.md").write_text(readme, encoding="utf-8")
         _write_configs(source, folder, settings)
         zipped = shutil.make_archive(str(Path(temporary) / archive), "zip", temporary, bundle)
         Path(zipped).rename(dist / f"{archive}.zip")
@@ -247,11 +244,6 @@ def _licence(record: Mapping[str, Any]) -> str:
         return ""
     origin = f" The weights are those of {record['source']}, licence {record['licence']}"
     return f"{origin}: its terms decide who may receive them."
-
-
-def _without_outer_links(readme: str) -> str:
-    """Return docs/README.md with links to files outside the package as text."""
-    return re.sub(r"\[([^\]]*)\]\(\.\./\.\./[^)\s]+\)", r"\1", readme)
 
 
 if __name__ == "__main__":
