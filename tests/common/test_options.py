@@ -62,7 +62,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("crop_foreground", "yes"),
         ("label_convention", "core=x"),
         ("cleanup", "WT=most"),
-        ("accept", "[spacin]"),
+        ("accept", "[spacinng]"),
     ],
 )
 def test_other_values_are_refused(name, value):
