@@ -12,6 +12,7 @@ from .data.regions import regions_of, with_sides
 from .environment import prepare_process
 from .errors import ArgumentError, InputError, choice, did_you_mean, within
 from .locks import claim, release
+from .memory import check_crops
 from .metrics.protocols import check_convention
 from .resolver import resolver
 from .ssl.weighting import task_name
@@ -81,6 +82,8 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     if "best_metric" in vars(options) and isinstance(content["tasks"], list):
         names = [task_name(str(task.get("_target_"))) for task in content["tasks"]]
         choice("best_metric", options.best_metric, dict.fromkeys(["total", *names]))
+    if {"patch_size", "modalities", "device"} <= vars(options).keys():
+        check_crops(vars(options), views=2 if self_supervised else 1)
     config.resolved_content.update(vars(options))
     return options
 
