@@ -8,7 +8,7 @@ from typing import Any
 
 from . import ROOT
 from .errors import show
-from .values import OPTIONS, TRACKING, TRAINING_DEFAULTS
+from .values import FILES, OPTIONS, TRACKING, TRAINING_DEFAULTS
 
 BUNDLES = ROOT / "bundles"
 
@@ -34,6 +34,8 @@ def typed(name: str, text: Any) -> Any:
     from fire.parser import DefaultParseValue  # imported here so that configs do not need it
 
     option = OPTIONS.get(name)
+    if option is not None and option.kind is FILES:  # configs read the files' settings before they check options
+        return FILES.convert(text)
     is_text = name in TRACKING or (option is not None and option.kind.is_text)
     return text if is_text or not isinstance(text, str) else DefaultParseValue(text)
 

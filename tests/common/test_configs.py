@@ -64,3 +64,9 @@ def test_monai_runs_the_same_text_in_a_config_and_on_its_own_command_line(tmp_pa
     Path("config.yaml").write_text("{text: 0, run: ['@text']}")
     monai.bundle.run(config_file="config.yaml", text=EVIL)
     assert Path("owned").exists()
+
+
+def test_several_checkpoints_are_a_list_before_any_option_is_checked():
+    """The settings that they state become the defaults of other options."""
+    assert typed("checkpoint", "['2026.pt','b.pt']") == ["2026.pt", "b.pt"]
+    assert typed("checkpoint", "20_26") == "20_26"
