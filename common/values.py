@@ -137,7 +137,7 @@ def _path(value: Any) -> Any:
 
 
 def _paths(value: Any) -> Any:
-    is_list = isinstance(value, list | tuple) or str(value).startswith("[")
+    is_list = isinstance(value, list | tuple) or (str(value).startswith("[") and str(value).endswith("]"))
     return [_path(path) for path in names_of(value)] if is_list else _path(value)
 
 
