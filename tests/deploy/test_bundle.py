@@ -47,7 +47,7 @@ def test_a_checkpoint_states_the_regions_that_it_segments(bundle, models, tmp_pa
     labels = ["TC outside ET", "WT outside TC", "Enhancing tumour (ET)", "RC"]
     assert [segment.label for segment in open_bundle(bundle, file).segments] == labels
     weights.write_plain(content["network"], content["metadata"] | {"label_convention": "a=1,b=1"}, file)
-    assert refusal(open_bundle, bundle, file).startswith(f"checkpoint {file}: metadata: label_convention=a=1,b=1: a ")
+    assert refusal(open_bundle, bundle, file).startswith(f"checkpoint {file}: metadata: label_convention=a=1,b=1: ")
     weights.write_plain(content["network"], {"normalization": "brain"}, file)  # such as a converted file
     assert [segment.value for segment in open_bundle(bundle, file).segments] == [1, 2, 4]
     config = bundle / "configs/inference.yaml"  # of a package, the file states its own regions
