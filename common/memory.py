@@ -42,8 +42,9 @@ def use_open_files() -> None:
 
 
 def peak_resident() -> float:
-    """Return this process's peak resident memory in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    """Return this process's peak resident memory in GiB; `ru_maxrss` would start at its parent's peak."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[0]) / 2**20
 
 
 def device_memory(device: Any) -> int:
