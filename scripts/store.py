@@ -5,7 +5,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from common import cli
@@ -21,6 +20,7 @@ def prepare(
     *overlays: str,
     store: str,
     jobs: int = 0,
+    recipe: str = "text",
     **options: str,
 ) -> None:
     """Preprocess and store the volumes of each subject that the store lacks, for training with the same options.
@@ -32,13 +32,13 @@ def prepare(
         overlays: configs that change the bundle's train.yaml, such as quickstart, or YAML files.
         store: folder of the preprocessed volumes; two to three times as large as the .nii.gz files.
         jobs: subjects at a time, each in a process; 0 for one per core.
+        recipe: recipe of the training, as for python -m scripts.run.
         options: options of training, such as --dataset_dir and --datalist.
-
     """
     check_number("jobs", jobs, int, 0, 1024)
     folder = expand_home(store, f"--store={store}").absolute()  # training runs in a different folder
     with tempfile.TemporaryDirectory() as unused:
-        data, transform = _training(bundle, overlays, options, Path(unused))
+        data, transform = _training(bundle, config_files(bundle, "train", overlays, recipe), options, unused)
     from common.data.scan_checks import check_headers  # late imports: `--help` stays fast
     from common.data.store import Store
 
@@ -72,15 +72,13 @@ def _attempt(store: Any, entry: Mapping[str, Any]) -> str:
 
 
 def _training(
-    bundle: str, overlays: Sequence[str], options: Mapping[str, str], unused: Path
+    bundle: str, files: Sequence[str], options: Mapping[str, str], unused: str
 ) -> tuple[Sequence[dict[str, Any]], Any]:
     """Return the datalist entries for training, and the preprocessing; `unused` is an empty folder for outputs."""
     root = os.path.relpath(BUNDLES / bundle)
-    fixed: dict[str, Any] = {"bundle_root": root, "output_dir": str(unused), "ckpt_dir": str(unused)}
+    fixed: dict[str, Any] = {"bundle_root": root, "output_dir": unused, "ckpt_dir": unused}
     fixed |= {"resume": False, "pretrained": None, "warmup_iterations": 0}
-    files = config_files(bundle, "train", overlays, options.get("recipe", "text"))
-    values = typed_options({name: text for name, text in options.items() if name != "recipe"}, files)
-    parser = read(files, values | fixed)
+    parser = read(files, typed_options(options, files) | fixed)
     parser.get_parsed_content("imports")  # `common`, which other values refer to
     return parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
 
