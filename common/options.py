@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,7 +35,8 @@ class Options(SimpleNamespace):
         for name, folder in self._folders().items():
             if folder.startswith("~"):  # shells do not expand it after `=`, so a folder `~` would be created
                 raise ArgumentError(name, folder, "`~` is not expanded after `=`; give the full path")
-            check_apart(name, folder, vars(self).get("dataset_dir", os.devnull))
+            if os.path.realpath(folder) == os.path.realpath(vars(self).get("dataset_dir", os.devnull)):
+                raise ArgumentError(name, folder, "holds the scans", "another folder, or a subfolder")
             claim(name, folder)
 
     def release_folders(self) -> None:
@@ -46,12 +46,6 @@ class Options(SimpleNamespace):
 
     def _folders(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ("ckpt_dir", "output_dir") if hasattr(self, name)}
-
-
-def check_apart(name: str, folder: str | Path, dataset_dir: str) -> None:
-    """Refuse an output folder that is also the folder of the scans."""
-    if os.path.realpath(folder) == os.path.realpath(dataset_dir):
-        raise ArgumentError(name, folder, "holds the scans", "another folder, or a subfolder")
 
 
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:

@@ -93,11 +93,6 @@ def flags(*others: str) -> Kind:
     return Kind(f"one of {', '.join([*FLAGS, *others])}", schema, convert, is_text=True)
 
 
-def flag(name: str, value: Any) -> bool:
-    """Convert an argument that is true or false, also as text."""
-    return bool(flags().parse(name, value))
-
-
 def or_auto(kind: Kind) -> Kind:
     """Extend a kind by the word auto."""
     schema = {"anyOf": [{"const": AUTO}, kind.schema]}
@@ -177,7 +172,9 @@ ALIASES = Kind(
 PATCH_SIZE = three(
     "three multiples of 32 (8 for segresnet and transbts) from 32 to 512, the largest at least 64, such as [96,96,96], "
     "voxels",
-    *("integer", 32, 512),
+    "integer",
+    lowest=32,
+    highest=512,
     contains={"minimum": 64},
 )
 SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", "number", 0.1, 20)

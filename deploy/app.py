@@ -10,7 +10,6 @@ from pathlib import Path
 from common.cli import run
 from common.errors import InputError, input_error_message, show
 from common.prepare.volumes import check_grid
-from common.values import flag
 from common.weights.records import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
 from deploy.dicom.geometry import grid_of
@@ -57,7 +56,6 @@ def segment(
     required = {"input": input, "bundle": bundle, "output": output}
     if missing := next((name for name, value in required.items() if not str(value).strip()), None):
         raise InputError(f"--{missing}: missing; it has no default")
-    force, prepare = flag("force", force), flag("prepare", prepare)
     model, options = open_model(bundle, checkpoint, reference, bundle_options)
     exit_cleanly_on_signals()
     requested = parse_series_option(series, model.modalities)

@@ -6,7 +6,7 @@ from pydicom.dataset import Dataset
 
 from common.cli import run
 from common.errors import InputError, show
-from common.values import flag, names_of
+from common.values import names_of
 from common.weights.records import path_of
 from deploy.dicom.series.choice import MODALITIES, choose_series
 from deploy.dicom.series.evidence import ASK, candidate_of_header, candidates_of
@@ -26,7 +26,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
         modalities: modalities of the model, such as T1 for a stroke model; by default those of a tumour model.
         prepare: accept series from several frames of reference, as deploy.app --prepare does.
     """
-    prepare, wanted = flag("prepare", prepare), names_of(modalities)
+    wanted = names_of(modalities)
     if unknown := [modality for modality in wanted if modality not in MODALITIES]:
         raise InputError(f"--modalities: {unknown[0]} is unknown; expected some of {','.join(MODALITIES)}")
     names = read_table(path_of("series_names", series_names) if series_names else None)

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from monai.data import partition_dataset
 
 from ..errors import InputError, report_in_one_line
-from ..values import flag
+from ..values import flags
 
 SEED_STEP = 100_000  # difference between the seeds of consecutive ranks
 PATIENCE = timedelta(minutes=30)  # longest wait for other processes
@@ -38,7 +38,7 @@ class Processes:
 
     def __init__(self, multi_gpu: bool | str = False) -> None:
         report_in_one_line()
-        multi_gpu = flag("multi_gpu", multi_gpu)
+        multi_gpu = flags().parse("multi_gpu", multi_gpu)
         started = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 0
         if not dist.is_initialized():
             if multi_gpu:

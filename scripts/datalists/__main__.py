@@ -12,7 +12,6 @@ from common.data.layouts.reading import LAYOUTS
 from common.data.regions import canonical
 from common.errors import check_number, choice, show
 from common.files import expand_home
-from common.values import flag
 from scripts.datalists.build import build, check_outputs, sizes
 from scripts.datalists.check import check
 from scripts.datalists.regions import read_regions
@@ -229,7 +228,7 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
     source = expand_home(datalist, f"--datalist={datalist}")
     target = expand_home(output, f"--output={output}")
     check_outputs([("output", target)], {"datalist": source})
-    content = datalists.subset(datalists.read(source), fraction, seed, flag("nested", nested))
+    content = datalists.subset(datalists.read(source), fraction, seed, nested)
     datalists.write(content, target)
     show(f"{output}: {sizes(content)}")
 

@@ -25,7 +25,6 @@ from scripts.evaluate.cases import find_cases
 from scripts.pools import map_in_processes
 
 METRICS = "metrics.csv"
-RESULTS = (METRICS, "lesions.csv", "cases.json", "summary.json", PAGE)
 
 
 def evaluate(

@@ -13,7 +13,6 @@ from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, check_number, choice
 from common.files import expand_home
 from common.locks import CLAIM, claimed
-from common.values import flag
 from scripts.phantoms.anatomy import HEADS, PhantomGrid
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.pools import map_in_processes
@@ -48,9 +47,9 @@ def make(
     check_number("subjects", subjects, int, 1, 9999)
     check_number("seed", seed, int, 0, 2**63)
     check_number("spacing", spacing, float, 1, 4)  # mm
-    stripped = cohort.space.brain != "none" if skull_stripped is None else flag("skull_stripped", skull_stripped)
+    stripped = cohort.space.brain != "none" if skull_stripped is None else skull_stripped
     root = expand_home(output, f"--output={output}")
-    settings = (root, layout, seed, float(spacing), stripped, flag("dicom", dicom))
+    settings = (root, layout, seed, float(spacing), stripped, dicom)
     work = partial(_make_subject, settings)
     with claimed("output", root):
         if any(path.name != CLAIM for path in root.iterdir()):
