@@ -15,7 +15,7 @@ FORBIDDEN = {
     "common/weights": ABOVE | {"common.training", "common.inference"},
     "common/data": ABOVE | {"common.training", "common.inference"},
     "scripts": {"tests", "deploy"},
-    "deploy": {"tests", "scripts"},
+    "deploy": {"tests"},
 }
 
 
