@@ -7,7 +7,6 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from common.cli import run
 from common.errors import InputError, input_error_message, show
 from common.prepare.volumes import check_grid
 from common.weights.records import path_of
@@ -20,6 +19,7 @@ from deploy.dicom.study import read_study
 from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.replaced import read_replaced, remark_on
+from scripts.cli import run
 
 
 def segment(
@@ -114,4 +114,5 @@ def _run_operators(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(segment, "deploy.app", confidential=restrict_output)
+    restrict_output()
+    run(segment, "deploy.app")

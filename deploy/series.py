@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from common.cli import run
 from common.errors import InputError, show
 from common.values import names_of
 from common.weights.records import path_of
@@ -13,6 +12,7 @@ from deploy.dicom.series.evidence import ASK, candidate_of_header, candidates_of
 from deploy.dicom.series.names import Names, read_table
 from deploy.dicom.study import series_of, studies_in
 from deploy.process import restrict_output
+from scripts.cli import run
 
 
 def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
@@ -67,4 +67,5 @@ def _show_names(path: Path, names: Names) -> None:
 
 
 if __name__ == "__main__":
-    run(preview, "deploy.series", confidential=restrict_output)
+    restrict_output()
+    run(preview, "deploy.series")

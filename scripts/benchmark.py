@@ -17,10 +17,11 @@ from unittest.mock import patch
 import torch
 from torch.utils import _foreach_utils, _python_dispatch, _pytree
 
-from common import ROOT, cli
+from common import ROOT
 from common.errors import choice, show
 from common.files import write_json
 from common.memory import peak_resident, use_huge_pages
+from scripts import cli
 
 ATEN = torch.ops.aten
 SIZE, EDGE, CROPS = "small", 96, 2  # edge of crops and windows in voxels

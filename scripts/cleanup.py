@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common import cli, weights
+from common import weights
 from common.components import box_of
 from common.data.cleanup import Cleanup, Masks, cleaned, text_of
 from common.data.regions import painting_order, regions_of
 from common.errors import ArgumentError, InputError, show
 from common.files import digest, expand_home
 from common.values import FILES
+from scripts import cli
 
 VOLUMES = (10.0, 30.0, 100.0, 300.0, 1000.0)  # mm3
 CANDIDATES: list[tuple[str, Any]] = [("smallest", volume) for volume in VOLUMES]  # in this order

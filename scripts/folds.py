@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common import cli
 from common.configs import BUNDLES, read
 from common.data import datalists
 from common.errors import InputError, show
 from common.files import expand_home
 from common.values import OPTIONS
+from scripts import cli
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.run import config_files, typed_options
 from scripts.steps import run_step, words_of

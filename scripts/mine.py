@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from common import cli
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
 from common.files import existing_folder, expand_home, valid_yaml
 from common.values import OPTIONS, names_of
+from scripts import cli
 from scripts.datalists.splits import numbers_of
 from scripts.run import config_files, typed_options
 from scripts.steps import run_step, words_of

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from common import cli
 from common.data.datalists import SPLITS, Datalist
 from common.data.regions import known_labels, regions_of, with_sides
 from common.data.scan_checks import check_headers, read_scan
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, choice, show
 from common.files import expand_home, write_json
+from scripts import cli
 
 
 def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: str = "testing") -> None:

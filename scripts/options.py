@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import cli
 from common.configs import BUNDLES, bundles_with
 from common.errors import aligned, choice, show
 from common.files import read_yaml
 from common.values import OPTIONS, TRAINING_DEFAULTS
+from scripts import cli
 
 WORKFLOWS = ("train", "evaluate", "inference")
 DEFAULTS = {  # in words, for defaults that the config computes

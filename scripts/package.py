@@ -11,13 +11,14 @@ from typing import Any
 
 import yaml
 
-from common import ROOT, cli
+from common import ROOT
 from common import weights as checkpoints
 from common.configs import BUNDLES, bundles_with, read
 from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
 from common.files import check_new_files, digest, parse_yaml, read_json, write_json
+from scripts import cli
 
 METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 SCHEMA_SHA256 = "59afa4c716416877ce31babc21a82e68cc51ba964d04a4c2f9ca160ff03307e0"

@@ -12,7 +12,7 @@ import torch
 import yaml
 from nibabel.affines import voxel_sizes
 
-from common import cli, configs
+from common import configs
 from common.data import preparation
 from common.data.layouts.names import naming
 from common.data.provenance import NAME
@@ -24,6 +24,7 @@ from common.files import atomic_write, expand_home, move_aside
 from common.memory import free_memory
 from common.options import automatic_amp
 from common.values import AUTO, DEVICE, names_of, or_auto
+from scripts import cli
 from scripts.datalists.regions import UNNAMED, read_regions
 from scripts.datalists.scan import Scan, scan_any
 from scripts.datalists.splits import RandomSplits, person_finder

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import cli
 from common.errors import show
 from common.files import expand_home, move_aside, read_json, write_json
+from scripts import cli
 from scripts.steps import run_step
 
 COHORTS = {"brats": (36, 4, 8), "ukb": (20, 4, 0), "atlas": (40, 6, 8)}  # subjects; of them validation, testing

@@ -11,10 +11,10 @@ from urllib.parse import quote
 import yaml
 from markupsafe import Markup
 
-from common import cli
 from common.errors import InputError, show
 from common.files import atomic_write, digest, expand_home, valid_json
 from common.inference.publishing import PAGE, SUMMARY, is_published
+from scripts import cli
 
 MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
 RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import cli
 from common.configs import BUNDLES, as_data, bundles_with, typed, warn_of_program
 from common.errors import InputError, choice, did_you_mean
 from common.files import valid_yaml
 from common.options import check_names
+from scripts import cli
 
 RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml", "robust": "recipe_robust.yaml"}
 DISTRIBUTED = "multi_gpu_train.yaml"

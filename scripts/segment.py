@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import cli, made, weights
+from common import made, weights
 from common.configs import BUNDLES
 from common.data.cohorts import COHORTS, LIKE
 from common.data.provenance import is_skull_stripped, space_of
@@ -18,6 +18,7 @@ from common.errors import InputError, choice, ending_of, shortened, show
 from common.files import digest, existing_folder
 from common.options import check_stated
 from common.prepare.settings import Settings
+from scripts import cli
 from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans
 from scripts.weights import network_of
 

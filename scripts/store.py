@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from common import cli
 from common.configs import BUNDLES, read
 from common.errors import check_number, input_error_message, is_disk_full, show
 from common.files import expand_home
+from scripts import cli
 from scripts.pools import map_in_processes
 from scripts.run import config_files, typed_options
 

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from common import cli, weights
+from common import weights
 from common.errors import InputError, show
 from common.files import atomic_write, check_new_files, digest
 from common.values import OPTIONS, names_of
+from scripts import cli
 from scripts.published import published
 
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import scripts.run
-from common.cli import bound
 from common.configs import read
 from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.options import check_used
 from common.values import OPTIONS
+from scripts.cli import bound
 from tests.programs import run_module
 
 ROOT = Path(__file__).resolve().parents[1]

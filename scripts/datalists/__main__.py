@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from common.cli import run
 from common.data import datalists
 from common.data.cards import Cohort
 from common.data.cohorts import COHORTS
@@ -12,6 +11,7 @@ from common.data.layouts.reading import LAYOUTS
 from common.data.regions import canonical
 from common.errors import check_number, choice, show
 from common.files import expand_home
+from scripts.cli import run
 from scripts.datalists.build import build, check_outputs, sizes
 from scripts.datalists.check import check
 from scripts.datalists.regions import read_regions

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from common.cli import run
 from common.data.scan_checks import check_headers
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
@@ -21,6 +20,7 @@ from common.metrics.cards import Protocol, Scores
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.protocols import protocol as protocol_of
 from common.values import OPTIONS
+from scripts.cli import run
 from scripts.evaluate.cases import find_cases
 from scripts.pools import map_in_processes
 

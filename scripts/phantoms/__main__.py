@@ -1,6 +1,6 @@
 """Make the embedded cohort of computer-made heads: `python -m scripts.phantoms make`."""
 
-from common.cli import run
+from scripts.cli import run
 from scripts.phantoms.cohort import make
 
 if __name__ == "__main__":

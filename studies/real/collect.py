@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from common import cli
 from common.data.layouts.templates import Template
 from common.data.scan_checks import grid_problem, read_scan
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, show
+from scripts import cli
 
 LABELS = "seg"
 # Region -> label values in DLMUSE's label maps, which follow MUSE (Doshi et al., NeuroImage 2016)

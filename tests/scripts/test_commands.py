@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from common import cli
+from scripts import cli
 from scripts.__main__ import commands
 from tests.support import ROOT, execute, run_of
 

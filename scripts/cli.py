@@ -6,29 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, get_args
 
-from .environment import prepare_process
-from .errors import InputError, choice, did_you_mean, show
-from .values import names_of
+import fire
+from fire.decorators import SetParseFn
+from fire.parser import DefaultParseValue
+
+from common.environment import prepare_process
+from common.errors import InputError, choice, did_you_mean, show
+from common.values import names_of
 
 Command = Callable[..., Any]
 
 
-def run(
-    commands: Command | Mapping[str, Command],
-    name: str,
-    default: Command | None = None,
-    confidential: Callable[[], None] | None = None,
-) -> None:
+def run(commands: Command | Mapping[str, Command], name: str, default: Command | None = None) -> None:
     """Run the command line of this process.
 
-    If `commands` is a mapping, the first word names the command; without a word, `default` runs. For commands on
-    patient data, `confidential` restricts the output of this process; unknown options are then not quoted.
+    If `commands` is a mapping, the first word names the command; without a word, `default` runs.
     """
-    import fire  # imported here so that configs do not need it
-
     prepare_process()
-    if confidential is not None:
-        confidential()
     arguments, is_help = sys.argv[1:], {"--help", "-h"} & {*sys.argv}
     command: Any = commands
     if isinstance(commands, Mapping):
@@ -37,36 +31,30 @@ def run(
             command = commands[arguments.pop(0)]
         elif default is not None and (not arguments or arguments[0].startswith("-")):
             command = default
+            if is_help:
+                show(f"commands, each with --help: {names}; without a command:")
         elif not is_help:
             raise InputError(" ".join(arguments[:1]) or "no command", expected=f"one of {names}")
-        if command is default and is_help:
-            show(f"commands, each with --help: {names}; without a command:")
     if is_help:
         fire.Fire(command, command=["--", "--help"], name=name if "." in name else f"scripts.{name}")
-    call = bound(command, arguments, confidential is not None)
+    call = bound(command, arguments)
     command(*call.args, **call.kwargs)
 
 
-def bound(command: Command, arguments: Sequence[str], confidential: bool = False) -> inspect.BoundArguments:
+def bound(command: Command, arguments: Sequence[str]) -> inspect.BoundArguments:
     """Return a command's arguments, converted to their annotated types; raise `InputError` if they do not fit."""
-    import fire
-    from fire.decorators import SetParseFn
-
     calls: list[inspect.BoundArguments] = []
     signature = inspect.signature(command)
     takes_options = any(item.kind is item.VAR_KEYWORD for item in signature.parameters.values())
 
     @SetParseFn(str)
     def bind(*words: str, **options: str) -> None:
-        unknown = [option for option in options if option not in signature.parameters]
-        if unknown and not takes_options:
-            hint = did_you_mean(unknown[0], signature.parameters, "--")
-            raise InputError("an option" if confidential else f"--{unknown[0]}", f"no such option{hint}")
+        for option in () if takes_options else options.keys() - signature.parameters.keys():
+            raise InputError(f"--{option}", f"no such option{did_you_mean(option, signature.parameters, '--')}")
         try:
             calls.append(signature.bind(*words, **options))
         except TypeError as error:
-            line = " ".join([command.__name__, *arguments])
-            raise InputError("arguments" if confidential else line, error) from error
+            raise InputError(" ".join([command.__name__, *arguments]), error) from error
 
     fire.Fire(bind, command=[*arguments])
     for name, text in calls[0].arguments.items():
@@ -82,8 +70,6 @@ def converted(name: str, text: str, annotation: Any) -> Any:
         >>> converted("a", "1.10", str | None), converted("a", "1e-4", float), converted("a", "x, y", Sequence[str])
         ('1.10', 0.0001, ['x', 'y'])
     """
-    from fire.parser import DefaultParseValue
-
     kinds = {*get_args(annotation)} if isinstance(annotation, UnionType) else {annotation}
     if bool in kinds:
         return choice(name, text.lower(), {"true": True, "false": False})

@@ -3,8 +3,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from common import cli
 from common.errors import InputError
+from scripts import cli
 
 CALLS = []
 
