@@ -5,7 +5,7 @@ import csv
 import pytest
 import torch
 
-from common.baselines import NETWORKS
+from common.networks import NETWORKS
 from tests.bundles.workflows import PATCH, STEP, workflow
 
 OWN_RECIPE = ("segresnet", "transbts")

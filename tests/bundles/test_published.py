@@ -8,7 +8,7 @@ from monai.inferers import sliding_window_inference
 from monai.transforms import Compose, LoadImaged, NormalizeIntensityd, Resize
 
 from common import weights
-from common.baselines import segmentation_network
+from common.networks import segmentation_network
 from scripts.published import FILES
 from tests.bundles.workflows import PATCH, untrained, workflow
 

@@ -7,8 +7,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common import weights
-from common.baselines import NETWORKS, segmentation_network
 from common.data.cohorts import COHORTS
+from common.networks import NETWORKS, segmentation_network
 from common.ssl import SSLHead
 from tests.support import BUNDLES, COHORT_OF, MODALITIES, ROOT
 

@@ -3,10 +3,10 @@
 import pytest
 from monai.bundle import ConfigParser
 
-from common.baselines import NETWORKS
 from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import InputError
+from common.networks import NETWORKS
 from common.options import Options, check_trained
 from common.ssl.networks import SIZES
 from common.values import OPTIONS, optional

@@ -6,7 +6,7 @@ from monai.networks.nets import SwinUNETR
 from torch import nn
 
 from common import weights
-from common.baselines import segmentation_network
+from common.networks import segmentation_network
 from common.ssl.networks import SSLHead, settings
 from tests.support import refused
 

@@ -43,34 +43,22 @@ def segmentation_network(
     merging: str = "monai_1_5",
     **arguments: Any,
 ) -> nn.Module:
-    """Build a segmentation network, which maps images to the logits of each region.
-
-    * swin_unetr: MONAI's SwinUNETR (paper, Table 2).
-    * swin_unetr_v2: SwinUNETR with a residual block of convolutions before each level of the encoder (the paper's
-      residual variant; He et al., MICCAI 2023).
-    * segresnet: MONAI's SegResNet (Myronenko, 2018) with the settings of the Model Zoo's brats_mri_segmentation.
-    * transbts: `TransBTS` (Wang et al., MICCAI 2021).
-    * probe: `Probe`, linear layers on the features of a frozen encoder.
+    """Build a segmentation network: images [B, in_channels, *patch_size] to logits [B, out_channels, *patch_size].
 
     Args:
-        architecture: One of swin_unetr, swin_unetr_v2, segresnet, transbts and probe.
+        architecture: swin_unetr (paper, Table 2), swin_unetr_v2 (He et al., MICCAI 2023), segresnet (Myronenko, 2018),
+            transbts, or probe (of a frozen encoder).
         in_channels: Number of modalities.
         out_channels: Number of regions.
-        model_size: For SwinUNETR and Probe, a key of `common.ssl.networks.SIZES`; for SegResNet and TransBTS, "small"
-            (the published network) or "micro".
-        patch_size: Edges of the input in voxels, multiples of 32 (of 8 for SegResNet and TransBTS). TransBTS accepts
-            only inputs of this size.
-        drop_rate: Dropout in SwinUNETR's encoder, from 0 to 1; ignored by SegResNet (0.2), TransBTS (0.1; 0.2 after its
-            first layer) and Probe (none).
-        use_checkpoint: Whether to recompute activations of SwinUNETR's encoder in the backward pass; otherwise ignored.
-        prior: Initial probability of each region in each voxel, above 0 and below 1, set by the bias of the last
-            convolution (Lin et al., ICCV 2017, section 4.1); None: the default bias, which gives about 0.5.
-        merging: Patch merging of SwinUNETR's encoder, monai_1_4 or monai_1_5 (DIFF-38); otherwise ignored.
-        **arguments: Further arguments of the network's class, such as SwinUNETR's `dropout_path_rate`,
-            `attn_drop_rate` and `norm_name`.
-
-    Shapes:
-        input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
+        model_size: For SwinUNETR and Probe, a key of `common.ssl.networks.SIZES`; otherwise "small" (the published
+            network) or "micro".
+        patch_size: Edges of the input in voxels, multiples of 32 (of 8 for SegResNet and TransBTS).
+        drop_rate: Dropout in SwinUNETR's encoder; the others have their own.
+        use_checkpoint: Whether to recompute activations of SwinUNETR's encoder in the backward pass.
+        prior: Initial probability of each region in each voxel, set by the bias of the last convolution (Lin et al.,
+            ICCV 2017, section 4.1); None: the default bias, which gives about 0.5.
+        merging: Patch merging of SwinUNETR's encoder, monai_1_4 or monai_1_5 (DIFF-38).
+        **arguments: Further arguments of the network's class, such as SwinUNETR's `dropout_path_rate`.
 
     Raises:
         ArgumentError: `architecture` is unknown, or does not support `model_size`.

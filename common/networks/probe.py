@@ -11,18 +11,10 @@ from ..ssl.networks import ModelSize, encoder, settings
 
 
 class Probe(nn.Module):
-    """Linear probe: SwinUNETR's encoder, frozen, with a trainable linear layer on each level of its features.
+    """SwinUNETR's encoder, frozen, with a trainable 1x1x1 convolution on each of its five levels.
 
-    A 1x1x1 convolution maps each of the encoder's five levels to logits, which are interpolated to the image size and
-    added. The encoder's parameters, `swinViT.*`, have the names of `common.ssl.SSLHead` and SwinUNETR.
-
-    Shapes:
-        input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64; output
-        [B, out_channels, H, W, D].
-
-    Example:
-        >>> sum(p.numel() for p in Probe(4, 3, "micro").parameters() if p.requires_grad)
-        1131
+    The logits of the levels are interpolated to the image size and added. The encoder's parameters, `swinViT.*`, have
+    the names of SwinUNETR.
     """
 
     def __init__(

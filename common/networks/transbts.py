@@ -18,35 +18,21 @@ GROUPS = 8  # groups of the encoder's group norm
 class TransBTS(nn.Module):
     """TransBTS (Wang et al., MICCAI 2021, <https://arxiv.org/abs/2103.04430>), with logits as output.
 
-    The encoder (in the paper: 3D CNN) halves the edges three times. A convolution turns the features into tokens of
-    8 x 8 x 8 voxels (linear projection), the transformer adds learned positions to the tokens and processes them, and
-    two blocks reduce the channels (feature mapping). The decoder doubles the edges three times, each time with the
-    encoder's features of the same size (skip connections).
-
-    With 4 modalities, 4 classes and inputs of 128^3 voxels, the network has 32,723,908 parameters. The authors' public
-    network has 32,987,588: its linear encoding (262,656) and last layer norm (1,024) do not affect the output and are
-    left out. DIFF-30 lists further departures.
+    The encoder halves the edges three times; a convolution turns the features into tokens of 8 x 8 x 8 voxels, which a
+    transformer processes; the decoder doubles the edges three times, with skip connections. The linear encoding and the
+    last layer norm of the authors' public network do not affect its output and are left out (DIFF-30).
 
     Args:
         in_channels: Number of modalities.
         out_channels: Number of regions.
-        patch_size: Edges of the input in voxels, multiples of 8; positions are learned for this size only.
-        width: Filters of the first level (paper: 16), a multiple of 8.
-        embedding: Length of a token (paper: d = 512), a multiple of `heads`.
-        layers: Layers of the transformer (paper: L = 4).
-        heads: Attention heads (paper: 8).
-        hidden: Width of the transformer's feed-forward network (public code: 4,096).
-        dropout: Dropout in the transformer and after the positions, from 0 to 1 (public code: 0.1).
-
-    Shapes:
-        input [B, in_channels, *patch_size], output [B, out_channels, *patch_size] (logits).
-
-    Raises:
-        ArgumentError: The input of `forward` has a different size.
-
-    Example:
-        >>> TransBTS(4, 3, (64, 64, 64), width=8, embedding=64)(torch.rand(1, 4, 64, 64, 64)).shape
-        torch.Size([1, 3, 64, 64, 64])
+        patch_size: Edges of the input in voxels, multiples of 8; positions are learned for this size only, and
+            `forward` refuses others.
+        width: Filters of the first level, a multiple of 8 (the defaults are the paper's and its public code's).
+        embedding: Length of a token, a multiple of `heads`.
+        layers: Layers of the transformer.
+        heads: Attention heads.
+        hidden: Width of the transformer's feed-forward network.
+        dropout: Dropout in the transformer and after the positions.
     """
 
     def __init__(
@@ -64,24 +50,21 @@ class TransBTS(nn.Module):
         super().__init__()
         widths = [width * 2**level for level in range(len(BLOCKS))]
         self.patch_size = tuple(patch_size)
-        self.first = nn.Conv3d(in_channels, width, kernel_size=3, padding=1)
+        self.first = _convolution(in_channels, width)
         self.first_dropout = nn.Dropout3d(0.2)
         self.levels = nn.ModuleList(
-            nn.Sequential(*(_EncoderBlock(filters) for _ in range(count)))
+            nn.Sequential(*(_encoder_block(filters) for _ in range(count)))
             for filters, count in zip(widths, BLOCKS, strict=True)
         )
-        self.halvings = nn.ModuleList(
-            nn.Conv3d(before, after, kernel_size=3, stride=2, padding=1) for before, after in pairwise(widths)
-        )
-        self.projection = nn.Sequential(
-            nn.BatchNorm3d(widths[-1]), nn.ReLU(), nn.Conv3d(widths[-1], embedding, kernel_size=3, padding=1)
-        )
+        self.halvings = nn.ModuleList(_convolution(before, after, stride=2) for before, after in pairwise(widths))
+        self.projection = nn.Sequential(nn.BatchNorm3d(widths[-1]), nn.ReLU(), _convolution(widths[-1], embedding))
         self.positions = nn.Parameter(torch.zeros(1, embedding, *(edge // STRIDE for edge in patch_size)))
         self.positions_dropout = nn.Dropout(dropout)
         self.transformer = nn.Sequential(*(TransformerLayer(embedding, heads, hidden, dropout) for _ in range(layers)))
-        self.mapping = nn.Sequential(_convolutions(embedding, widths[-1]), _DecoderBlock(widths[-1]))
+        mapping = nn.Sequential(*_convolutions(embedding, widths[-1]))
+        self.mapping = nn.Sequential(mapping, _Residual(*_convolutions(widths[-1], widths[-1])))
         self.doublings = nn.ModuleList(_Doubling(before, after) for before, after in pairwise(widths[::-1]))
-        self.blocks = nn.ModuleList(_DecoderBlock(filters) for filters in widths[-2::-1])
+        self.blocks = nn.ModuleList(_Residual(*_convolutions(filters, filters)) for filters in widths[-2::-1])
         self.out = nn.Conv3d(width, out_channels, kernel_size=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -102,30 +85,35 @@ class TransBTS(nn.Module):
         return self.out(features)
 
 
-class _EncoderBlock(nn.Module):
-    """Residual block with normalisation and activation before each convolution."""
+class _Residual(nn.Module):
+    """Add the output of a block to its input."""
 
-    def __init__(self, filters: int) -> None:
+    def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
-        self.block = nn.Sequential(
-            nn.GroupNorm(GROUPS, filters),
-            nn.ReLU(),
-            nn.Conv3d(filters, filters, kernel_size=3, padding=1),
-            nn.GroupNorm(GROUPS, filters),
-            nn.ReLU(),
-            nn.Conv3d(filters, filters, kernel_size=3, padding=1),
-        )
+        self.block = nn.Sequential(*layers)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features + self.block(features)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention of tokens [B, tokens, embedding], with dropout only in training.
+def _encoder_block(filters: int) -> _Residual:
+    """Return a residual block with normalisation and activation before each convolution."""
+    first, second = ([nn.GroupNorm(GROUPS, filters), nn.ReLU(), _convolution(filters, filters)] for _ in range(2))
+    return _Residual(*first, *second)
 
-    MONAI's `SABlock` applies dropout even in evaluation with flash attention, and without flash attention stores
-    4,096 x 4,096 attention weights per head.
-    """
+
+def _convolution(before: int, after: int, stride: int = 1) -> nn.Conv3d:
+    return nn.Conv3d(before, after, kernel_size=3, stride=stride, padding=1)
+
+
+def _convolutions(before: int, after: int) -> list[nn.Module]:
+    """Return two convolutions, each followed by batch norm and activation."""
+    first = [_convolution(before, after), nn.BatchNorm3d(after), nn.ReLU()]
+    return [*first, _convolution(after, after), nn.BatchNorm3d(after), nn.ReLU()]
+
+
+class Attention(nn.Module):
+    """Self-attention of tokens [B, tokens, embedding]; MONAI's `SABlock` stores weights or drops out in evaluation."""
 
     def __init__(self, embedding: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -158,29 +146,6 @@ class TransformerLayer(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         tokens = tokens + self.attention(self.attention_norm(tokens))
         return tokens + self.mlp(self.mlp_norm(tokens))
-
-
-def _convolutions(before: int, after: int) -> nn.Sequential:
-    """Return two convolutions, each followed by batch norm and activation."""
-    return nn.Sequential(
-        nn.Conv3d(before, after, kernel_size=3, padding=1),
-        nn.BatchNorm3d(after),
-        nn.ReLU(),
-        nn.Conv3d(after, after, kernel_size=3, padding=1),
-        nn.BatchNorm3d(after),
-        nn.ReLU(),
-    )
-
-
-class _DecoderBlock(nn.Module):
-    """Residual block with normalisation and activation after each convolution."""
-
-    def __init__(self, filters: int) -> None:
-        super().__init__()
-        self.block = _convolutions(filters, filters)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return features + self.block(features)
 
 
 class _Doubling(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.networks.nets import SegResNet
 
-from common.baselines import NETWORKS, TransBTS, segmentation_network
+from common.networks import NETWORKS, TransBTS, segmentation_network
 from tests.oracles.paper import SEGRESNET_PARAMETERS
 
 EDGE = {

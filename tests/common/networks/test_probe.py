@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from common import weights
-from common.baselines import Probe, segmentation_network
+from common.networks import Probe, segmentation_network
 from common.ssl import SSLHead
 
 IMAGE = torch.randn(2, 2, 64, 32, 32, generator=torch.Generator().manual_seed(3))

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from common.baselines import TransBTS
-from common.baselines.transbts import TransformerLayer
+from common.networks import TransBTS
+from common.networks.transbts import TransformerLayer
 from tests.oracles.paper import TRANSBTS_PARAMETERS, TRANSBTS_PUBLIC, TRANSBTS_UNUSED
 
 
