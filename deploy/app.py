@@ -8,7 +8,6 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from common.errors import InputError, input_error_message, show
-from common.prepare.volumes import check_grid
 from common.weights.records import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
 from deploy.dicom.geometry import grid_of
@@ -20,6 +19,7 @@ from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.replaced import read_replaced, remark_on
 from scripts.cli import run
+from scripts.prepare.volumes import check_grid
 
 
 def segment(

@@ -19,8 +19,8 @@ from common.data.scan_checks import read_scan
 from common.data.volumes import write_volume
 from common.errors import InputError, ending_of
 from common.files import write_json
-from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
+from scripts.prepare.volumes import Volume
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this

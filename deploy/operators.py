@@ -18,8 +18,6 @@ from common.data.cohorts import COHORTS
 from common.data.preparation import PREPARATION_CHECKS, without_background
 from common.errors import InputError
 from common.files import atomic_write, write_json
-from common.prepare.resampling import resample
-from common.prepare.volumes import Volume
 from common.values import optional
 from deploy.bundle import named
 from deploy.dicom.geometry import read_series
@@ -37,6 +35,8 @@ from deploy.preparation import (
     spacing_remarks,
 )
 from deploy.source_header import burned_in_annotation
+from scripts.prepare.resampling import resample
+from scripts.prepare.volumes import Volume
 
 
 class Scans(NamedTuple):

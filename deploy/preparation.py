@@ -1,7 +1,7 @@
 """Prepare a study's scans for the model (`--prepare`), or check that they are prepared.
 
 The models produce plausible but wrong masks on scans that are not registered or, for BraTS models, not skull-stripped.
-The limits come from `common.data.preparation` and `common.prepare`; README.md lists them under "Preconditions".
+The limits come from `common.data.preparation` and `scripts.prepare`; README.md lists them under "Preconditions".
 """
 
 import math
@@ -16,17 +16,17 @@ from pydicom.dataset import Dataset
 
 from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, is_brain, litres
 from common.errors import InputError
-from common.prepare.brain import brain_of
-from common.prepare.figures import LIMITS, Figures, rows_outside
-from common.prepare.measuring import template_overlap
-from common.prepare.resampling import field_of_view, labels_on, mask_on
-from common.prepare.settings import DEEPBET, Settings
-from common.prepare.subject import prepare_subject
-from common.prepare.volumes import Grid, Volume, check_scan
 from deploy.bundle import Bundle
 from deploy.dicom.remarks import Remark
 from deploy.dicom.study import Series
 from deploy.source_header import burned_in_annotation, sanitised_header
+from scripts.prepare.brain import brain_of
+from scripts.prepare.figures import LIMITS, Figures, rows_outside
+from scripts.prepare.measuring import template_overlap
+from scripts.prepare.resampling import field_of_view, labels_on, mask_on
+from scripts.prepare.settings import DEEPBET, Settings
+from scripts.prepare.subject import prepare_subject
+from scripts.prepare.volumes import Grid, Volume, check_scan
 
 LEAST = 0.5  # least volume of a brain, litres
 COVERAGE = LIMITS["modality"]["coverage"][0]

@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
-from common.prepare.frames import FLIP
 from deploy.dicom.geometry import grid_of
+from scripts.prepare.frames import FLIP
 
 IDENTITY = (  # required by DICOM (type 2 may be empty), plus the issuer, which makes an ID unique
     "PatientID",

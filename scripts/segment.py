@@ -17,8 +17,8 @@ from common.environment import child_environment
 from common.errors import InputError, choice, ending_of, shortened, show
 from common.files import digest, existing_folder
 from common.options import check_stated
-from common.prepare.settings import Settings
 from scripts import cli
+from scripts.prepare.settings import Settings
 from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans
 from scripts.weights import network_of
 

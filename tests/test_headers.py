@@ -18,9 +18,9 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
 from common.files import digest, write_json
-from common.prepare.volumes import read_volume
 from scripts.prepare.scans import NiftiScan
 from scripts.prepare.subjects import RECORD, send_back
+from scripts.prepare.volumes import read_volume
 from tests.bundles.workflows import untrained, workflow
 from tests.oracles import nifti
 

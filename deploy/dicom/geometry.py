@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from common.prepare.frames import FLIP
-from common.prepare.volumes import Grid, Volume, check_gaps
+from scripts.prepare.frames import FLIP
+from scripts.prepare.volumes import Grid, Volume, check_gaps
 
 from .multiframe import frames_of, voxels_of
 from .study import Series, image_name, values_of, without_values

@@ -13,8 +13,8 @@ from typing import Any
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
+from scripts.prepare.volumes import Volume
 
 NAMES = tuple(module.name for module in iter_modules(__path__))
 

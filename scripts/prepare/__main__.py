@@ -6,10 +6,10 @@ from common.data.cohorts import COHORTS
 from common.data.layouts.listing import label_maps
 from common.errors import InputError, check_number, choice
 from common.files import existing_folder, expand_home
-from common.prepare.settings import Settings
 from common.values import names_of
 from scripts.cli import run
 from scripts.prepare.outcome import RECORD
+from scripts.prepare.settings import Settings
 from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans, send_all
 
 

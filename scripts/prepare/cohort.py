@@ -18,12 +18,12 @@ from common.files import atomic_write, write_csv
 from common.locks import claimed
 from common.made import MADE, Results, made_by, read
 from common.pages.templates import render
-from common.prepare.figures import UNITS, Figures, rows
-from common.prepare.settings import Settings
 from scripts.pools import map_in_processes
 from scripts.prepare import group
+from scripts.prepare.figures import UNITS, Figures, rows
 from scripts.prepare.outcome import RECORD, Outcome
 from scripts.prepare.scans import DATALIST, FILES, PAGE, QUALITY, REGIONS, Subject
+from scripts.prepare.settings import Settings
 from scripts.prepare.subjects import (
     WORK,
     check_made_here,

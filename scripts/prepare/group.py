@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from common.pages.charts import group_chart
-from common.prepare.figures import UNITS, Figures, in_units, rows
+from scripts.prepare.figures import UNITS, Figures, in_units, rows
 
 LEAST = 8  # subjects; with fewer, the median and spread say little
 OUTLYING = 3.5  # modified z-score (Iglewicz and Hoaglin, How to detect and handle outliers, 1993)

@@ -6,7 +6,7 @@ import numpy as np
 
 from common.data import scan_checks
 from common.errors import InputError
-from common.prepare.volumes import Grid, Volume
+from scripts.prepare.volumes import Grid, Volume
 
 HIGHEST = 65535  # label value; results have at most 16 bits
 MOST = 64  # labels in a map; a file with more is probably an image

@@ -11,8 +11,8 @@ from common.data.regions import colours, regions_of
 from common.data.volumes import canonical
 from common.files import atomic_write
 from common.inference.panels import PLANES, centre_of, grey_levels, panel, png
-from common.prepare.subject import Prepared
-from common.prepare.volumes import Volume
+from scripts.prepare.subject import Prepared
+from scripts.prepare.volumes import Volume
 
 TEMPLATE, BRAIN, LABELS = "#56b4e9", "#e69f00", "#cc79a7"  # blue, orange, purple: distinct for the colour-blind
 INCHES, DOTS = 2.6, 110  # inches per panel, dots per inch

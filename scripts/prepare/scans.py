@@ -13,7 +13,7 @@ from common.data.modalities import SPELLINGS
 from common.data.volumes import forms_of, open_volume
 from common.errors import InputError, show
 from common.files import digest
-from common.prepare.volumes import Volume, read_volume
+from scripts.prepare.volumes import Volume, read_volume
 
 FILES = DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"  # output
 BRAIN = "brain mask"  # name of brain masks among the layouts' modalities

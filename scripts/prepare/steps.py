@@ -14,10 +14,10 @@ from common.data.scan_checks import broken_file
 from common.errors import ArgumentError, InputError, check_number, choice, shortened, show
 from common.files import expand_home
 from common.made import Results
-from common.prepare.settings import Settings
 from common.values import DEVICE
 from scripts.prepare.outcome import RECORD, Outcome
 from scripts.prepare.scans import PAGE, find_subjects
+from scripts.prepare.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,16 @@ from common.data.scan_checks import copy_problem, raise_problem, read_headers, r
 from common.data.volumes import MADE_UP, is_label_map, is_made_up, write_volume
 from common.errors import InputError
 from common.files import digest, valid_json, write_json
-from common.prepare.figures import Figures, may_be_right, outside
-from common.prepare.frames import to_transform
-from common.prepare.resampling import labels_on, resample
-from common.prepare.settings import Settings
-from common.prepare.subject import Prepared, prepare_subject
-from common.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume
+from scripts.prepare.figures import Figures, may_be_right, outside
+from scripts.prepare.frames import to_transform
 from scripts.prepare.labels import read_labels
 from scripts.prepare.outcome import RECORD, Outcome
 from scripts.prepare.picture import draw, draw_flicker
+from scripts.prepare.resampling import labels_on, resample
 from scripts.prepare.scans import NiftiScan, Subject
+from scripts.prepare.settings import Settings
+from scripts.prepare.subject import Prepared, prepare_subject
+from scripts.prepare.volumes import Grid, Volume, check_grid, check_transform, read_volume
 
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work

@@ -23,12 +23,12 @@ from scipy.spatial.transform import Rotation
 from common import weights
 from common.configs import argument
 from common.metrics.measures import dice
-from common.prepare.frames import FLIP
-from common.prepare.resampling import resample
-from common.prepare.volumes import Volume
 from deploy import app
 from deploy.dicom.geometry import volume_of
 from deploy.job import DICOM_FILES, RESULT_FILES
+from scripts.prepare.frames import FLIP
+from scripts.prepare.resampling import resample
+from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.checks import dicom_errors, refusal
 from tests.deploy.dicom.dicom_study import (
     Study,

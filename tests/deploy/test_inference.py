@@ -1,8 +1,8 @@
 import numpy as np
 
 from common.data.volumes import write_volume
-from common.prepare.volumes import Volume
 from deploy.inference import read_label_map
+from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.checks import refusal
 
 

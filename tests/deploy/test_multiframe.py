@@ -4,12 +4,12 @@ import highdicom as hd
 import numpy as np
 import pydicom
 
-from common.prepare.frames import FLIP
 from deploy.dicom.geometry import volume_of
 from deploy.dicom.series.evidence import why_no_volume
 from deploy.dicom.study import read_study
 from deploy.outputs import Case
 from deploy.outputs.segmentation import make
+from scripts.prepare.frames import FLIP
 from tests.deploy.dicom.checks import dicom_errors, modality_of
 from tests.deploy.dicom.dicom_study import Study, canonical, write_modality
 from tests.deploy.dicom.enhanced_mr import ARRAY, ORDER, SHAPE, write_frames

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from common.prepare.resampling import resample
-from common.prepare.volumes import Volume
 from deploy.preparation import annotation_checks, failed_checks
+from scripts.prepare.resampling import resample
+from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.dicom_study import brats_files, header, read
 
 

@@ -9,10 +9,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from common.metrics.measures import dice
-from common.prepare.volumes import Volume
 from deploy.dicom.geometry import volume_of
 from deploy.dicom.study import Instance, Series
 from deploy.preparation import failed_checks, missing_slices, prepare_scans
+from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.dicom_study import Study, brats_files, header, read, write_modality
 
 

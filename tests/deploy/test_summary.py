@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from common.prepare.volumes import Volume
 from deploy.outputs import Case
 from deploy.outputs.summary import draw_summary
+from scripts.prepare.volumes import Volume
 
 VOLUME = Volume(np.full((20, 24, 12), 100, np.float32), np.diag([1.0, 2.0, 3.0, 1.0]))  # in RAS+
 SEGMENTS = np.zeros((20, 24, 12), np.uint8)

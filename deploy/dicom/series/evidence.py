@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
 from common.errors import InputError
-from common.prepare.volumes import Grid
+from scripts.prepare.volumes import Grid
 
 from ..geometry import grid_of
 from ..multiframe import ENHANCED_MR

@@ -17,12 +17,12 @@ from scipy.spatial.transform import Rotation
 from common.data.cohorts import COHORTS
 from common.data.volumes import MADE_UP, write_volume
 from common.metrics.measures import dice
-from common.prepare.settings import Settings
-from common.prepare.volumes import Grid
 from scripts.phantoms.anatomy import HEADS
 from scripts.phantoms.cohort import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
+from scripts.prepare.settings import Settings
 from scripts.prepare.subjects import mask_file, read_record
+from scripts.prepare.volumes import Grid
 
 __all__ = ["TRUTH", "brain_dice", "errors", "make_raw", "sampled"]
 

@@ -17,11 +17,11 @@ from common.data.layouts.reading import read_layout
 from common.errors import InputError
 from common.inference.cases import find_cases
 from common.metrics.measures import dice
-from common.prepare.brain import brain_of, mirrored_brain
-from common.prepare.figures import LIMITS
-from common.prepare.volumes import read_volume
 from scripts.datalists.__main__ import generic
+from scripts.prepare.brain import brain_of, mirrored_brain
+from scripts.prepare.figures import LIMITS
 from scripts.prepare.subjects import folder_of
+from scripts.prepare.volumes import read_volume
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
 

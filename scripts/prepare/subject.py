@@ -7,16 +7,16 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
-from ..errors import InputError, within
-from .brain import find_brain, mirrored_brain, zero_background
-from .figures import Figures, likely_cause
-from .frames import frame_of, in_frame, to_image
-from .measuring import measure
-from .registration import between_centres, coarse_grid, foreground, register
-from .resampling import field_of_view, mask_on, resample
-from .settings import Settings
-from .targets import near_brain, template_brain, template_mask
-from .volumes import Volume, check_transform
+from common.errors import InputError, within
+from scripts.prepare.brain import find_brain, mirrored_brain, zero_background
+from scripts.prepare.figures import Figures, likely_cause
+from scripts.prepare.frames import frame_of, in_frame, to_image
+from scripts.prepare.measuring import measure
+from scripts.prepare.registration import between_centres, coarse_grid, foreground, register
+from scripts.prepare.resampling import field_of_view, mask_on, resample
+from scripts.prepare.settings import Settings
+from scripts.prepare.targets import near_brain, template_brain, template_mask
+from scripts.prepare.volumes import Volume, check_transform
 
 MARGIN = 5.0  # mm; greatest margin of a brain mask
 

@@ -6,8 +6,8 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from common.prepare import subject
-from common.prepare.volumes import Volume
+from scripts.prepare import subject
+from scripts.prepare.volumes import Volume
 from tests.support import oblique
 
 EDGES = np.diag([1.5, 2.0, 3.0, 1.0])

@@ -4,7 +4,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
-from .volumes import Grid, Volume
+from scripts.prepare.volumes import Grid, Volume
 
 
 def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> Volume:

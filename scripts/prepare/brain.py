@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.stats import median_abs_deviation
 
-from ..data.preparation import border, border_value, is_brain
-from ..errors import InputError
-from ..metrics.measures import dice
-from .settings import DEEPBET
-from .volumes import Volume
+from common.data.preparation import border, border_value, is_brain
+from common.errors import InputError
+from common.metrics.measures import dice
+from scripts.prepare.settings import DEEPBET
+from scripts.prepare.volumes import Volume
 
 NOISE = 6.0  # robust standard deviations of the volume's border, from its median; what deviates more is foreground
 FILLED = 0.9  # least Dice of the brain and the foreground of a scan without skull; at most 0.72 in 229 whole heads

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics.measures import dice
-from .figures import Figures
-from .registration import coarse_grid, information
-from .resampling import mask_on, resample
-from .targets import template_brain, template_mask
-from .volumes import Volume
+from common.metrics.measures import dice
+from scripts.prepare.figures import Figures
+from scripts.prepare.registration import coarse_grid, information
+from scripts.prepare.resampling import mask_on, resample
+from scripts.prepare.targets import template_brain, template_mask
+from scripts.prepare.volumes import Volume
 
 
 def measure(

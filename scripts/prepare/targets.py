@@ -9,7 +9,7 @@ import numpy as np
 from nilearn import datasets
 from scipy import ndimage
 
-from .volumes import Volume
+from scripts.prepare.volumes import Volume
 
 MARGIN = 4  # mm
 CLOSING = 6  # mm; fills sulci up to 12 mm wide, as in the cohorts' brain masks

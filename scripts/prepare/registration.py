@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass
 from scipy.special import entr
 
-from ..errors import InputError
-from .frames import matrix_of, to_image, upright
-from .resampling import mask_on, resample
-from .volumes import Grid, Volume
+from common.errors import InputError
+from scripts.prepare.frames import matrix_of, to_image, upright
+from scripts.prepare.resampling import mask_on, resample
+from scripts.prepare.volumes import Grid, Volume
 
 KINDS = {6: "Rigid", 12: "Affine"}
 EDGE = 2.0  # mm; voxel size for measuring similarity

@@ -5,8 +5,8 @@ import pytest
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from common.prepare.resampling import field_of_view, labels_on, resample
-from common.prepare.volumes import Grid, Volume
+from scripts.prepare.resampling import field_of_view, labels_on, resample
+from scripts.prepare.volumes import Grid, Volume
 from tests.support import oblique
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.scan_checks import image_problem, raise_problem, read_scan
-from ..errors import InputError
+from common.data.scan_checks import image_problem, raise_problem, read_scan
+from common.errors import InputError
 
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges

@@ -10,14 +10,14 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
 from common.metrics.measures import dice
-from common.prepare import brain, registration, subject
-from common.prepare.figures import Figures, has_failed, may_be_right
-from common.prepare.registration import between_centres, register
-from common.prepare.resampling import resample
-from common.prepare.settings import Settings
-from common.prepare.subject import prepare_subject
-from common.prepare.targets import template_brain, template_mask
-from common.prepare.volumes import Grid, Volume, read_volume
+from scripts.prepare import brain, registration, subject
+from scripts.prepare.figures import Figures, has_failed, may_be_right
+from scripts.prepare.registration import between_centres, register
+from scripts.prepare.resampling import resample
+from scripts.prepare.settings import Settings
+from scripts.prepare.subject import prepare_subject
+from scripts.prepare.targets import template_brain, template_mask
+from scripts.prepare.volumes import Grid, Volume, read_volume
 from tests.damaged_scans import cut, save
 from tests.support import one_line
 

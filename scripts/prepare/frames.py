@@ -10,8 +10,8 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from nibabel.affines import from_matvec, voxel_sizes
 from numpy.typing import NDArray
 
-from ..data.volumes import canonical
-from .volumes import Volume
+from common.data.volumes import canonical
+from scripts.prepare.volumes import Volume
 
 UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.cards import Space
-from ..data.cohorts import COHORTS
-from ..errors import InputError, check_number, choice
-from .volumes import Grid
+from common.data.cards import Space
+from common.data.cohorts import COHORTS
+from common.errors import InputError, check_number, choice
+from scripts.prepare.volumes import Grid
 
 DEEPBET = "deepbet"
 
