@@ -74,22 +74,24 @@ def within(source: object) -> Iterator[None]:
         raise InputError(source, error) from error
 
 
-def check_number(name: str, value: Any, kind: type, lowest: float, highest: float = math.inf) -> None:
-    """Check that an argument is an int, or with `kind=float` an int or float, from `lowest` to `highest`."""
+def is_number(value: Any, kind: type, lowest: float, highest: float = math.inf) -> bool:
+    """Return whether a value is an int, or with `kind=float` an int or float, from `lowest` to `highest`."""
     kinds = (int,) if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest:
+    return isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= highest
+
+
+def check_number(name: str, value: Any, kind: type, lowest: float, highest: float = math.inf) -> None:
+    """Check that an argument is a number; see `is_number`."""
+    if not is_number(value, kind, lowest, highest):
         noun = "a whole number" if kind is int else "a number"
         raise ArgumentError(name, value, expected=f"{noun} from {lowest}" + (f" to {highest}" * (highest < math.inf)))
 
 
-def choice(name: str, value: Any, choices: Mapping[str, Any], empty: str = "no choices") -> Any:
-    """Return the entry of `choices` for an argument's value; raise `ArgumentError` if there is none.
-
-    `empty` is the reason why `choices` may be empty, for the message.
-    """
+def choice(name: str, value: Any, choices: Collection[str]) -> Any:
+    """Return an argument that is one of `choices`, or its value in a mapping; raise `ArgumentError` for others."""
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(name, value, expected=f"one of {', '.join(choices)}" if choices else empty)
-    return choices[value]
+        raise ArgumentError(name, value, expected=f"one of {', '.join(choices)}")
+    return choices[value] if isinstance(choices, Mapping) else value
 
 
 def did_you_mean(name: str, candidates: Iterable[str], prefix: str = "", otherwise: str = "") -> str:

@@ -1,15 +1,11 @@
 """Memory and open files: huge pages, limits, free memory."""
 
 import ctypes
-import math
 import os
 import re
 import resource
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from .errors import ArgumentError
 
 FLOAT = 4  # bytes
 
@@ -84,14 +80,3 @@ def free_in_cgroups(membership: Path, root: Path) -> list[int]:
             cache = re.findall(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
             free.append(int(limit) - int((folder / "memory.current").read_text()) + sum(map(int, cache)))
     return free
-
-
-def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
-    """Refuse a batch whose crops alone, in `views` views each, exceed the device's memory."""
-    crops, channels = options.get("batch_size", 1) * views, len(options["modalities"])
-    crop = channels * math.prod(options["patch_size"]) * FLOAT  # bytes
-    memory = device_memory(options["device"])
-    if crops * crop > memory:
-        name = "patch_size" if crop > memory else "batch_size"
-        taken, problem = crops * crop / 2**30, f"{crops:,} crops of {channels} channels"
-        raise ArgumentError(name, options[name], f"{problem} take {taken:,.1f} GiB of {memory / 2**30:,.1f} GiB")

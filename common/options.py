@@ -1,19 +1,18 @@
 """Read and check the options of a run; `common.values.OPTIONS` defines them."""
 
+import inspect
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from .data.cleanup import cleanup_of
 from .data.regions import regions_of, with_sides
 from .environment import prepare_process
-from .errors import ArgumentError, InputError, choice, did_you_mean, within
+from .errors import ArgumentError, choice, did_you_mean, within
 from .locks import claim, release
-from .memory import check_crops
 from .metrics.protocols import check_convention
-from .resolver import resolver
 from .ssl.weighting import task_name
 from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, TRAINING_DEFAULTS, UNRECORDED
 
@@ -75,11 +74,25 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     check_trained(vars(options), trained or {})
     if "best_metric" in vars(options) and isinstance(content["tasks"], list):
         names = [task_name(str(task.get("_target_"))) for task in content["tasks"]]
-        choice("best_metric", options.best_metric, dict.fromkeys(["total", *names]))
-    if {"patch_size", "modalities", "device"} <= vars(options).keys():
-        check_crops(vars(options), views=2 if self_supervised else 1)
+        choice("best_metric", options.best_metric, ["total", *names])
     config.resolved_content.update(vars(options))
     return options
+
+
+def resolver() -> Any:
+    """Return the `monai.bundle.ReferenceResolver` that evaluates the calling component; None outside a config.
+
+    This is the only function that looks at the call stack: MONAI 1.6.1 hands a component nothing but its arguments, and
+    `python -m monai.bundle run` takes no workflow class from a config.
+    """
+    from monai.bundle import ReferenceResolver  # imported here because it is slow
+
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(caller := frame.f_locals.get("self"), ReferenceResolver):
+            return caller
+        frame = frame.f_back
+    return None
 
 
 def check_used(config: Mapping[str, Any]) -> None:
@@ -114,15 +127,6 @@ def _keys_in(config: Mapping[str, Any], section: str = "") -> Iterator[tuple[str
             yield from _keys_in(value, f"{section}{key}::")
         else:
             yield f"{section}{key}", value
-
-
-def check_names(options: Iterable[str], *configs: Mapping[str, Any]) -> None:
-    """Refuse an option whose first key no config has, before slow imports; `check_used` checks all keys."""
-    known = {key.removeprefix("+").partition("::")[0] for config in configs for key in config} | TRACKING
-    known |= TRAINING_DEFAULTS.keys() if "ckpt_dir" in known else set()
-    for name in options:
-        if name.removeprefix("+").partition("::")[0] not in known:
-            raise InputError(f"--{name}", f"no such option{did_you_mean(name, known, '--')}")
 
 
 def automatic_amp(device: Any, trains: bool = False) -> bool:

@@ -10,12 +10,11 @@ from .data.cleanup import EXPECTED, cleanup_of, text_of
 from .data.preparation import PREPARATION_CHECKS
 from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
-from .errors import ArgumentError, InputError
+from .errors import ArgumentError, InputError, is_number
 from .metrics.protocols import CHALLENGES, PROTOCOLS
 
 AUTO = "auto"
-PLAIN_TEXT = r"^\w[^$@%{}\[\]/\\\x00-\x1f]*\Z"  # fits into file names, and no config evaluates it
-FLAGS = {"true": True, "false": False}
+PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f]*")  # fits into file names, and no config evaluates it
 
 
 class Kind(NamedTuple):
@@ -23,88 +22,89 @@ class Kind(NamedTuple):
 
     Attributes:
         values: Accepted values, with the unit.
-        schema: JSON schema of the converted value.
-        convert: Converts a value, such as text from a command line; a ValueError refuses it.
+        accepts: Whether a converted value is valid.
+        convert: Converts a value, such as text from a command line.
         is_text: Whether text from a command line is the value as typed, such as a path.
     """
 
     values: str
-    schema: Mapping[str, Any]
+    accepts: Callable[[Any], object]
     convert: Callable[[Any], Any] = lambda value: list(value) if isinstance(value, tuple) else value
     is_text: bool = False
 
     def parse(self, name: str, value: Any) -> Any:
         """Convert an argument's value; raise `ArgumentError` if it is invalid."""
-        from jsonschema import Draft202012Validator  # imported here because it is slow
-
         try:
-            converted = self.convert(value)
+            if self.accepts(converted := self.convert(value)):
+                return converted
+        except ArgumentError as error:
+            raise error.named(name) from error
         except InputError as error:
             raise ArgumentError(name, value, error) from error
-        except (TypeError, ValueError) as error:
-            raise ArgumentError(name, value, expected=self.values) from error
-        if not Draft202012Validator(self.schema).is_valid(converted):
-            raise ArgumentError(name, value, expected=self.values)
-        return converted
+        except (TypeError, ValueError):
+            pass
+        raise ArgumentError(name, value, expected=self.values)
 
 
-def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: str = "number") -> Kind:
-    """Return the kind of numbers from `lowest` to `highest`, in `unit`; `kind` is a JSON type, number or integer."""
+def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
+    """Return the kind of numbers from `lowest` to `highest`, in `unit`; `kind` is float or int."""
     limits = f"from {lowest:g}" + (f" to {highest:g}" if math.isfinite(highest) else "")
-    noun = "a whole number" if kind == "integer" else "a number"
-    return Kind(f"{noun} {limits}{unit and f', {unit}'}", {"type": kind, "minimum": lowest, "maximum": highest})
+    noun = "a whole number" if kind is int else "a number"
+    return Kind(f"{noun} {limits}{unit and f', {unit}'}", lambda value: is_number(value, kind, lowest, highest))
 
 
-integers = partial(numbers, kind="integer")
+integers = partial(numbers, kind=int)
 
 
-def three(values: str, kind: str, lowest: float, highest: float, **rules: Any) -> Kind:
-    """Return the kind of three numbers; `rules` are further keywords of the array's schema."""
-    items = {"type": kind, "minimum": lowest, "maximum": highest}
-    schema = {"type": "array", "items": items, "minItems": 3, "maxItems": 3} | rules
-    return Kind(values, schema, lambda value: [float(number) if kind == "number" else number for number in value])
+def three(values: str, number: Kind, largest: float = 0, convert: type = int) -> Kind:
+    """Return the kind of three numbers, the largest of which is at least `largest`."""
+
+    def accepts(edges: list[float]) -> bool:
+        return len(edges) == 3 and all(map(number.accepts, edges)) and max(edges) >= largest
+
+    return Kind(values, accepts, lambda value: [float(edge) if convert is float else edge for edge in value])
 
 
 def lengths(lowest: int) -> Kind:
     """Return the kind of training lengths: iterations, at least `lowest`, or text such as "5 epochs"."""
-    epochs = {"type": "string", "pattern": r"^(?=.*[1-9])\d*\.?\d+ epochs\Z"}
+    epochs = re.compile(r"(?=.*[1-9])\d*\.?\d+ epochs")
     return Kind(
         f"a whole number of iterations from {lowest}, or text such as 2.5 epochs",
-        {"anyOf": [{"type": "integer", "minimum": lowest}, epochs]},
+        lambda value: epochs.fullmatch(value) if isinstance(value, str) else is_number(value, int, lowest),
         lambda value: re.sub(" ?epochs?$", " epochs", value) if isinstance(value, str) else value,
     )
 
 
 def words(values: str) -> Kind:
     """Return the kind that accepts the words in `values`, a list separated by commas."""
-    return Kind(f"one of {values}", {"enum": values.split(", ")}, is_text=True)
+    return Kind(f"one of {values}", values.split(", ").__contains__, is_text=True)
 
 
 def some_of(*names: str) -> Kind:
     """Return the kind of lists of some, all or none of these names."""
-    schema = {"type": "array", "items": {"enum": names}}
-    return Kind(f"a list of some of {', '.join(names)}, such as [{names[0]}]", schema, names_of, is_text=True)
+    values = f"a list of some of {', '.join(names)}, such as [{names[0]}]"
+    return Kind(values, lambda value: _are_names(value) and {*value} <= {*names}, names_of, is_text=True)
 
 
 def flags(*others: str) -> Kind:
     """Return the kind that accepts true, false (also as text, from a command line) and the words `others`."""
-    schema = {"enum": [True, False, *others]}
-    convert = lambda value: FLAGS.get(str(value).lower(), value)  # noqa: E731
-    return Kind(f"one of {', '.join([*FLAGS, *others])}", schema, convert, is_text=True)
+    choices = {"true": True, "false": False} | {word: word for word in others}
+    accepts = lambda value: isinstance(value, bool) or value in others  # noqa: E731
+    return Kind(f"one of {', '.join(choices)}", accepts, lambda value: choices.get(str(value).lower()), is_text=True)
 
 
 def or_auto(kind: Kind) -> Kind:
     """Extend a kind by the word auto."""
-    schema = {"anyOf": [{"const": AUTO}, kind.schema]}
+    accepts = lambda value: value == AUTO or kind.accepts(value)  # noqa: E731
     convert = lambda value: value if value == AUTO else kind.convert(value)  # noqa: E731
-    return Kind(f"{kind.values}, or {AUTO}", schema, convert, kind.is_text)
+    return Kind(f"{kind.values}, or {AUTO}", accepts, convert, kind.is_text)
 
 
 def or_null(kind: Kind) -> Kind:
     """Extend a kind by null."""
-    schema = {"anyOf": [{"type": "null"}, kind.schema]}
+    accepts = lambda value: value is None or kind.accepts(value)  # noqa: E731
     convert = lambda value: None if optional(value) is None else kind.convert(value)  # noqa: E731
-    return Kind(f"{kind.values}, null", schema, convert, kind.is_text)
+    return Kind(f"{kind.values}, null", accepts, convert, kind.is_text)
 
 
 def optional(value: Any) -> Any:
@@ -136,10 +136,8 @@ def _paths(value: Any) -> Any:
     return [_path(path) for path in names_of(value)] if is_list else _path(value)
 
 
-def _device(value: Any) -> Any:
-    if str(value) != "cpu" and not str(value).startswith("cuda"):  # `value` may be a torch.device
-        raise ValueError
-    return value
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _loss_weights(value: Any) -> Any:
@@ -148,51 +146,49 @@ def _loss_weights(value: Any) -> Any:
     return [float(weight) for weight in value]
 
 
-TEXTS = {"type": "array", "items": {"type": "string"}}
-WEIGHT = {"type": "number", "minimum": 0, "maximum": 1000}
-WEIGHTS = {"minItems": 1, "items": WEIGHT, "minProperties": 1, "additionalProperties": WEIGHT}
-COHORT = Kind(
-    "up to 100 letters, digits, spaces and . , ( ) ' + : -", {"pattern": rf"^{NAME.pattern}\Z"}, str, is_text=True
-)
-FOLDER = Kind("folder", {}, _path, is_text=True)
-FILE = Kind("file", {}, _path, is_text=True)
-FILES = Kind("a file or a list of files", {}, _paths, is_text=True)
-DEVICE = Kind("cpu, cuda or cuda:N", {}, _device, is_text=True)
-NAMES = Kind("a list of names, which may be empty", TEXTS, names_of, is_text=True)
+def _are_weights(value: Any) -> bool:
+    weights = list(value.values() if isinstance(value, Mapping) else value)
+    return len(weights) > 0 and all(is_number(weight, float, 0, 1000) for weight in weights)
+
+
+COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.fullmatch, str, is_text=True)
+FOLDER = Kind("folder", str, _path, is_text=True)
+FILE = Kind("file", str, _path, is_text=True)
+FILES = Kind("a file or a list of files", bool, _paths, is_text=True)
+DEVICE = Kind("cpu, cuda or cuda:N", lambda value: re.match("cpu$|cuda", str(value)), is_text=True)
+NAMES = Kind("a list of names, which may be empty", _are_names, names_of, is_text=True)
 MODALITIES = Kind(
     "a list of names, such as ['T1','FLAIR']",
-    {"type": "array", "items": {"type": "string", "pattern": PLAIN_TEXT}, "minItems": 1},
+    lambda names: _are_names(names) and names and all(map(PLAIN_TEXT.fullmatch, names)),
     names_of,
     is_text=True,
 )
 ALIASES = Kind(
     "a mapping of names, such as {'T2': 'FLAIR'}",
-    {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+    lambda names: isinstance(names, Mapping) and names and _are_names([*names, *names.values()]),
 )
 PATCH_SIZE = three(
     "three multiples of 32 (8 for segresnet and transbts) from 32 to 512, the largest at least 64, such as [96,96,96], "
     "voxels",
-    "integer",
-    lowest=32,
-    highest=512,
-    contains={"minimum": 64},
+    integers(32, 512),
+    largest=64,
 )
-SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", "number", 0.1, 20)
-EDGES = three("three whole numbers, such as [96, 96, 96]", "integer", 1, 1e6)
-LENGTHS = three("three numbers, such as [1.0, 1.0, 1.0]", "number", 0, 1e6)
-TASK = Kind("total, or a proxy task", {}, str, is_text=True)
-TEXT = Kind("plain text", {"type": "string", "pattern": PLAIN_TEXT}, is_text=True)
+SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", numbers(0.1, 20), convert=float)
+EDGES = three("three whole numbers, such as [96, 96, 96]", integers(1, 1e6))
+LENGTHS = three("three numbers, such as [1.0, 1.0, 1.0]", numbers(0, 1e6), convert=float)
+TASK = Kind("total, or a proxy task", str, str, is_text=True)
+TEXT = Kind("plain text", PLAIN_TEXT.fullmatch, is_text=True)
 CONVENTION = Kind(
     f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3",
-    {},
+    str,
     lambda value: canonical(str(value)),
     is_text=True,
 )
-CLEANUP = Kind(EXPECTED, {"pattern": PLAIN_TEXT}, lambda value: text_of(cleanup_of(str(value))), is_text=True)
-LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", WEIGHTS, _loss_weights)
+CLEANUP = Kind(EXPECTED, PLAIN_TEXT.fullmatch, lambda value: text_of(cleanup_of(str(value))), is_text=True)
+LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _are_weights, _loss_weights)
 AXES = Kind(
     "a list of different axes from 0, 1, 2, such as [0]",
-    {"type": "array", "items": {"enum": [0, 1, 2]}, "uniqueItems": True},
+    lambda axes: isinstance(axes, list) and sorted(axes) == sorted({*axes} & {0, 1, 2}),
 )
 
 # Options that checkpoints, run.json and embeddings.npz do not hold

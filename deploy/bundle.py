@@ -9,16 +9,15 @@ from typing import Any
 from unicodedata import combining, normalize
 
 from common import weights
-from common.configs import typed, warn_of_program
 from common.data import is_skull_stripped, model_name, space_of, trained_on
 from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
 from common.errors import InputError, input_error_message
 from common.files import digest, valid_json, valid_yaml
-from common.options import check_flips, check_names, check_stated
-from common.values import OPTIONS
+from common.options import check_flips, check_stated
 from deploy.dicom.series.choice import MODALITIES
+from scripts.run import typed, warn_of_program
 
 RESERVED_OPTIONS = (  # set by the application
     "bundle_root",
@@ -182,11 +181,8 @@ def named(options: Sequence[str]) -> dict[str, Any]:
 
 
 def check_options(options: Sequence[str], bundle: Bundle) -> None:
-    """Raise an InputError for an unknown name in `--bundle_options`, or an invalid value of a documented option."""
-    values = named(options)
+    """Raise an InputError for an invalid value in `--bundle_options`; the bundle refuses unknown names."""
     try:
-        check_names(values, valid_yaml(bundle.config, "an inference config"))
-        checked = {name: OPTIONS[name](value) for name, value in values.items() if name in OPTIONS}
-        check_flips({"label_convention": bundle.convention} | checked)
+        check_flips({"label_convention": bundle.convention} | named(options))
     except InputError as error:
         raise InputError("--bundle_options", input_error_message(error)) from error

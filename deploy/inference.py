@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.configs import argument
+from common.configs import quoted
 from common.data.scan_checks import read_scan
 from common.data.volumes import write_volume
 from common.errors import InputError, ending_of
 from common.files import write_json
 from deploy.bundle import Bundle
 from scripts.prepare.volumes import Volume
+from scripts.run import typed
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
@@ -50,6 +51,17 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
     words = [*(f"--{name}={value}" for name, value in arguments.items()), *options]
     run_command([*command, *map(argument, words)], bundle.root, work)
     return read_label_map(work / "predictions" / f"{CASE}.nii.gz", aligned[bundle.modalities[0]])
+
+
+def argument(word: str) -> str:
+    """Rewrite `--option=text` so that MONAI's own command takes the same value as our commands.
+
+    Example:
+        >>> argument("--output_dir=2026_11_27"), argument("--amp")
+        ("--output_dir=$'2026_11_27'", '--amp')
+    """
+    option, equals, text = word.partition("=")
+    return f"{option}={quoted(typed(option.removeprefix('--'), text))}" if equals else option
 
 
 def run_command(command: Sequence[str], folder: Path, work: Path) -> None:

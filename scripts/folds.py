@@ -13,7 +13,7 @@ from common.files import expand_home
 from common.values import OPTIONS
 from scripts import cli
 from scripts.datalists.splits import hold_out, numbers_of
-from scripts.run import config_files, typed_options
+from scripts.run import config_files
 from scripts.steps import run_step, words_of
 
 
@@ -58,7 +58,6 @@ def folds(
         raise InputError(f"--{min(taken)}: set for each fold; leave it out")
     files = config_files(bundle, "train", changes, recipe)
     scoring_file = str(BUNDLES / bundle / "configs/evaluate.yaml")
-    typed_options(options, [*files, scoring_file])  # refuses misspelt names
     trains, scores = read(files), read([scoring_file])
     training = [name for name in options if name in trains or name not in scores]
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]

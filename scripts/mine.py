@@ -7,13 +7,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from common.configs import read
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
 from common.files import existing_folder, expand_home, valid_yaml
-from common.values import OPTIONS, names_of
+from common.options import check_used
+from common.values import names_of
 from scripts import cli
 from scripts.datalists.splits import numbers_of
-from scripts.run import config_files, typed_options
+from scripts.run import config_files, typed
 from scripts.steps import run_step, words_of
 
 BUNDLE = "brats_finetune"
@@ -58,9 +60,8 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
             texts = {name: value for name, value in plan[config].items() if isinstance(value, str)}
             section = plan[config] | {name: text.replace("{fold}", "0") for name, text in texts.items()}
             overlays, recipe = names_of(section.pop("overlays", [])), section.pop("recipe", "text")
-            values = typed_options(section, config_files(BUNDLE, config, overlays, recipe))
-            for option in values.keys() & OPTIONS.keys():
-                OPTIONS[option](values[option])
+            files = config_files(BUNDLE, config, overlays, recipe)
+            check_used(read(files, {name: typed(name, value) for name, value in section.items()}).get())
         steps = steps_of(plan, folder, folds)
     show("", *(f"{name:<10}{text}" for name, text in plan.get("about", {}).items()))
     if not yes:

@@ -30,7 +30,7 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
         dataset_dir: folder that the datalist's paths are relative to; by default the datalist's folder.
         split: split to predict, such as testing or validation.
     """
-    choice("split", split, dict.fromkeys(SPLITS))
+    choice("split", split, SPLITS)
     file = expand_home(datalist, f"--datalist={datalist}")
     listed = Datalist(file, file.parent if dataset_dir is None else expand_home(dataset_dir, "--dataset_dir"))
     convention, modalities = listed.content["label_convention"], listed.content["modalities"]

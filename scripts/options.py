@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.configs import BUNDLES, bundles_with
+from common.configs import BUNDLES
 from common.errors import aligned, choice, show
 from common.files import read_yaml
 from common.values import OPTIONS, TRAINING_DEFAULTS
 from scripts import cli
+from scripts.run import bundles_with
 
 WORKFLOWS = ("train", "evaluate", "inference")
 DEFAULTS = {  # in words, for defaults that the config computes
@@ -37,11 +38,11 @@ def options(bundle: str, workflow: str | None = None) -> None:
         bundle: name of a bundle, such as brats_finetune.
         workflow: train, evaluate or inference; by default all workflows of the bundle.
     """
-    choice("bundle", bundle, dict.fromkeys(bundles_with("train.yaml")))
+    choice("bundle", bundle, bundles_with("train.yaml"))
     folder = BUNDLES / bundle
     available = [name for name in WORKFLOWS if (folder / f"configs/{name}.yaml").is_file()]
     if workflow is not None:
-        choice("workflow", workflow, dict.fromkeys(available))
+        choice("workflow", workflow, available)
     for name in available if workflow is None else [workflow]:
         rows = aligned(options_of_config(folder / f"configs/{name}.yaml"))
         show(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE", *(f"  {row}" for row in rows), "")

@@ -13,12 +13,13 @@ import yaml
 
 from common import ROOT
 from common import weights as checkpoints
-from common.configs import BUNDLES, bundles_with, read
+from common.configs import BUNDLES, read
 from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
 from common.files import check_new_files, digest, parse_yaml, read_json, write_json
 from scripts import cli
+from scripts.run import bundles_with
 
 METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 SCHEMA_SHA256 = "59afa4c716416877ce31babc21a82e68cc51ba964d04a4c2f9ca160ff03307e0"
@@ -37,7 +38,7 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
         weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
             above 25 MB.
     """
-    source = BUNDLES / choice("bundle", bundle, {name: name for name in bundles_with("metadata.json")})
+    source = BUNDLES / choice("bundle", bundle, bundles_with("metadata.json"))
     if weights_url is not None and weights is None:
         raise InputError("--weights_url", "no weights", "--weights, the file at this address", value=weights_url)
     metadata = read_json(source / "configs/metadata.json")

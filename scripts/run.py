@@ -3,14 +3,13 @@
 import gc
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.configs import BUNDLES, as_data, bundles_with, typed, warn_of_program
-from common.errors import InputError, choice, did_you_mean
-from common.files import valid_yaml
-from common.options import check_names
+from common.configs import BUNDLES, as_data
+from common.errors import InputError, choice, show
+from common.values import OPTIONS, TRACKING
 from scripts import cli
 
 RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml", "robust": "recipe_robust.yaml"}
@@ -33,7 +32,7 @@ def run(bundle: str, config: str, *overlays: str, recipe: str = "text", **option
         options: options of the bundle (python -m scripts.options BUNDLE), and --tracking=mlflow.
     """
     files = config_files(bundle, config, overlays, recipe)
-    values = typed_options(options, files)
+    values = {name: typed(name, text) for name, text in options.items()}
     gc.disable()  # garbage collection takes a third of the time to import PyTorch and MONAI, and frees nothing
     from monai.bundle import create_workflow
 
@@ -50,14 +49,14 @@ def run(bundle: str, config: str, *overlays: str, recipe: str = "text", **option
 
 def config_files(bundle: str, config: str, overlays: Sequence[str] = (), recipe: str = "text") -> list[str]:
     """Return the config files that a command line names, in the order in which they change each other."""
-    configs = Path(os.path.relpath(BUNDLES / _known("bundle", bundle, bundles_with("train.yaml")) / "configs"))
+    configs = Path(os.path.relpath(BUNDLES / choice("bundle", bundle, bundles_with("train.yaml")) / "configs"))
     names = sorted(file.stem for file in configs.glob("*.yaml"))
-    files = [configs / f"{_known('config', config, names)}.yaml"]
+    files = [configs / f"{choice('config', config, names)}.yaml"]
     if (recipe_file := choice("recipe", recipe, RECIPES)) is not None:
         files.append(configs / recipe_file)
     for overlay in overlays:
         is_file = Path(overlay).suffix in (".yaml", ".yml", ".json")
-        files.append(Path(overlay) if is_file else configs / f"{_known('overlay', overlay, names)}.yaml")
+        files.append(Path(overlay) if is_file else configs / f"{choice('overlay', overlay, names)}.yaml")
     if "RANK" in os.environ and config == "train" and configs / DISTRIBUTED not in files:
         files.append(configs / DISTRIBUTED)
     for file in files:
@@ -66,17 +65,28 @@ def config_files(bundle: str, config: str, overlays: Sequence[str] = (), recipe:
     return [str(file) for file in files]
 
 
-def typed_options(options: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
-    """Return options with parsed values; refuse a name that no file has, before slow imports."""
-    check_names(options, *(valid_yaml(file, "a mapping of options", {"type": "object"}) for file in files))
-    return {name: typed(name, text) for name, text in options.items()}
+def bundles_with(file: str) -> list[str]:
+    """Return the names of the bundles that have this file in configs/."""
+    return sorted(path.parents[1].name for path in BUNDLES.glob(f"*/configs/{file}"))
 
 
-def _known(what: str, word: str, names: Sequence[str]) -> str:
-    if word not in names:
-        hint = did_you_mean(word, names, otherwise=f"expected one of {', '.join(names)}")
-        raise InputError(f"unknown {what} '{word}'{hint}")
-    return word
+def typed(name: str, text: Any) -> Any:
+    """Return an option's checked value: text options stay as typed, others are parsed as MONAI's command does.
+
+    Example:
+        >>> typed("output_dir", "2026_11_27"), typed("patch_size", "64,64,64"), typed("loss::gamma", "1e-1")
+        ('2026_11_27', [64, 64, 64], 0.1)
+    """
+    option = OPTIONS.get(name)
+    is_text = name in TRACKING or (option is not None and option.kind.is_text)
+    value = text if is_text or not isinstance(text, str) else cli.DefaultParseValue(text)
+    return value if option is None else option(value)
+
+
+def warn_of_program(path: str | Path) -> None:
+    """Warn that a config from outside this repository can run any code."""
+    if not Path(os.path.realpath(path)).is_relative_to(BUNDLES) and os.environ.get("RANK", "0") == "0":
+        show(f"warning: {path}: its expressions run as a program; it is not from bundles/; see SECURITY.md", error=True)
 
 
 if __name__ == "__main__":

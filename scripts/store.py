@@ -12,7 +12,7 @@ from common.errors import check_number, input_error_message, is_disk_full, show
 from common.files import expand_home
 from scripts import cli
 from scripts.pools import map_in_processes
-from scripts.run import config_files, typed_options
+from scripts.run import config_files, typed
 
 
 def prepare(
@@ -78,7 +78,7 @@ def _training(
     root = os.path.relpath(BUNDLES / bundle)
     fixed: dict[str, Any] = {"bundle_root": root, "output_dir": unused, "ckpt_dir": unused}
     fixed |= {"resume": False, "pretrained": None, "warmup_iterations": 0}
-    parser = read(files, typed_options(options, files) | fixed)
+    parser = read(files, {name: typed(name, text) for name, text in options.items()} | fixed)
     parser.get_parsed_content("imports")  # `common`, which other values refer to
     return parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
 

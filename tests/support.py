@@ -18,7 +18,6 @@ from common.configs import read
 from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.options import check_used
-from common.values import OPTIONS
 from scripts.cli import bound
 from tests.programs import run_module
 
@@ -45,10 +44,8 @@ def run_of(words: list[str]) -> tuple[list[str], dict]:
     call = bound(scripts.run.run, words).arguments
     overlays, recipe = call.get("overlays", ()), call.get("recipe", "text")
     files = scripts.run.config_files(call["bundle"], call["config"], overlays, recipe)
-    options = scripts.run.typed_options(call.get("options", {}), files)
+    options = {name: scripts.run.typed(name, text) for name, text in call.get("options", {}).items()}
     check_used(read(files, options).get())
-    for name in options.keys() & OPTIONS.keys():
-        OPTIONS[name](options[name])
     return files, options
 
 

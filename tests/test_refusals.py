@@ -85,10 +85,9 @@ REFUSALS = [  # command line, culprit in the error
     (f"{TRAIN} --dataset_dir=cut --datalist={{data}}/brats.json", "flair.nii.gz"),
     (f"scripts.run {BRATS} evaluate --dataset_dir=labels {LIST} --output_dir=out --checkpoint={{model}}", "seg.nii.gz"),
     (f"scripts.run {BRATS} evaluate --dataset_dir=moved {LIST} --output_dir=out --checkpoint={{model}}", "seg.nii.gz"),
-    # an output that exists, a disk without space, no memory
+    # an output that exists, a disk without space
     (f"{TRAIN} {DATA} --ckpt_dir={{trained}}/models", "resume"),
     ("scripts.phantoms make --layout=atlas --subjects=1 --output=held", "held"),
-    (f"{TRAIN} {DATA} --batch_size=1000000", "batch_size"),
     ("scripts.phantoms make --layout=atlas --subjects=1 --output=/proc/none", "/proc/none"),
 ]
 

@@ -112,7 +112,7 @@ def check_background(background: str | None, cases: Sequence[CaseFiles]) -> None
     """Raise InputError if no case has an image of the modality `background`."""
     if background is not None:
         modalities = {name: None for files in cases for name, _ in files.images}
-        choice("background", background, modalities, "no case has an image")
+        choice("background", background, modalities)
 
 
 def page(folder: str, slices: str = "chosen", background: str | None = None) -> None:

@@ -37,8 +37,8 @@ class Settings:
                 f"modalities {[*names]}: expected different names of letters and digits, such as [T1,FLAIR]"
             )
         if "*" not in str(self.brain):
-            choice("brain", self.brain, dict.fromkeys((DEEPBET, "none", "a pattern such as *_brain.nii.gz")))
-        choice("device", self.device, dict.fromkeys(("cpu", "cuda")))
+            choice("brain", self.brain, (DEEPBET, "none", "a pattern such as *_brain.nii.gz"))
+        choice("device", self.device, ("cpu", "cuda"))
         check_number("spacing", self.spacing, float, 1, 4)
 
     @property

@@ -32,7 +32,7 @@ class ScanOptions:
 
     def __post_init__(self) -> None:
         check_number("jobs", self.jobs, int, 1, 1024)
-        choice("missing", self.missing, dict.fromkeys(("refuse", "keep")))
+        choice("missing", self.missing, ("refuse", "keep"))
 
 
 def prepare_scans(root: Path, output: Path, settings: Settings, options: ScanOptions) -> list[Outcome]:

@@ -21,10 +21,10 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common import weights
-from common.configs import argument
 from common.metrics.measures import dice
 from deploy import app
 from deploy.dicom.geometry import volume_of
+from deploy.inference import argument
 from deploy.job import DICOM_FILES, RESULT_FILES
 from scripts.prepare.frames import FLIP
 from scripts.prepare.resampling import resample
