@@ -1,10 +1,15 @@
-"""Set up the process of a command."""
+"""Set up the process of a command: error reports, memory, limits."""
 
+import ctypes
 import os
+import re
+import resource
+from pathlib import Path
 
-from . import ROOT
 from .errors import report_in_one_line
-from .memory import use_huge_pages, use_open_files
+
+# Environment variable -> mallopt's parameter and value: heap for blocks up to 256 MiB, of which 512 MiB stay when free
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2**29)}
 
 
 def prepare_process() -> None:
@@ -13,17 +18,30 @@ def prepare_process() -> None:
     TF32 is off unless the environment sets NVIDIA_TF32_OVERRIDE.
     """
     use_huge_pages()
-    use_open_files()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)  # DataLoader workers need many open files
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     report_in_one_line()
-    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # DIFF-21
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # no TF32 (DIFF-21)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP reads it when PyTorch loads: no spinning threads
     os.environ["MPLBACKEND"] = "agg"
 
 
-def child_environment() -> dict[str, str]:
-    """Return variables for a child process that runs a module of this checkout in the current folder.
+def use_huge_pages() -> None:
+    """Let PyTorch allocate huge pages and glibc keep freed memory, in this process and its forks.
 
-    A folder `common` or `scripts` of the current folder is not imported.
+    Call this before the first tensor is created; see docs/reference/training.md. Environment variables take precedence
+    (`THP_MEM_ALLOC_ENABLE=0` disables both). Without glibc, nothing changes.
     """
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names or os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1") == "0":
+        return
+    for name, (parameter, value) in MALLOC.items():
+        if name not in os.environ:
+            ctypes.CDLL(None).mallopt(parameter, value)
+
+
+def peak_resident() -> float:
+    """Return this process's peak resident memory in GiB; `ru_maxrss` would start at its parent's peak."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[0]) / 2**20

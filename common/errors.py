@@ -5,7 +5,6 @@ import errno
 import logging
 import math
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,13 +20,7 @@ SILENCED = (
 )
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
-# Messages when memory runs out; on the host those of Python, PyTorch and oneDNN, which have no exception of their own
-ON_GPU = r"OutOfMemoryError|CUDA (driver )?error: out of memory|CU\w+_STATUS_\w*ALLOC(ATION)?_FAILED"
-ON_HOST = (
-    r"MemoryError|(can't allocate|not enough) memory|Cannot allocate memory"
-    r"|could not create a primitive(?! descriptor)|unable to (mmap|resize|.*</torch_)"
-    r"|DataLoader worker .*(Killed|Bus error|exited unexpectedly)"
-)
+ON_GPU = re.compile(r"OutOfMemoryError|CUDA (driver )?error: out of memory|CU\w+_STATUS_\w*ALLOC(ATION)?_FAILED")
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
@@ -94,14 +87,10 @@ def choice(name: str, value: Any, choices: Collection[str]) -> Any:
     return choices[value] if isinstance(choices, Mapping) else value
 
 
-def did_you_mean(name: str, candidates: Iterable[str], prefix: str = "", otherwise: str = "") -> str:
-    """Return the end of an error message about an unknown name: `; did you mean NAME?`.
-
-    `prefix`, such as dashes, is put before the name. `otherwise` is the hint if no candidate is similar enough.
-    """
+def did_you_mean(name: str, candidates: Iterable[str], prefix: str = "") -> str:
+    """Return the end of an error message about an unknown name: `; did you mean NAME?`, or nothing."""
     near = difflib.get_close_matches(name, list(candidates), n=1)
-    hint = f"did you mean {prefix}{near[0]}?" if near else otherwise
-    return f"; {hint}" if hint else ""
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def shortened(names: Sequence[str], most: int = 5) -> str:
@@ -162,8 +151,8 @@ def _report(otherwise: Hook, kind: type[BaseException], error: BaseException, tr
 
 
 def explained(error: BaseException) -> str | None:
-    """Explain bad input, a missing file, or lack of memory or disk, in one line; None for other exceptions."""
-    if message := input_error_message(error) or explain_out_of_memory(error):
+    """Explain bad input, a missing file or a full disk in one line; None for other exceptions."""
+    if message := input_error_message(error):
         return message
     for link in chain_of(error):
         if isinstance(link, FileNotFoundError) or (isinstance(link, OSError) and link.errno in NO_SPACE):
@@ -177,20 +166,14 @@ def input_error_message(error: BaseException) -> str | None:
     An exception from a DataLoader worker carries its cause only as text, which is searched too.
     """
     for link in chain_of(error):
-        if from_worker := re.findall(
-            rf"^{__name__}\.(Input|Argument)Error: (.+)$", _text_of_worker(link), re.MULTILINE
-        ):
-            kind, message = from_worker[-1]
-            return f"--{message}" if kind == "Argument" else message
+        text = str(link.args[0]) if link.args else ""
+        if text.startswith("Caught "):  # in a DataLoader's worker
+            found = re.findall(rf"^{__name__}\.(Input|Argument)Error: (.+)$", text, re.MULTILINE)
+            if found:
+                return f"--{found[-1][1]}" if found[-1][0] == "Argument" else str(found[-1][1])
         if isinstance(link, InputError):
             return f"--{link}" if isinstance(link, ArgumentError) else str(link)
     return None
-
-
-def _text_of_worker(error: BaseException) -> str:
-    """Return the traceback text that an exception from a DataLoader worker carries; empty for other exceptions."""
-    text = str(error.args[0]) if error.args else ""
-    return text if text.startswith("Caught ") else ""
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
@@ -201,37 +184,14 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
         link = link.__cause__ or link.__context__
 
 
-def explain_out_of_memory(error: BaseException) -> str | None:
-    """Explain in one line that the GPU or host ran out of memory, and what helps; None for other exceptions."""
-    for link in chain_of(error):
-        text = " ".join(f"{type(link).__name__}: {link}".split())
-        if lacks_gpu_memory(link):
-            return f"out of memory on the GPU: lower --batch_size or --patch_size ({text:.200})"
-        if lacks_host_memory(link):
-            advice = "lower --num_workers, --cache_rate, --batch_size or --patch_size"
-            return f"out of memory on the host: {advice}; in a container, enlarge /dev/shm ({text[-200:]})"
-    return None
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether a full or read-only disk caused an exception."""
+    return any(isinstance(link, OSError) and link.errno in NO_SPACE for link in chain_of(error))
 
 
 def lacks_gpu_memory(error: BaseException) -> bool:
     """Return whether an exception reports that the GPU ran out of memory: PyTorch's, CUDA's, cuBLAS's or cuDNN's."""
-    return re.search(ON_GPU, f"{type(error).__name__}: {error}") is not None
-
-
-def lacks_host_memory(error: BaseException) -> bool:
-    """Return whether an exception or one of its causes reports that the host ran out of memory."""
-    texts = (f"{type(link).__name__}: {link}" for link in chain_of(error) if not lacks_gpu_memory(link))
-    return any(re.search(ON_HOST, text) for text in texts)
-
-
-def ending_of(status: int) -> str:
-    """Describe how a process ended, from its exit status (negative after a signal)."""
-    return f"ended with status {status}" if status != -signal.SIGKILL else "was killed, probably for lack of memory"
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Return whether a full or read-only disk caused an exception."""
-    return any(isinstance(link, OSError) and link.errno in NO_SPACE for link in chain_of(error))
+    return ON_GPU.search(f"{type(error).__name__}: {error}") is not None
 
 
 def one_line(error: BaseException) -> str:

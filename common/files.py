@@ -1,19 +1,16 @@
-"""Read JSON, YAML and CSV, and write files atomically."""
+"""Read JSON and YAML, check content against JSON schemas, and write files atomically."""
 
 import csv
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .schemas import check_schema
 
 
 @contextmanager
@@ -49,37 +46,88 @@ def write_json(path: str | Path, content: Any) -> None:
         file.write_bytes(text.encode("utf-8", "backslashreplace"))  # JSON escapes for names that are not UTF-8
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; raise ValueError if it is invalid, has duplicate keys, or holds infinite numbers or NaN."""
-    return json.loads(Path(path).read_bytes(), object_pairs_hook=_object, parse_constant=_no_number)
+def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write comma-separated values atomically, in UTF-8, from the row of column names on; None and NaN become empty."""
+    with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
+        csv.writer(content, lineterminator="\n").writerows(
+            ["" if value != value else value for value in row] for row in rows
+        )
 
 
-def read_yaml(path: str | Path) -> Any:
-    """Read a file of YAML 1.2, without tags; raise ValueError if it is invalid or has duplicate keys."""
-    return parse_yaml(Path(path).read_bytes().decode())
+def read_json(
+    path: str | Path, expected: str = "", schema: Mapping[str, Any] | None = None, name: str | None = None
+) -> Any:
+    """Read a JSON file without duplicate keys and NaN, and check it; raise an `InputError` if it is invalid.
+
+    `expected` describes the content, such as "a datalist"; `name` replaces the path in messages.
+    """
+    return _read_file(path, _parse_json, "JSON", expected, schema, name)
 
 
-def parse_yaml(text: str) -> Any:
-    """Parse YAML; see `read_yaml`."""
+def read_yaml(
+    path: str | Path, expected: str = "", schema: Mapping[str, Any] | None = None, name: str | None = None
+) -> Any:
+    """Read a file of YAML 1.2 without tags and duplicate keys, and check it; see `read_json`."""
+    return _read_file(path, _parse_yaml, "YAML", expected, schema, name)
+
+
+def _read_file(
+    path: str | Path,
+    parse: Callable[[bytes], Any],
+    kind: str,
+    expected: str,
+    schema: Mapping[str, Any] | None,
+    name: str | None,
+) -> Any:
+    name = name or str(path)
+    try:
+        content = parse(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(name, error.strerror, expected) from error
+    except ValueError as error:
+        raise InputError(name, f"not {kind} ({' '.join(str(error).split())})", expected) from error
+    if schema is not None:
+        check_schema(content, schema, name, expected)
+    return content
+
+
+def _parse_json(content: bytes) -> Any:
+    def refuse(text: str) -> None:
+        raise ValueError(f"{text}: expected a finite number")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"the key {max(keys, key=keys.count)} occurs twice")
+        return found
+
+    return json.loads(content, object_pairs_hook=unique, parse_constant=refuse)
+
+
+def _parse_yaml(content: bytes) -> Any:
     from ruamel.yaml import YAML  # imported here, as few callers need it
     from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return YAML(typ="safe", pure=True).load(content.decode())
     except YAMLError as error:
         raise ValueError(str(error)) from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        duplicates = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        raise ValueError(f"the key {duplicates[0]} occurs twice")
-    return content
+def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
+    """Raise an `InputError` that names the entry and rule if `content` does not match a JSON schema.
 
+    For a wrong pattern, the schema's `description` is quoted. `name` is the content's name, such as "--flow=F.json".
+    """
+    from jsonschema import ValidationError, validate  # imported here, as few callers need it
 
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text}: expected a finite number")
+    try:
+        validate(content, schema)
+    except ValidationError as error:
+        is_pattern = error.validator == "pattern" and "description" in error.schema
+        rule = f"{error.instance}: {error.schema['description']}" if is_pattern else error.message
+        raise InputError(f"{name}: {error.json_path}", f"{rule:.200}", expected) from error
 
 
 def values_in(content: Any) -> Iterator[Any]:
@@ -90,71 +138,10 @@ def values_in(content: Any) -> Iterator[Any]:
         yield from values_in(value)
 
 
-def valid_json(
-    path: str | Path,
-    expected: str,
-    schema: Mapping[str, Any] | None = None,
-    name: str | None = None,
-    read: Callable[[str | Path], Any] = read_json,
-) -> Any:
-    """Read and check an untrusted JSON file; raise a one-line `InputError` if it is invalid.
-
-    `expected` describes the content, such as "a datalist"; `name` replaces the path in messages. `valid_yaml` is the
-    same for YAML.
-    """
-    name = name or str(path)
-    try:
-        content = read(path)
-    except OSError as error:
-        raise InputError(name, error.strerror, expected) from error
-    except ValueError as error:
-        kind = "JSON" if read is read_json else "YAML"
-        raise InputError(name, f"not {kind} ({' '.join(str(error).split())})", expected) from error
-    if schema is not None:
-        check_schema(content, schema, name, expected)
-    return content
-
-
-valid_yaml = partial(valid_json, read=read_yaml)
-
-
-def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write comma-separated values atomically, in UTF-8; the first row holds the column names.
-
-    None and NaN become empty cells.
-    """
-    with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
-        csv.writer(content, lineterminator="\n").writerows(
-            ["" if value != value else value for value in row] for row in rows
-        )
-
-
-def read_csv(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[list[str]]:
-    """Yield the cells of each row of a table from `write_csv`, without the header.
-
-    Raise InputError if the file has different columns; `expected` describes the table.
-    """
-    expected = f"{expected}, with the columns {', '.join(columns)}"
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.reader(file, strict=True)
-        if tuple(next(lines, ())) != columns:
-            raise InputError(path, "unexpected header row", expected)
-        for line in lines:
-            if len(line) != len(columns):
-                raise InputError(path, f"line {lines.line_num}: {len(line)} columns", expected)
-            yield line
-
-
 def digest(path: str | Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def size_and_time(path: str | Path) -> tuple[int, int]:
-    """Return a file's size in bytes and modification time in ns."""
-    status = Path(path).stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def move_aside(path: Path) -> None:
@@ -184,10 +171,3 @@ def existing_folder(path: str | Path, name: str, expected: str) -> Path:
     if not folder.is_dir():
         raise InputError(name, "no such folder", expected)
     return folder
-
-
-def check_new_files(name: str, *paths: Path) -> None:
-    """Refuse to replace files."""
-    for path in paths:
-        if path.exists():
-            raise InputError(name, f"{path} exists already", "a new file")

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from .errors import ArgumentError, show
 
 CLAIM = ".in_use"  # lock file in a claimed folder
-_HELD: dict[Path, FileLock] = {}
+_HELD: dict[str, FileLock] = {}
 
 
 def claim(name: str, folder: str | Path) -> None:
@@ -22,7 +22,7 @@ def claim(name: str, folder: str | Path) -> None:
     Forks do not inherit the lock: a worker that outlives its run does not block the next run.
     """
     target = Path(os.path.realpath(folder))
-    if target in _HELD and _HELD[target].is_locked:
+    if str(target) in _HELD and _HELD[str(target)].is_locked:
         return
     lock = FileLock(target / CLAIM, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
@@ -36,24 +36,19 @@ def claim(name: str, folder: str | Path) -> None:
             raise ArgumentError(name, folder, f"cannot be written: {error.strerror}") from error
         show(f"warning: --{name}={folder}: its file system has no locks; let no second run write to it", error=True)
         return
-    _HELD[target] = lock
+    _HELD[str(target)] = lock
+    atexit.register(release, target)
     for leftover in target.glob(".*.part"):  # see `common.files.atomic_write`
         leftover.unlink(missing_ok=True)
 
 
 def release(folder: str | Path) -> None:
     """Release a claimed folder, and remove its lock file."""
-    target = Path(os.path.realpath(folder))
+    target = os.path.realpath(folder)
     lock = _HELD.pop(target, None)
     if lock is not None and lock.is_locked:  # not in a fork
-        (target / CLAIM).unlink(missing_ok=True)
+        Path(target, CLAIM).unlink(missing_ok=True)
         lock.release()
-
-
-@atexit.register
-def _release_all() -> None:
-    for folder in [*_HELD]:
-        release(folder)
 
 
 @contextmanager

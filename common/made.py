@@ -1,7 +1,4 @@
-"""Record the origin of results (command, time, software, cohort, weights) in the file `made.json` of a folder.
-
-`Results` decides which results can be reused.
-"""
+"""Record the origin of results (command, time, software, cohort, weights) in the file `made.json` of a folder."""
 
 import hashlib
 import shlex
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, shortened
-from .files import digest, valid_json, write_json
+from .files import digest, read_json, write_json
 from .weights.records import versions
 
 MADE = "made.json"
@@ -23,75 +20,76 @@ SCHEMA = {"type": "object", "required": ["checkpoints", "settings"]}
 Inputs = Sequence[str | Path | None]
 
 
-def made_by(settings: Mapping[str, Any], made_up: bool = False) -> dict[str, Any]:
+def origin_of(settings: Mapping[str, Any], is_synthetic: bool = False) -> dict[str, Any]:
     """Return the origin of results: command, time, versions, commit, cohort, split, cleanup and weights.
 
-    `made_up` marks results of synthetic subjects, as do the settings of a training on them.
+    `is_synthetic` marks results of made-up subjects, as do the settings of a training on them.
     """
     checkpoints = settings.get("checkpoint") or []
     paths = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = sys.argv[:1] if module is None else ["-m", module.name.removesuffix(".__main__")]
     return {
-        "command": _command(),
+        "command": shlex.join(["python", *program, *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "git_commit": _git_commit(),
         **{name: settings.get(name) for name in ("cohort", "split", "cleanup")},
-        "made_up": made_up or settings.get("made_up", False),
+        "made_up": is_synthetic or settings.get("made_up", False),
         "checkpoints": {str(path): digest(path) for path in paths},
     }
 
 
-def made_of(options: Any) -> dict[str, Any]:
-    """Return the origin of inference with these `common.options.Options`: `made_by` plus "settings"."""
-    return made_by(options.record()) | {"settings": options.of_results()}
+def origin_of_inference(options: Any) -> dict[str, Any]:
+    """Return the origin of inference with these `common.options.Options`: `origin_of` plus "settings"."""
+    return origin_of(options.record()) | {"settings": options.of_results()}
 
 
 def read(folder: str | Path) -> dict[str, Any] | None:
     """Read the origin of a folder's results; None if there is none."""
     file = Path(folder) / MADE
-    return valid_json(file, "a record of origin", SCHEMA) if file.exists() else None
+    return read_json(file, "a record of origin", SCHEMA) if file.exists() else None
 
 
-def stated(made: Mapping[str, Any], name: str) -> str | None:
+def stated(origin: Mapping[str, Any], name: str) -> str | None:
     """Return a fact about label maps, such as cleanup, from their origin; None if the record lacks it."""
-    return (dict(made) | made["settings"]).get(name)  # resampled label maps have the facts outside "settings"
+    return (dict(origin) | origin["settings"]).get(name)  # resampled label maps have the facts outside "settings"
 
 
 class Results:
-    """Results of subjects, or of other units, in a folder; its `made.json` has their origin and a stamp for each unit.
+    """Results of subjects in a folder; its `made.json` has their origin and a stamp of each subject's input files.
 
-    All results of a folder share weights and settings. A unit is current if its input files are unchanged, too.
-
-    `made` is the origin of this command's results: `made_by` plus "settings".
+    All results of a folder share weights and settings. `origin` is that of this command's results: `origin_of` plus
+    "settings".
     """
 
-    def __init__(self, folder: str | Path, made: Mapping[str, Any]) -> None:
-        self.folder, self.made, earlier = Path(folder), dict(made), read(folder)
-        self.difference = _difference(earlier, made)
+    def __init__(self, folder: str | Path, origin: Mapping[str, Any]) -> None:
+        self.folder, self.origin, earlier = Path(folder), dict(origin), read(folder)
+        self.difference = _difference(earlier, origin)
         self.inputs: dict[str, str] = {} if earlier is None or self.difference else dict(earlier.get("inputs", {}))
 
     def check(self, retained: Collection[str]) -> None:
         """Raise `InputError` if results to keep (`retained`) have different weights or settings from the new ones."""
         if retained and self.difference:
-            units, cure = shortened(sorted(retained)), "a different output_dir, or existing=replace for all of these"
-            raise InputError(f"{self.folder}: {self.difference}: {units}; expected {cure}")
+            subjects, cure = shortened(sorted(retained)), "a different output_dir, or existing=replace for all of these"
+            raise InputError(f"{self.folder}: {self.difference}: {subjects}; expected {cure}")
 
-    def is_current(self, unit: str, files: Inputs) -> bool:
-        """Return whether a unit has results from these input files, with the same weights and settings."""
-        return self.inputs.get(unit) == _stamp(files)
+    def is_current(self, subject: str, files: Inputs) -> bool:
+        """Return whether a subject has results from these input files, with the same weights and settings."""
+        return self.inputs.get(subject) == _stamp(files)
 
-    def begin(self, units: Collection[str] = ()) -> None:
-        """Record, before the work, that these units have no results; `add` records results later."""
-        self.inputs = {unit: stamp for unit, stamp in self.inputs.items() if unit not in units}
+    def begin(self, subjects: Collection[str] = ()) -> None:
+        """Record, before the work, that these subjects have no results; `add` records results later."""
+        self.inputs = {subject: stamp for subject, stamp in self.inputs.items() if subject not in subjects}
         self._write()
 
-    def add(self, units: Mapping[str, Inputs]) -> None:
-        """Record that the results of these units are complete; `units` maps each unit to its input files."""
-        self.inputs |= {unit: _stamp(files) for unit, files in units.items()}
+    def add(self, subjects: Mapping[str, Inputs]) -> None:
+        """Record that the results of these subjects, each with its input files, are complete."""
+        self.inputs |= {subject: _stamp(files) for subject, files in subjects.items()}
         self._write()
 
     def _write(self) -> None:
-        write_json(self.folder / MADE, self.made | {"inputs": self.inputs})
+        write_json(self.folder / MADE, self.origin | {"inputs": self.inputs})
 
 
 def _stamp(files: Inputs) -> str:
@@ -100,27 +98,15 @@ def _stamp(files: Inputs) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
-def _difference(earlier: Mapping[str, Any] | None, made: Mapping[str, Any]) -> str:
-    """Describe the first difference between two origins; empty if there is none.
-
-    Weights are compared by SHA-256, not by path.
-    """
+def _difference(earlier: Mapping[str, Any] | None, origin: Mapping[str, Any]) -> str:
+    """Describe how weights, by SHA-256, and settings of two origins differ; empty if they do not."""
     if earlier is None:
         return f"results of unknown weights (no {MADE})"
-    if sorted(earlier["checkpoints"].values()) != sorted(made["checkpoints"].values()):
-        return f"results of the weights {', '.join(earlier['checkpoints'])}, not of {', '.join(made['checkpoints'])}"
-    theirs, ours = earlier["settings"], made["settings"]
-    for name in sorted(theirs.keys() | ours.keys()):
-        if theirs.get(name) != ours.get(name):
-            return f"results with {name}={theirs.get(name)}, not {ours.get(name)}"
-    return ""
-
-
-def _command() -> str:
-    """Return this process's command line, quoted for a shell."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = sys.argv[:1] if module is None else ["-m", module.name.removesuffix(".__main__")]
-    return shlex.join(["python", *program, *sys.argv[1:]])
+    theirs, ours = (
+        {"weights": sorted(record["checkpoints"].values()), **record["settings"]} for record in (earlier, origin)
+    )
+    names = [name for name in sorted(theirs.keys() | ours.keys()) if theirs.get(name) != ours.get(name)]
+    return f"results with different {', '.join(names)}" if names else ""
 
 
 def _git_commit() -> str | None:

@@ -14,7 +14,7 @@ from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
 from common.errors import InputError, input_error_message
-from common.files import digest, valid_json, valid_yaml
+from common.files import digest, read_json, read_yaml
 from common.options import check_flips, check_stated
 from deploy.dicom.series.choice import MODALITIES
 from scripts.run import typed, warn_of_program
@@ -96,14 +96,12 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     config = next((path for path in candidates if path.is_file()), None)
     if config is None:
         raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
-    read = valid_json if config.suffix == ".json" else valid_yaml
+    read = read_json if config.suffix == ".json" else read_yaml
     content = read(config, "the inference of brats_finetune or atlas_finetune", INFERENCE)
     name, stated = content["attached"]["name"], content.get("label_convention")
     fixed = stated if isinstance(stated, str) and not stated.startswith("$") else None  # as packages have it
     warn_of_program(config)
-    metadata = valid_json(
-        folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA
-    )
+    metadata = read_json(folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA)
     formats = metadata["network_data_format"]
     cohort = LIKE[name]
     card = COHORTS[cohort]

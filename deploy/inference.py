@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from common.configs import quoted
 from common.data.scan_checks import read_scan
 from common.data.volumes import write_volume
-from common.errors import InputError, ending_of
+from common.errors import InputError
 from common.files import write_json
 from deploy.bundle import Bundle
 from scripts.prepare.volumes import Volume
 from scripts.run import typed
+from scripts.steps import ending_of
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this

@@ -19,7 +19,8 @@ from threading import Thread
 from types import FrameType, TracebackType
 from typing import Any
 
-from common.errors import InputError, ending_of, report_in_one_line, show
+from common.errors import InputError, report_in_one_line, show
+from scripts.steps import ending_of
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C already raises
 

@@ -1,16 +1,17 @@
 """Whether a fine-tuning step fits into memory (by trial on a GPU, by an estimate on a CPU), and how long it takes."""
 
 import copy
+import re
 import time
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from common.errors import lacks_gpu_memory
-from common.memory import free_memory
 from common.options import Options
 from common.ssl.networks import in_precision
 
@@ -82,6 +83,20 @@ def _try_step(config: Any, network: nn.Module, options: Options, size: int, devi
     prediction = in_precision(network, config.get_resolved_content("dtype"))(crops)
     config.get_resolved_content("loss")(prediction, torch.zeros_like(prediction)).backward()
     del moments
+
+
+def free_memory() -> int:
+    """Return the free memory in bytes: of the host, or of the container or SLURM job (cgroup 2) of this process."""
+    sizes = dict(re.findall(r"^(\w+):\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    free = [1024 * int(sizes["MemAvailable"])]
+    membership = re.findall(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+    path = Path("/sys/fs/cgroup", *membership)
+    for folder in (path, *path.parents):
+        limit = folder / "memory.max"
+        if limit.is_file() and (most := limit.read_text().strip()).isdecimal():
+            cache = re.findall(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+            free.append(int(most) - int((folder / "memory.current").read_text()) + sum(map(int, cache)))
+    return min(free)
 
 
 def stored_activations(network: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> int:

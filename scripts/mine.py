@@ -10,7 +10,7 @@ import yaml
 from common.configs import read
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
-from common.files import existing_folder, expand_home, valid_yaml
+from common.files import existing_folder, expand_home, read_yaml
 from common.options import check_used
 from common.values import names_of
 from scripts import cli
@@ -53,7 +53,7 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
         run_step(["scripts.planning", str(scans), f"--output={file}", *words_of(options)], file)
     elif options or not file.exists():
         raise ArgumentError("root", problem="missing", expected="the folder of your scans")
-    plan: dict[str, Any] = valid_yaml(file, "a plan as python -m scripts.mine writes it", SCHEMA)
+    plan: dict[str, Any] = read_yaml(file, "a plan as python -m scripts.mine writes it", SCHEMA)
     with within(file):
         declaration(plan["regions"])
         for config in ("train", "evaluate"):  # before hours of preparation

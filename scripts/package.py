@@ -17,7 +17,7 @@ from common.configs import BUNDLES, read
 from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
-from common.files import check_new_files, digest, parse_yaml, read_json, write_json
+from common.files import digest, read_json, write_json
 from scripts import cli
 from scripts.run import bundles_with
 
@@ -44,7 +44,9 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
     metadata = read_json(source / "configs/metadata.json")
     archive = f"{bundle}_v{metadata['version']}"  # the name that MONAI's downloader requests
     dist = checkpoints.path_of("output", output)
-    check_new_files("output", dist / bundle, dist / f"{archive}.zip")
+    for path in (dist / bundle, dist / f"{archive}.zip"):
+        if path.exists():
+            raise InputError("output", f"{path} exists already", "a new file")
     import monai.bundle  # imported here because it is slow
 
     checkpoint = None if weights is None else _fitting(Path(weights), source)
@@ -117,7 +119,7 @@ def _write_configs(source: Path, folder: Path, settings: Mapping[str, Any]) -> N
         text = re.sub(r'\bcommon(?=\.\w|"$)', renamed, text, flags=re.MULTILINE)
         if file.stem in WORKFLOWS:
             text = _with_settings(text, settings, file)
-            write_json((folder / "configs" / file.name).with_suffix(".json"), parse_yaml(text))
+            write_json((folder / "configs" / file.name).with_suffix(".json"), yaml.safe_load(text))
         (folder / "configs" / file.name).write_text(text, encoding="utf-8")
     for file in code_of(named):
         target = folder / renamed / file.relative_to(ROOT / "common")
@@ -127,7 +129,7 @@ def _write_configs(source: Path, folder: Path, settings: Mapping[str, Any]) -> N
 
 def _with_settings(text: str, settings: Mapping[str, Any], file: Path) -> str:
     """Return a YAML config with top-level options replaced; comments stay."""
-    for option in settings.keys() & parse_yaml(text).keys():
+    for option in settings.keys() & yaml.safe_load(text).keys():
         value = re.search(rf"(?<=^{option}: )(\"[^\"]*\"|\[[^\]]*\]|\S+)", text, re.MULTILINE)
         if value is None:
             raise InputError(file, f"no line with {option} and a value", "a config as in the other bundles")

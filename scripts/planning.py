@@ -21,14 +21,13 @@ from common.data.scan_checks import OFF_GRID, broken_file, files_in, read_header
 from common.data.volumes import axes_of, canonical, open_volume
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, expand_home, move_aside
-from common.memory import free_memory
 from common.options import automatic_amp
 from common.values import AUTO, DEVICE, names_of, or_auto
 from scripts import cli
 from scripts.datalists.regions import UNNAMED, read_regions
 from scripts.datalists.scan import Scan, scan_any
 from scripts.datalists.splits import RandomSplits, person_finder
-from scripts.fitting import fitting_sizes, seconds_of_step, seconds_of_window
+from scripts.fitting import fitting_sizes, free_memory, seconds_of_step, seconds_of_window
 
 BUNDLE = "brats_finetune"
 HEADER = """\

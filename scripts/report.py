@@ -12,7 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from common.errors import InputError, show
-from common.files import atomic_write, digest, expand_home, valid_json
+from common.files import atomic_write, digest, expand_home, read_json
 from common.inference.publishing import PAGE, SUMMARY, is_published
 from scripts import cli
 
@@ -43,14 +43,14 @@ def report(run_dir: str) -> None:
     if not runs:
         raise InputError(f"{folder}: no run.json in or below this folder; expected the folder of at least one run")
     from common.data.provenance import UNNAMED  # late imports: slow
-    from common.made import made_by
+    from common.made import origin_of
     from common.pages.templates import render
 
     runs.sort(key=lambda run: run["started"] or "")
     for run in runs:
         summary = run["folder"] / SUMMARY
         is_scored = run["workflow"] == "evaluate" and summary.is_file()
-        run["scores"] = valid_json(summary, "the summary of an evaluation") if is_scored else {}
+        run["scores"] = read_json(summary, "the summary of an evaluation") if is_scored else {}
         page = run["folder"] / PAGE
         run["page"] = quote(page.relative_to(folder).as_posix()) if page.is_file() else ""
         weights = {Path(path): sha256 for path, sha256 in run["checkpoints"].items()}
@@ -63,7 +63,7 @@ def report(run_dir: str) -> None:
         "number": lambda value, form="{:.3f}": "–" if value is None or math.isnan(value) else form.format(value),
         "date": lambda text: f"{datetime.fromisoformat(text):%d %B %Y at %H:%M %Z}" if text else "–",
     }
-    made = made_by({}, any(run.get("made_up") for run in runs))
+    made = origin_of({}, any(run.get("made_up") for run in runs))
     template = Path(__file__).with_suffix(".html.j2")
     cohorts = {str((run["config"] or {}).get("cohort", UNNAMED)) for run in runs} - {UNNAMED}
     title = cohorts.pop() if len(cohorts) == 1 else folder.resolve().name
@@ -75,7 +75,7 @@ def report(run_dir: str) -> None:
 
 def read_run(path: Path) -> dict[str, Any]:
     """Read a `run.json` (see `common.training.RunRecord`); add its `folder`."""
-    content = dict.fromkeys(FIELDS) | valid_json(path, "the record of a run", RECORD) | {"folder": path.parent}
+    content = dict.fromkeys(FIELDS) | read_json(path, "the record of a run", RECORD) | {"folder": path.parent}
     return content | {
         name: content[name] or {} for name in ("train", "validation", "checkpoints", "quantities", "versions")
     }

@@ -1,5 +1,6 @@
 """Segment raw scans and write label maps on their grids: `python -m scripts.segment SCANS --bundle=B --output=DIR`."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -8,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import made, weights
+from common import ROOT, made, weights
 from common.configs import BUNDLES
 from common.data.cohorts import COHORTS, LIKE
 from common.data.provenance import is_skull_stripped, space_of
 from common.data.volumes import is_label_map
-from common.environment import child_environment
-from common.errors import InputError, choice, ending_of, shortened, show
+from common.errors import InputError, choice, shortened, show
 from common.files import digest, existing_folder
 from common.options import check_stated
 from scripts import cli
 from scripts.prepare.settings import Settings
 from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans
+from scripts.steps import ending_of
 from scripts.weights import network_of
 
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
@@ -190,7 +191,9 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]
     command = ["-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
-    status = subprocess.run([sys.executable, *command], env=child_environment(), check=False).returncode
+    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}  # no folder `common` of the current folder
+    status = subprocess.run([sys.executable, *command], env=environment, check=False).returncode
     if status < 0:
         show(f"the inference {ending_of(status)}", error=True)
     if status:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,11 @@ from pathlib import Path
 
 from common.errors import show
 from common.files import digest, move_aside, write_json
+
+
+def ending_of(status: int) -> str:
+    """Describe how a process ended, from its exit status (negative after a signal)."""
+    return f"ended with status {status}" if status != -signal.SIGKILL else "was killed, probably for lack of memory"
 
 
 def words_of(options: Mapping[str, object]) -> list[str]:
@@ -34,10 +40,10 @@ def run_step(
     """
     words, suffix = [str(word) for word in command], f" >> {log}" if log else ""
     line = shlex.join(["python", "-m", *words]) + suffix
-    made_of = {"command": words, "inputs": [digest(path) for path in inputs]}
+    done = {"command": words, "inputs": [digest(path) for path in inputs]}
     stamp = target.with_name(f".{target.name}.step.json") if target else None
     if target and stamp and target.exists() and stamp.is_file():
-        if json.loads(stamp.read_text(encoding="utf-8")) == made_of:
+        if json.loads(stamp.read_text(encoding="utf-8")) == done:
             show(f"done before  {target}")
             return
         if results:
@@ -57,4 +63,4 @@ def run_step(
         show(f"status {status} of {line}", error=True)
         raise SystemExit(status if status > 0 else 1)
     if stamp:
-        write_json(stamp, made_of)
+        write_json(stamp, done)

@@ -9,7 +9,7 @@ from typing import Any
 
 from common import weights
 from common.errors import InputError, show
-from common.files import atomic_write, check_new_files, digest
+from common.files import atomic_write, digest
 from common.values import OPTIONS, names_of
 from scripts import cli
 from scripts.published import published
@@ -52,7 +52,9 @@ def convert(
     """
     target = weights.path_of("output", output)
     is_plain = target.suffix == weights.SAFETENSORS
-    check_new_files(f"--output={output}", target, *([weights.record_of(target)] if is_plain else []))
+    for path in (target, *([weights.record_of(target)] if is_plain else [])):
+        if path.exists():
+            raise InputError(f"--output={output}", f"{path} exists already", "a new file")
     names = None if modalities is None else names_of(modalities)
     given = {"modalities": names, "patch_size": patch_size, "merging": merging}
     options = {name: _as_list(OPTIONS[name](value)) for name, value in given.items() if value is not None}

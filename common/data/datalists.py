@@ -21,8 +21,7 @@ from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number, choice, within
-from ..files import expand_home, read_json, valid_json, values_in, write_json
-from ..schemas import check_schema
+from ..files import check_schema, expand_home, read_json, values_in, write_json
 from .cohorts import COHORTS
 from .layouts.listing import UNPRINTABLE, bare_of
 from .layouts.people import person_of
@@ -155,7 +154,7 @@ def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
 
     In the result, custom `regions` become text under `label_convention` (see `common.data.regions`).
     """
-    content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
+    content = read_json(str(datalist), "a datalist", name=f"datalist {datalist}")
     check(content, datalist, may_repeat)
     convention = _convention(content)
     return dict(
@@ -186,7 +185,7 @@ def convention_of(datalist: str | Path, default: str) -> str:
 def check_replaceable(path: str | Path) -> None:
     """Raise `InputError` if a file at `path` is not JSON, so that a new datalist does not overwrite it by mistake."""
     if Path(path).is_file():
-        valid_json(Path(path), "a new file, or a datalist to replace")
+        read_json(Path(path), "a new file, or a datalist to replace")
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:

@@ -21,8 +21,8 @@ from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
-from ..errors import InputError, input_error_message, lacks_host_memory
-from ..files import expand_home, size_and_time
+from ..errors import InputError, input_error_message
+from ..files import expand_home
 from .layouts.listing import stem_of
 from .layouts.names import Naming
 from .scan_checks import describe_error, files_in
@@ -55,7 +55,6 @@ class CaseDataset(CacheDataset):
 
     Raises:
         InputError: a case cannot be read or transformed, or an uncached file changed during the run.
-        MemoryError: the host is out of memory.
         ArgumentError: the store lacks cases.
     """
 
@@ -120,7 +119,8 @@ def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _state(file: str) -> tuple[int, int] | None:
-    return size_and_time(file) if Path(file).is_file() else None
+    status = Path(file).stat() if Path(file).is_file() else None
+    return status and (status.st_size, status.st_mtime_ns)
 
 
 @contextmanager
@@ -129,10 +129,7 @@ def _errors_naming(entry: Mapping[str, Any]) -> Iterator[None]:
         yield
     except Exception as error:
         subject = f"subject {entry['subject']}: "
-        message = input_error_message(error)
-        if message is None and lacks_host_memory(error):  # the files are not the cause
-            raise MemoryError(f"{subject}out of memory on the host") from error
-        message = message or describe_error(entry, error)
+        message = input_error_message(error) or describe_error(entry, error)
         raise InputError(subject + message.removeprefix(subject)) from error
 
 

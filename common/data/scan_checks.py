@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, lacks_host_memory, shortened, show
+from ..errors import InputError, shortened, show
 from .regions import CONVENTIONS, aliases_of, known_labels, regions_of
 from .volumes import READABLE, alternative_affine, length_of, open_volume, read_voxels
 
@@ -198,7 +198,7 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
 
 def unreadable(file: str, error: BaseException) -> Problem:
     """Convert an error from reading a file to a `Problem`; raise MemoryError if the host is out of memory."""
-    if lacks_host_memory(error):  # the file is not the cause
+    if isinstance(error, MemoryError):  # the file is not the cause
         raise MemoryError(f"{file}: out of memory on the host") from error
     return Problem("unreadable", file, first_line(error), READABLE)
 

@@ -6,7 +6,7 @@ from typing import Any
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
-from ..errors import InputError, explain_out_of_memory, input_error_message, is_disk_full, one_line, show
+from ..errors import InputError, input_error_message, is_disk_full, one_line, show
 
 
 class Predictor(SupervisedEvaluator):
@@ -46,7 +46,7 @@ class Predictor(SupervisedEvaluator):
     def _fail(self, error: Exception, subject: str = "") -> list[Any]:
         if is_disk_full(error):
             raise error
-        self.failures.append(subject + (explain_out_of_memory(error) or one_line(error)))
+        self.failures.append(subject + one_line(error))
         show(f"failed: {self.failures[-1]}", error=True)
         self.state.output = self.state.batch = []  # so that handlers see no case
         return []

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data.regions import display_order, regions_of
 from ..errors import InputError, within
-from ..files import existing_folder, valid_json
+from ..files import existing_folder, read_json
 from ..metrics.cards import Protocol, Scores
 from ..metrics.lesions import Lesion
 from ..metrics.protocols import protocol as protocol_of
@@ -21,7 +21,7 @@ def read(folder: str | Path) -> Details:
     """Read an evaluation, with its cases sorted by name; raise `InputError` if cases.json is missing or incomplete."""
     folder = existing_folder(folder, str(folder), EVALUATION)
     path = folder / CASES
-    content = valid_json(path, EVALUATION, {"type": "object", "required": KEYS})
+    content = read_json(path, EVALUATION, {"type": "object", "required": KEYS})
     with within(path):
         regions = display_order(regions_of(content["label_convention"]))
         protocol = protocol_of(content["protocol"], content["settings"].get("challenge"))

@@ -58,7 +58,7 @@ class Details(NamedTuple):
         protocol: Scoring protocol.
         files: Files of each case, in the order of `scores`.
         scores: Scores by case and region.
-        made: Provenance record from `common.made.made_by`.
+        made: Provenance record from `common.made.origin_of`.
         background: Modality of the pictures; None: the modality in which the labels have the highest contrast.
     """
 

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from .. import weights
 from ..configs import read
 from ..data.datasets import CaseDataset
-from ..errors import ArgumentError, InputError, did_you_mean, input_error_message
+from ..errors import InputError, choice, input_error_message
 from .cases import check_missing
 
 
@@ -70,9 +70,7 @@ class Segmenter:
                 that the network needs is missing.
         """
         for name in images:
-            if name not in self.modalities:
-                hint = did_you_mean(name, self.modalities, otherwise=f"expected some of {', '.join(self.modalities)}")
-                raise ArgumentError(f"images: unknown modality {name}{hint}")
+            choice("images", name, self.modalities)
         files = [str(images[name]) if name in images else None for name in self.modalities]
         name = next((Path(file).name for file in files if file), "without images")
         cases = check_missing([{"subject": name, "image": files}], self.modalities, self.checkpoint)

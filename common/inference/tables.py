@@ -1,10 +1,11 @@
 """Names of the result files of inference, and the tables beside label maps; imports no PyTorch."""
 
+import csv
 from pathlib import Path
 
 from ..data.regions import label_names
-from ..errors import show
-from ..files import atomic_write, read_csv
+from ..errors import InputError, show
+from ..files import atomic_write
 
 VOLUMES = "volumes.csv"
 COLUMNS = ("subject", "region", "volume_ml", "voxels")
@@ -31,7 +32,10 @@ def rows_of(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """Read volume and voxels by subject and region; empty without a table."""
     if not table.exists():
         return {}
-    rows = read_csv(table, COLUMNS, "an earlier table of inference")
+    with table.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    if tuple(header) != COLUMNS:
+        raise InputError(table, "unexpected header row", f"the columns {', '.join(COLUMNS)}")
     return {(subject, region): (volume, voxels) for subject, region, volume, voxels in rows}
 
 

@@ -8,12 +8,12 @@ import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
 from ..errors import lacks_gpu_memory, show
-from ..memory import FLOAT, free_memory
 from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
 BATCH = {"cpu": 2, "cuda": 8}  # windows per batch with `sw_batch_size` auto
 LONG = 60.0  # seconds; shorter volumes get no forecast
+FLOAT = 4  # bytes
 STITCHED = 4  # float32 values per voxel for each region (copies of the logits), and once more for weights and masks
 
 
@@ -120,9 +120,12 @@ class WindowInferer(SlidingWindowInferer):
             show(f"about {windows * seconds / 60:.0f} min a subject: {windows} windows of {seconds:.1f} s")
 
     def _where_free(self, inputs: torch.Tensor) -> str | torch.device:
-        device = self.sw_device or inputs.device
+        device = torch.device(self.sw_device or inputs.device)
         size = (inputs.shape[1] + STITCHED * (self.regions + 1)) * inputs[:, 0].numel() * FLOAT
-        return device if 2 * size <= free_memory(device) else "cpu"
+        if device.type != "cuda":
+            return device
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own reserve
+        return device if 2 * size <= torch.cuda.mem_get_info(device)[0] + unused else "cpu"
 
     def _in_batches(self, network: Any, windows: torch.Tensor) -> torch.Tensor:
         """Compute logits of windows in batches; halve the batches if the GPU's memory is full."""

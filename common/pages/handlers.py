@@ -14,7 +14,7 @@ from ..data.volumes import is_made_up
 from ..inference.publishing import final_folder, finish
 from ..inference.results import CaseFiles, Details
 from ..inference.tables import files_of
-from ..made import made_by
+from ..made import origin_of
 from ..metrics.cards import Protocol
 from .results import write
 
@@ -54,7 +54,7 @@ class EvaluationFiles:
         background: str | None = None,
     ) -> None:
         self.folder, self.slices = Path(output_dir), slices
-        self.made = made_by(settings, any(is_made_up(case["label"]) for case in cases[:1]))
+        self.made = origin_of(settings, any(is_made_up(case["label"]) for case in cases[:1]))
         title = cohort_of(settings) or name
         self.details = Details(title, convention, protocol, [], {}, self.made, background)
         self.files = {}

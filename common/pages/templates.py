@@ -19,7 +19,7 @@ def render(
 ) -> str:
     """Render a Jinja template, which may include files from its folder and this folder; undefined names are errors.
 
-    File names that are not UTF-8 are escaped. The end of the page prints `made`, a record of `common.made.made_by` or
+    File names that are not UTF-8 are escaped. The end of the page prints `made`, a record of `common.made.origin_of` or
     empty. Keys of `filters` and `content` are names in the template. `<nav class="contents"></nav>` becomes the list of
     sections with an id and a heading.
     """

@@ -11,10 +11,10 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from ..environment import peak_resident
 from ..errors import show
 from ..files import move_aside, write_json
-from ..made import made_by
-from ..memory import peak_resident
+from ..made import origin_of
 from ..weights.surgery import Report
 from .plan import Plan
 from .trackers import TensorBoard, Tracker, name_of_run
@@ -23,7 +23,7 @@ from .trackers import TensorBoard, Tracker, name_of_run
 class RunRecord:
     """Write `run.json` on rank 0: command, settings, versions, time and peak memory.
 
-    `workflow` is train or evaluate, `made` the provenance from `common.made.made_by` (by default, of `settings`).
+    `workflow` is train or evaluate, `made` the provenance from `common.made.origin_of` (by default, of `settings`).
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class RunRecord:
             "bundle": settings["bundle"],
             "workflow": workflow,
             "finished": False,
-            **(made_by(settings) if made is None else made),
+            **(origin_of(settings) if made is None else made),
             "seconds": 0.0,
             "device": "cuda" if torch.cuda.is_initialized() else "cpu",
             "tf32": torch.cuda.is_initialized() and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0",  # DIFF-21

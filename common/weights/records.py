@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ArgumentError, InputError
-from ..files import digest, expand_home, valid_json, write_json
+from ..files import digest, expand_home, read_json, write_json
 
 SAFETENSORS = ".safetensors"  # suffix
 HASH = "sha256"  # entry of the JSON beside a state dict: hash of the file
@@ -48,7 +48,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     file = record_of(path)
     if not file.exists():
         return None
-    record = dict(valid_json(file, f"the SHA-256 and the metadata of {Path(path).name}", {"type": "object"}))
+    record = dict(read_json(file, f"the SHA-256 and the metadata of {Path(path).name}", {"type": "object"}))
     if digest(path) != record.pop(HASH, None):
         raise InputError(f"checkpoint {path}", f"its SHA-256 is not in {file}", "its own JSON, or none")
     return record

@@ -13,7 +13,7 @@ import numpy as np
 from common.data.regions import colours, regions_of
 from common.data.scan_checks import CHECKS, Problem
 from common.inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
-from common.made import made_by
+from common.made import origin_of
 from common.pages.scenes import read_volume
 from common.pages.templates import png_uri, render
 
@@ -25,7 +25,7 @@ def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
     """Return the page as HTML; `subjects` have "case", "problems" and "picture"; `made_up` marks a synthetic cohort."""
     return render(
         Path(__file__).with_name("check.html.j2"),
-        made=made_by({}, made_up),
+        made=origin_of({}, made_up),
         result=result,
         suspects=[subject for subject in subjects if subject["problems"]],
         sample=[subject for subject in subjects if not subject["problems"]],

@@ -9,8 +9,7 @@ from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
 from common.data.scan_checks import label_counts, label_problem, raise_problem, read_scan, whole_labels
 from common.errors import InputError, shortened, show, within
-from common.files import valid_yaml
-from common.schemas import check_schema
+from common.files import check_schema, read_yaml
 from scripts.pools import map_in_processes
 
 HIGHEST = 255  # highest label value of a region
@@ -20,7 +19,7 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 
 def read_regions(path: Path, name: str) -> str:
     """Read a YAML file of regions; return them as text (`common.data.regions`). Messages call the file `name`."""
-    content = valid_yaml(path, EXAMPLE, name=name)
+    content = read_yaml(path, EXAMPLE, name=name)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
     definitions = SCHEMA["$defs"]

@@ -12,7 +12,7 @@ from common.data import datalists
 from common.data.datalists import SPLITS
 from common.data.layouts.people import describe_people
 from common.errors import InputError, check_number, choice, show
-from common.files import digest, expand_home, valid_json
+from common.files import digest, expand_home, read_json
 
 MOST = 1000  # folds
 BATCH = 2  # least number of people for training: the smallest batch of a stage
@@ -268,7 +268,7 @@ def _published_folds(
 
 
 def _fold_entries(path: Path) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = valid_json(
+    entries: list[dict[str, Any]] = read_json(
         path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}"
     )["training"]
     return entries

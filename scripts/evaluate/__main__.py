@@ -88,7 +88,7 @@ def evaluate(
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
         settings = {"split": scored or source_record.get("split"), "cleanup": origin.stated(source_record, "cleanup")}
-        made = origin.made_by(settings, is_made_up(cases[0].reference))
+        made = origin.origin_of(settings, is_made_up(cases[0].reference))
         made["checkpoints"] = source_record["checkpoints"]
         _publish(folder, Details(source.resolve().name, convention, rules, cases, scores, made, background), slices)
 

@@ -8,7 +8,7 @@ from common.errors import InputError
 from common.files import expand_home
 from common.inference.reading import read
 from common.inference.results import Details
-from common.made import made_by
+from common.made import origin_of
 from common.metrics.cards import Protocol
 from common.values import names_of
 
@@ -72,6 +72,6 @@ def pool(folders: Mapping[str, Path]) -> Details:
     sources = [details.made for details in evaluations.values() if details.made]
     facts = {name: {source.get(name) or "none" for source in sources} for name in ("cohort", "split", "cleanup")}
     shared = {name: " or ".join(sorted(values)) for name, values in facts.items() if values - {"none"}}
-    made = made_by(shared, any(source["made_up"] for source in sources))
+    made = origin_of(shared, any(source["made_up"] for source in sources))
     made["checkpoints"] = {path: sha256 for source in sources for path, sha256 in source["checkpoints"].items()}
     return Details(title, expected.convention, expected.protocol, [files[name] for name in names], scores, made)

@@ -16,7 +16,7 @@ from common.data.scan_checks import first_line
 from common.errors import InputError, input_error_message, is_disk_full, shortened, show
 from common.files import atomic_write, write_csv
 from common.locks import claimed
-from common.made import MADE, Results, made_by, read
+from common.made import MADE, Results, origin_of, read
 from common.pages.templates import render
 from scripts.pools import map_in_processes
 from scripts.prepare import group
@@ -58,7 +58,7 @@ def prepare_cohort(
             )
         for subject in subjects:
             check_made_here(output / subject.name)
-        results = Results(output, made_by({}) | {"settings": {"preparation": settings.describe()}})
+        results = Results(output, origin_of({}) | {"settings": {"preparation": settings.describe()}})
         results.begin()
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
         outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
@@ -170,7 +170,7 @@ def _write_page(outcomes: Sequence[Outcome], subjects: int, settings: Settings, 
     compared = group.spreads(figures)
     page = render(
         Path(__file__).with_name("overview.html.j2"),
-        made=made_by({}),
+        made=origin_of({}),
         outcomes=outcomes,
         subjects=subjects,
         settings=settings,

@@ -62,7 +62,7 @@ def send_all(
 
     source = origin.read(next(iter(files.values())).parent) or {"checkpoints": {}, "settings": {}}
     stated = {name: origin.stated(source, name) for name in origin.FACTS}
-    made = origin.made_by({}) | stated | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
+    made = origin.origin_of({}) | stated | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
     results, inputs = Results(target, made), {name: [path, prepared / name / RECORD] for name, path in files.items()}
     work = {
         name: partial(send_back, path, name, prepared, target, modality)

@@ -18,7 +18,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from common.data.scan_checks import copy_problem, raise_problem, read_headers, read_scan
 from common.data.volumes import MADE_UP, is_label_map, is_made_up, write_volume
 from common.errors import InputError
-from common.files import digest, valid_json, write_json
+from common.files import digest, read_json, write_json
 from scripts.prepare.figures import Figures, may_be_right, outside
 from scripts.prepare.frames import to_transform
 from scripts.prepare.labels import read_labels
@@ -234,7 +234,7 @@ def _earlier(folder: Path, files: Sequence[str], wanted: Mapping[str, Any]) -> d
 def read_record(folder: Path) -> dict[str, Any]:
     """Read the record of a prepared subject; refuse a missing or invalid record."""
     path = folder / RECORD
-    record: dict[str, Any] = valid_json(path, "the record of a prepared subject", SCHEMA)
+    record: dict[str, Any] = read_json(path, "the record of a prepared subject", SCHEMA)
     for name, grid in (("grid", record["grid"]), *record["sources"].items()):
         check_grid(_grid_of(grid), f"{path}: {name}")
     for name, transform in record["transforms"].items():

@@ -139,5 +139,5 @@ def test_from_python_the_label_map_is_that_of_the_command(infer, cohorts, tmp_pa
         Segmenter(ROOT / "bundles/brats_finetune", tmp_path / "none.pt", amp=False)
     with pytest.raises(InputError):
         segment({})
-    with pytest.raises(InputError, match="unknown modality T1c; did you mean T1ce"):
+    with pytest.raises(InputError, match="images=T1c: expected one of"):
         segment({"T1c": images["T1ce"]})

@@ -46,11 +46,6 @@ def test_a_bug_is_a_traceback():
     assert "KeyError: 'mine'" in ended.stderr
 
 
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [("MemoryError()", "out of memory on the host: "), ('OSError(28, "full", "a.nii.gz")', "a.nii.gz: full")],
-)
-def test_a_lack_of_memory_or_disk_is_one_line(error, line):
-    ended = run(error, 0)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: {line}")
+def test_a_full_disk_is_one_line():
+    ended = run('OSError(28, "full", "a.nii.gz")', 0)
+    assert (ended.returncode, ended.stderr) == (2, "error: a.nii.gz: full\n")

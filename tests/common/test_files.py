@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from common.errors import InputError
-from common.files import atomic_write, valid_json, valid_yaml, write_csv, write_json
+from common.files import atomic_write, read_json, read_yaml, write_csv, write_json
 from common.locks import claimed
 from tests.support import ROOT
 
@@ -79,8 +79,8 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize(
     ("read", "kind", "text"),
-    [(valid_json, "JSON", text) for text in ('{"a": 1, "a": 2}', '{"a": NaN}', "[1")]
-    + [(valid_yaml, "YAML", text) for text in ("a: 1\na: 2", "!!python/object/apply:os.getcwd []", "a: [1")],
+    [(read_json, "JSON", text) for text in ('{"a": 1, "a": 2}', '{"a": NaN}', "[1")]
+    + [(read_yaml, "YAML", text) for text in ("a: 1\na: 2", "!!python/object/apply:os.getcwd []", "a: [1")],
 )
 def test_what_is_not_strict_is_refused_with_the_name_of_the_file(tmp_path, read, kind, text):
     (tmp_path / "file").write_text(text)
@@ -91,7 +91,7 @@ def test_what_is_not_strict_is_refused_with_the_name_of_the_file(tmp_path, read,
 def test_yaml_is_of_version_1_2(tmp_path):
     """YAML 1.1 reads 1:30 as 90, 1e-4 as text, and on as true."""
     (tmp_path / "f.yaml").write_text("[0, -12, 1.5, 1e-4, .5, 1:30, on, NO, true]")
-    assert valid_yaml(tmp_path / "f.yaml", "a study") == [0, -12, 1.5, 1e-4, 0.5, "1:30", "on", "NO", True]
+    assert read_yaml(tmp_path / "f.yaml", "a study") == [0, -12, 1.5, 1e-4, 0.5, "1:30", "on", "NO", True]
 
 
 def test_numbers_and_other_text_are_written_as_they_are(tmp_path):

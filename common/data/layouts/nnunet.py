@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError, show, within
-from ...files import valid_json
+from ...files import read_json
 from ..modalities import modality_of
 from ..regions import declaration
 from .files import FileLayout
@@ -44,7 +44,7 @@ def is_nnunet(listing: Listing) -> bool:
 
 
 def _description(file: Path) -> dict[str, Any]:
-    return dict(valid_json(file, "nnU-Net's description of a data set of NIfTI files, version 2", SCHEMA))
+    return dict(read_json(file, "nnU-Net's description of a data set of NIfTI files, version 2", SCHEMA))
 
 
 def read_nnunet(listing: Listing, naming: Naming) -> DataSet:

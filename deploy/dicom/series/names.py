@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from common.files import valid_yaml
+from common.files import read_yaml
 
 from ..study import values_of
 from .words import NO_MODALITY, WITH, WITHOUT, Words, read_words
@@ -30,7 +30,7 @@ def read_table(path: Path | None) -> Names:
     """
     if path is None:
         return ()
-    table = valid_yaml(path, "a YAML file of names", name="--series_names")
+    table = read_yaml(path, "a YAML file of names", name="--series_names")
     if not isinstance(table, dict) or not table:
         raise InputError("--series_names: expected a mapping from names to modalities")
     for number, modality in enumerate(table.values(), 1):
