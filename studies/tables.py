@@ -20,7 +20,8 @@ from common.drawing import new_figure
 from common.files import atomic_write, read_json, read_yaml
 from common.metrics.cards import DICE, PRESENT
 from common.metrics.protocols import protocol
-from common.metrics.statistics import DIGITS, FEWEST, RESAMPLES, holm
+from common.metrics.statistics import FEWEST, RESAMPLES
+from scripts.paired_tests import DIGITS, holm
 
 Runs = Sequence[pd.DataFrame]  # scores [cases, regions] of each run, NaN for regions that do not count
 PAPER = {int(number): table for number, table in read_yaml(Path(__file__).with_name("paper.yaml")).items()}

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .lesions import Lesion
-from .measures import Mask, as_spacing, as_volumes, count_voxels, spacing_of
+from .measures import as_masks, as_spacing, count_voxels, spacing_of
 
-PRESENT = "dice_present"  # Dice over the cases with the region in the reference; DIFF-23
+PRESENT = "dice_present"  # Dice over the cases with the region in the reference (DIFF-23)
 
 
 class Metric(NamedTuple):
@@ -45,12 +45,9 @@ DICE = Metric(
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of a region.
+    """The scores of a region: value of each metric by name, lesions, and volumes of prediction and reference, mm3.
 
-    Attributes:
-        values: value of each metric, by name; the units are in `Protocol.units`.
-        lesions: reference lesions, then false components, each from large to small.
-        volumes: volumes of prediction and reference, mm3.
+    `lesions` has the reference lesions, then the false components, each from large to small.
     """
 
     values: Mapping[str, float]
@@ -73,7 +70,7 @@ class Protocol:
         meaning: definition of a lesion and of a found lesion; with challenges, a format string for the settings.
         conventions: label conventions that the protocol scores, the challenge's first; empty: all. Every protocol
             scores conventions that no protocol lists, such as custom regions.
-        metrics: metrics in the order of tables, including `DICE` (DIFF-23); the first orders the cases of a page.
+        metrics: metrics in the order of tables, including `DICE`; the first orders the cases of a page.
         function: function from prediction, reference (boolean masks [x, y, z]) and spacing to values and lesions.
         has_lesions: whether the protocol also scores lesions.
         settings: fixed settings, for records.
@@ -102,7 +99,7 @@ class Protocol:
     def measure(self, prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> Scores:
         """Score a region; for the arguments and errors, see `common.metrics.hd95`."""
         size = as_spacing(spacing)
-        masks: tuple[Mask, Mask] = as_volumes(prediction, reference)
+        masks = as_masks(prediction, reference, axes=3)
         values, lesions = self.function(*masks, size)
         predicted, truth = (count_voxels(mask) * float(np.prod(size)) for mask in masks)
         return Scores(values, lesions, (predicted, truth))

@@ -14,25 +14,15 @@ from .surfaces import Spacing, Surface, percentile_distance, surface_of
 
 @dataclass(frozen=True)
 class Lesion:
-    """A lesion of the reference, or a false component: a predicted component that hits no lesion.
-
-    Attributes:
-        is_reference: whether it is a lesion of the reference.
-        volume: volume, mm3.
-        centre: voxel at the centre of mass.
-        is_scored: whether it is large enough to count.
-        is_found: whether the prediction hits it.
-        dice: Dice of the lesion and the union of all components that hit it; 0 without a hit.
-        hd95: HD95 of the same pair, mm; the penalty without a hit.
-    """
+    """A lesion of the reference, or a false component: a predicted component that hits no lesion."""
 
     is_reference: bool
-    volume: float
-    centre: tuple[int, int, int]
-    is_scored: bool
-    is_found: bool
-    dice: float
-    hd95: float
+    volume: float  # mm3
+    centre: tuple[int, int, int]  # voxel at the centre of mass
+    is_scored: bool  # large enough to count
+    is_found: bool  # hit by the prediction
+    dice: float  # of the lesion and the union of all components that hit it; 0 without a hit
+    hd95: float  # of the same pair, mm; the penalty without a hit
 
 
 class Matching(NamedTuple):
@@ -47,7 +37,7 @@ class _Part(NamedTuple):
 
     label: int
     voxels: int
-    centre: tuple[float, float, float]
+    centre: NDArray[np.float64]
     box: Box
 
 
@@ -62,12 +52,10 @@ def match(
 ) -> Matching:
     """Match the components of a prediction with the lesions of a reference.
 
-    Parts of the reference that join when it is dilated are a single lesion. A component hits a lesion if it shares a
-    voxel with the dilated lesion. A component may hit several lesions, and counts in full for each.
-
-    Without `dilations` of the reference (see `dilate`), lesions are components, and hits share a voxel with the lesion
-    itself. Reference lesions of at most `smallest` mm3 are not scored. `penalty` is the HD95 in mm of a missed lesion
-    or a false component; found lesions can have a larger HD95, as in the challenges' code.
+    Parts of the reference that join when it is dilated `dilations` times are a single lesion. A component hits a lesion
+    if it shares a voxel with the dilated lesion; it may hit several lesions, and counts in full for each. Reference
+    lesions of at most `smallest` mm3 are not scored. `penalty` is the HD95 in mm of a missed lesion or a false
+    component; found lesions can have a larger HD95, as in the challenges' code.
     """
     either = prediction | reference
     box = box_of(either, dilations)
@@ -79,7 +67,7 @@ def match(
     lesions = components(dilate(reference[box], dilations), connectivity) * reference[box]
     mm3 = float(np.prod(spacing))
     surfaces: dict[tuple[int, ...], Surface] = {}
-    hit: set[int] = set()
+    hit_labels: set[int] = set()
     actual = []
     for part in _parts(lesions):
         volume = part.voxels * mm3
@@ -90,14 +78,15 @@ def match(
             if hits not in surfaces:
                 surfaces[hits] = _surface(labels, parts, spacing)
             truth = _surface(lesions, [part], spacing)
-            dice = _dice(labels, parts, lesions, part)
+            shared = (lesions[part.box] == part.label) & np.isin(labels[part.box], hits)
+            dice = 2 * int(np.count_nonzero(shared)) / (sum(hit.voxels for hit in parts) + part.voxels)
             hd95 = percentile_distance(surfaces[hits], truth, spacing)
-            hit.update(hits)
+            hit_labels.update(hits)
         actual.append(Lesion(True, volume, _centre_of(part, corner), volume > smallest, bool(hits), dice, hd95))
     false = [
         Lesion(False, part.voxels * mm3, _centre_of(part, corner), True, False, 0.0, penalty)
         for label, part in predicted.items()
-        if label not in hit
+        if label not in hit_labels
     ]
     order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (actual, false)]
     return Matching((*order[0], *order[1]), len(predicted))
@@ -113,10 +102,9 @@ def dilate(mask: Mask, times: int) -> Mask:
 
 def _parts(labels: Labels) -> list[_Part]:
     statistics = cc3d.statistics(labels)
-    rows = zip(statistics["voxel_counts"], statistics["centroids"], statistics["bounding_boxes"], strict=True)
-    return [
-        _Part(label, int(voxels), tuple(centre), box) for label, (voxels, centre, box) in enumerate(rows) if label > 0
-    ]
+    columns = [statistics[name] for name in ("voxel_counts", "centroids", "bounding_boxes")]
+    rows = enumerate(zip(*columns, strict=True))
+    return [_Part(label, int(voxels), centre, box) for label, (voxels, centre, box) in rows if label > 0]
 
 
 def _centre_of(part: _Part, corner: NDArray[np.int64]) -> tuple[int, int, int]:
@@ -133,27 +121,14 @@ def _hits(labels: Labels, lesions: Labels, part: _Part, dilations: int) -> tuple
 
 def _around(boxes: Sequence[Box], shape: Sequence[int], margin: int = 0) -> Box:
     """Return the smallest box around several boxes, widened by a margin within the array."""
-    x, y, z = (
-        slice(
-            max(0, min(box[axis].start for box in boxes) - margin),
-            min(side, max(box[axis].stop for box in boxes) + margin),
-        )
-        for axis, side in enumerate(shape)
-    )
-    return x, y, z
-
-
-def _mask_of(labels: Labels, parts: Sequence[_Part], box: Box) -> Mask:
-    mask: Mask = np.isin(labels[box], [part.label for part in parts])
-    return mask
+    sides = []
+    for axis, side in enumerate(shape):
+        start, stop = min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)
+        sides.append(slice(max(0, start - margin), min(side, stop + margin)))
+    return sides[0], sides[1], sides[2]
 
 
 def _surface(labels: Labels, parts: Sequence[_Part], spacing: Spacing) -> Surface:
     box = _around([part.box for part in parts], labels.shape)
-    x, y, z = (side.start for side in box)
-    return surface_of(_mask_of(labels, parts, box), spacing, origin=(x, y, z))
-
-
-def _dice(labels: Labels, parts: Sequence[_Part], lesions: Labels, lesion: _Part) -> float:
-    common = (lesions[lesion.box] == lesion.label) & _mask_of(labels, parts, lesion.box)
-    return 2 * int(np.count_nonzero(common)) / (sum(part.voxels for part in parts) + lesion.voxels)
+    mask: Mask = np.isin(labels[box], [part.label for part in parts])
+    return surface_of(mask, spacing, origin=(box[0].start, box[1].start, box[2].start))

@@ -4,25 +4,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ..components import Mask
 from ..errors import InputError
 from .surfaces import Spacing, percentile_distance, surface_of
-
-Mask = NDArray[np.bool_]
 
 SINGLE = 1e-7  # relative tolerance of an edge rounded to single precision, whose error is below 2^-24
 
 
 def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """Return the Dice of two masks, 2 |P and R| / (|P| + |R|), from 0 to 1; 1 if both are empty.
+    """Return the Dice of two masks of any shape, 2 |P and R| / (|P| + |R|), from 0 to 1; 1 if both are empty.
 
-    Args:
-        prediction: array or tensor of any shape; bool, or numbers that are 0 or 1.
-        reference: array or tensor of the same shape.
-
-    Raises:
-        InputError: a value other than 0 and 1, or different shapes.
+    Masks are arrays or tensors of booleans, or of numbers that are 0 or 1. Raises `InputError` for other values and for
+    different shapes.
 
     Example:
         >>> dice([1, 1, 0], [0, 1, 0])
@@ -36,20 +31,12 @@ def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
 def hd95(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> float:
     """Return the 95th percentile Hausdorff distance in mm, weighted by surface area (`common.metrics.surfaces`).
 
-    Args:
-        prediction: array or tensor [x, y, z]; bool, or numbers that are 0 or 1.
-        reference: array or tensor of the same shape.
-        spacing: voxel spacing, mm.
-
-    Returns:
-        0 if both masks are empty, infinity if only one is.
-
-    Raises:
-        InputError: a value other than 0 and 1, different shapes, not three axes, or a spacing other than three numbers
-            above zero.
+    The masks [x, y, z] are as for `dice`, `spacing` is that of the voxels in mm. The distance is 0 if both masks are
+    empty, infinity if only one is. Raises `InputError` as `dice` does, for masks without three axes, and for a spacing
+    other than three numbers above zero.
     """
     size = as_spacing(spacing)
-    first, second = (surface_of(mask, size) for mask in as_volumes(prediction, reference))
+    first, second = (surface_of(mask, size) for mask in as_masks(prediction, reference, axes=3))
     return percentile_distance(first, second, size)
 
 
@@ -73,28 +60,14 @@ def count_voxels(mask: Mask) -> int:
     return int(np.count_nonzero(mask))
 
 
-def as_masks(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
-    """Convert two arrays or tensors of 0 and 1 to boolean arrays.
-
-    Raises:
-        InputError: a value other than 0 and 1, or different shapes.
-    """
+def as_masks(prediction: Any, reference: Any, axes: int | None = None) -> tuple[Mask, Mask]:
+    """Convert two arrays or tensors of 0 and 1 to boolean arrays; raise `InputError` for other input."""
     first, second = _as_mask(prediction, "prediction"), _as_mask(reference, "reference")
     if first.shape != second.shape:
         raise InputError(f"prediction: shape {list(first.shape)}; expected the reference's, {list(second.shape)}")
+    if axes not in (None, first.ndim):
+        raise InputError(f"prediction: shape {list(first.shape)}; expected {axes} axes, without channel or batch")
     return first, second
-
-
-def as_volumes(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
-    """Convert two arrays or tensors [x, y, z] of 0 and 1 to boolean arrays.
-
-    Raises:
-        InputError: as for `as_masks`, or not three axes.
-    """
-    masks = as_masks(prediction, reference)
-    if masks[0].ndim != 3:
-        raise InputError(f"prediction: shape {list(masks[0].shape)}; expected three axes, without channel or batch")
-    return masks
 
 
 def _as_mask(values: Any, name: str) -> Mask:
@@ -110,11 +83,7 @@ def _as_mask(values: Any, name: str) -> Mask:
 
 
 def as_spacing(spacing: Sequence[float]) -> Spacing:
-    """Return a spacing in mm as three Python floats.
-
-    Raises:
-        InputError: the spacing is not three numbers above zero.
-    """
+    """Return a spacing in mm as three Python floats; raise `InputError` unless it is three numbers above zero."""
     values = tuple(float(value) for value in spacing)
     if len(values) != 3 or not all(0 < value < np.inf for value in values):
         raise InputError(f"spacing {values}: expected three numbers above zero, in mm")

@@ -15,8 +15,9 @@ from common.files import write_csv
 from common.inference.reading import read
 from common.inference.results import Details
 from common.metrics.cards import Protocol, Scores
-from common.metrics.statistics import DIGITS, FEWEST, holm, mean_interval, signed_rank
+from common.metrics.statistics import FEWEST, mean_interval
 from scripts.evaluate.folders import check_protocol
+from scripts.paired_tests import DIGITS, holm, signed_rank
 
 TABLES = ("comparison.csv", "ranking.csv")
 

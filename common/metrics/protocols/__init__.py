@@ -1,8 +1,5 @@
 """Scoring protocols, each defined by `PROTOCOL` in a module of its own. To add a protocol, add a module.
 
-Protocols define lesions and hits differently, so never compare values of different protocols. `python -m
-scripts.evaluate protocols` explains all protocols.
-
 If the reference lacks the region, Dice is 1 for an empty prediction, else 0, as in the challenges. Dice has two means:
 over all cases (`dice`), and over cases with the region in the reference (`dice_present`), as in the paper (DIFF-23).
 """
@@ -21,15 +18,9 @@ CHALLENGES = tuple(name for card in _CARDS for name in card.challenges)
 
 
 def protocol(name: str | None, challenge: str | None = None, convention: str | None = None) -> Protocol:
-    """Return a scoring protocol with the settings of a challenge.
+    """Return a scoring protocol with the settings of a challenge, such as MET for brats; by default, of its first.
 
-    Args:
-        name: Name of the protocol, such as isles; None: the protocol that lists `convention`, else lesions.
-        challenge: Challenge of the protocol, such as MET for brats; None: the first.
-        convention: Label convention, used only without a name.
-
-    Raises:
-        ArgumentError: the name or the challenge is unknown, or a challenge is given for a protocol that has none.
+    Without a name, it is the protocol that lists the label `convention`, else lesions.
 
     Example:
         >>> protocol("brats", "MET").settings["dilations"]

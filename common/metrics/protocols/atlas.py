@@ -2,9 +2,12 @@
 
 from functools import partial
 
+import numpy as np
+
+from ...components import Connectivity, Mask
 from ..cards import DICE, Metric, Protocol
-from ..lesions import Connectivity, Lesion, match
-from ..measures import Mask, count_voxels, dice
+from ..lesions import Lesion, match
+from ..measures import count_voxels, dice
 from ..surfaces import Spacing
 
 LESION_F1 = Metric(
@@ -33,16 +36,17 @@ VOLUME_DIFFERENCE = Metric(
 
 
 def by_components(
-    prediction: Mask, reference: Mask, spacing: Spacing, connectivity: Connectivity
+    prediction: Mask, reference: Mask, spacing: Spacing, connectivity: Connectivity, in_ml: bool = False
 ) -> tuple[dict[str, float], tuple[Lesion, ...]]:
-    """Score a region by its components; the spacing affects only volumes and distances of lesions."""
+    """Score a region by its components; the volume difference is in voxels or, with `in_ml`, in millilitres."""
     lesions, components = match(prediction, reference, spacing, connectivity)
     hits, references = (sum(getattr(lesion, name) for lesion in lesions) for name in ("is_found", "is_reference"))
+    unit = float(np.prod(spacing)) / 1000 if in_ml else 1.0
     metrics = {
         "dice": dice(prediction, reference),
         "lesion_f1": hits / (hits + (len(lesions) - hits) / 2) if lesions else 1.0,
         "lesion_count_difference": float(abs(components - references)),
-        "volume_difference": float(abs(count_voxels(prediction) - count_voxels(reference))),
+        "volume_difference": float(abs(count_voxels(prediction) - count_voxels(reference))) * unit,
     }
     return metrics, lesions
 

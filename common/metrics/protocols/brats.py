@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from ...components import Mask
 from ..cards import DICE, Metric, Protocol
 from ..lesions import Lesion, match
-from ..measures import Mask, dice, hd95
+from ..measures import dice, hd95
 from ..surfaces import Spacing
 
 PENALTY = 374.0  # mm; HD95 of a missed lesion or a false component, from BraTS 2023's scoring code

@@ -1,7 +1,8 @@
 """Dice of each region as a whole, regardless of its lesions; this protocol is not from a challenge."""
 
+from ...components import Mask
 from ..cards import DICE, Protocol
-from ..measures import Mask, dice
+from ..measures import dice
 from ..surfaces import Spacing
 
 

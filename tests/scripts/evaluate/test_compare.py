@@ -5,9 +5,9 @@ import pytest
 
 from common.metrics import Scores, protocol
 from common.metrics.lesions import Lesion
-from common.metrics.statistics import holm
 from scripts.evaluate.compare import compare, cumulative_ranks, read_all
 from scripts.evaluate.folders import named_folders
+from scripts.paired_tests import holm
 from tests.scripts.evaluate.evaluations import write_evaluation
 
 BRATS, ATLAS = protocol("brats"), protocol("atlas")

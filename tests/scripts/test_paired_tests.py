@@ -1,0 +1,45 @@
+"""Paired tests of scores, against enumerations and figures worked out by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from scripts.paired_tests import holm, signed_rank
+
+
+@pytest.mark.parametrize(
+    "differences", [[1.0, 2, 3], [1, -2, 3, 4, 5], [0.5, 0.5, -0.25, 0.75], [1, 1, 1, 1, -1, 2, 2]]
+)
+def test_signed_rank_counts_all_signs(differences):
+    """The share of all sign assignments whose rank sum is as far from its mean, times the ranks of tied sizes."""
+    sizes = np.abs(differences)
+    ranks = np.array([(sizes < size).sum() + ((sizes == size).sum() + 1) / 2 for size in sizes])
+    observed = abs(ranks[np.array(differences) > 0].sum() - ranks.sum() / 2)
+    assignments = itertools.product([0, 1], repeat=len(ranks))
+    extreme = [abs(np.dot(signs, ranks) - ranks.sum() / 2) >= observed - 1e-9 for signs in assignments]
+    assert signed_rank(np.array(differences)) == pytest.approx(np.mean(extreme))
+
+
+def test_signed_rank_leaves_zeros_out():
+    differences = np.array([1.0, -2, 3, 4, 5])
+    assert signed_rank(np.concatenate([differences, np.zeros(100)])) == signed_rank(differences)
+    assert signed_rank(np.zeros(5)) == 1
+
+
+def test_holm_adjusts_and_rejects_step_by_step():
+    # by hand: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04, which may not fall below the one before
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1, 1]
+    # at each level: the smallest p-values one by one, each against level / (number left), until one fails
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        p_values = generator.uniform(0, 0.1, 8) ** 2
+        corrected = np.array(holm(p_values))
+        for level in (0.001, 0.01, 0.05):
+            rejected = set()
+            for step, index in enumerate(np.argsort(p_values)):
+                if p_values[index] > level / (8 - step):
+                    break
+                rejected.add(index)
+            assert set(np.flatnonzero(corrected <= level)) == rejected
