@@ -120,14 +120,14 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: s
 
     For a wrong pattern, the schema's `description` is quoted. `name` is the content's name, such as "--flow=F.json".
     """
-    from jsonschema import ValidationError, validate  # imported here, as few callers need it
+    from jsonschema import Draft202012Validator  # imported here, as few callers need it
+    from jsonschema.exceptions import best_match
 
-    try:
-        validate(content, schema)
-    except ValidationError as error:
+    error = best_match(Draft202012Validator(schema).iter_errors(content))
+    if error is not None:
         is_pattern = error.validator == "pattern" and "description" in error.schema
         rule = f"{error.instance}: {error.schema['description']}" if is_pattern else error.message
-        raise InputError(f"{name}: {error.json_path}", f"{rule:.200}", expected) from error
+        raise InputError(f"{name}: {error.json_path}", f"{rule:.200}", expected)
 
 
 def values_in(content: Any) -> Iterator[Any]:
