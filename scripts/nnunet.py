@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from common.data.datalists import SPLITS, Datalist
 from common.data.regions import known_labels, regions_of, with_sides
-from common.data.scan_checks import check_headers, read_scan
+from common.data.scan_checks import files_in, read_scan
+from common.data.transforms import LoadScand
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, choice, show
 from common.files import expand_home, write_json
@@ -40,10 +41,9 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
     has_labels = all("label" in entry for entry in listed.content.get(split, []))
     held_out = listed.load(split, label_convention=convention if has_labels else None)
     cases = [*training, *validation, *held_out]
-    check_headers(cases)
-    paths = [path for case in cases for path in (*case["image"], *filter(None, [case.get("label")]))]
-    for path in tqdm(paths, desc="files"):
-        read_scan(path)  # to its checksum, which nnU-Net's readers skip
+    paths = [path for case in cases for path in files_in(case)]
+    for case in tqdm(cases, desc="subjects"):  # to the checksums, which nnU-Net's readers skip
+        LoadScand([key for key in ("image", "label") if key in case])(case)
     ending = ".nii.gz" if paths[0].endswith(".nii.gz") else ".nii"
     if odd := [path for path in paths if not path.endswith(ending)]:
         raise InputError(f"{odd[0]}: expected all images and labels as .nii.gz, or all as .nii")

@@ -17,7 +17,8 @@ from common.data import preparation
 from common.data.layouts.names import naming
 from common.data.provenance import NAME
 from common.data.regions import mapping_of, regions_of, symmetric_axes
-from common.data.scan_checks import OFF_GRID, broken_file, files_in, read_headers, read_scan
+from common.data.scan_checks import AFFINE_TOLERANCE, broken_file, files_in, read_scan
+from common.data.transforms import measure_case
 from common.data.volumes import axes_of, canonical, open_volume
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, expand_home, move_aside
@@ -95,9 +96,9 @@ def plan(
     for visit in preparation.spread(visits, SAMPLE):
         images = [str(folder / visit.files[name]) for name in scan.modalities]
         cases.append({"subject": visit.name, "image": images, "label": str(folder / str(visit.label))})
-    cases = [case for case in cases if broken_file(files_in(case)) is None]
+    cases = [case for case in cases if not broken_file(files_in(case))]
     show(f"measuring {len(cases)} subjects, and a training step on this machine")
-    is_raw, evidence = judged(cases)
+    is_raw, evidence = judged(cases, scan.modalities)
     # A single label without a name counts as lesions, which are more common
     is_anatomy = scan.convention != UNNAMED and are_structures(cases, str(scan.convention))
     affines = [open_volume(file).affine for case in cases for file in case["image"]]
@@ -195,11 +196,14 @@ def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float, float]
     raise InputError(f"--device={device}", "the smallest crop does not fit into the free memory", "more memory")
 
 
-def judged(cases: Sequence[Mapping[str, Any]]) -> tuple[bool, str]:
+def judged(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tuple[bool, str]:
     """Return whether scans are raw, and a description of the evidence."""
-    if any(problem.check in OFF_GRID for case in cases for problem in read_headers(case, "")[0]):
-        return True, "files of a subject on different grids"
-    ranges = preparation.union([preparation.measure_case(case) for case in preparation.spread(cases)])
+    for case in cases:
+        first, *others = ((scan.shape, scan.affine) for scan in map(open_volume, files_in(case)))
+        for shape, affine in others:
+            if shape != first[0] or np.abs(affine - first[1]).max() > AFFINE_TOLERANCE:
+                return True, "files of a subject on different grids"
+    ranges = preparation.union([measure_case(case, modalities) for case in preparation.spread(cases)])
     is_apart = ranges["overlap"][0] < preparation.OVERLAP_ON_ONE_GRID
     return is_apart or preparation.skull_in(ranges) != preparation.WITHOUT_SKULL, preparation.describe(ranges)
 

@@ -3,12 +3,12 @@
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from common.configs import BUNDLES, read
-from common.errors import check_number, input_error_message, is_disk_full, show
+from common.errors import InputError, check_number, show
 from common.files import expand_home
 from scripts import cli
 from scripts.pools import map_in_processes
@@ -37,50 +37,40 @@ def prepare(
     """
     check_number("jobs", jobs, int, 0, 1024)
     folder = expand_home(store, f"--store={store}").absolute()  # training runs in a different folder
+    files = config_files(bundle, "train", overlays, recipe)
     with tempfile.TemporaryDirectory() as unused:
-        data, transform = _training(bundle, config_files(bundle, "train", overlays, recipe), options, unused)
-    from common.data.scan_checks import check_headers  # late imports: `--help` stays fast
-    from common.data.store import Store
+        fixed: dict[str, Any] = {"bundle_root": os.path.relpath(BUNDLES / bundle), "output_dir": unused}
+        fixed |= {"ckpt_dir": unused, "resume": False, "pretrained": None, "warmup_iterations": 0}
+        parser = read(files, typed_options(options, files) | fixed)
+        parser.get_parsed_content("imports")  # `common`, which other values refer to
+        data = parser.get_parsed_content("plan").load("training")
+        transform = parser.get_parsed_content("train::preprocessing")
+    from common.data.store import Store  # late import: `--help` stays fast
 
     folder.mkdir(parents=True, exist_ok=True)
     kept = Store(folder, transform)
     missing = kept.missing(data)
     show(f"subjects: {len(data)} ({len(data) - len(missing)} stored, {len(missing)} to prepare)")
-    check_headers(missing, ["warning"])
-    faults = map_in_processes(partial(_attempt, kept), missing, jobs, "subject")
-    failed = [f"subject {entry['subject']}: {fault}" for entry, fault in zip(missing, faults, strict=True) if fault]
+    failed = [fault for fault in map_in_processes(partial(_fault_of, kept), missing, jobs, "subject") if fault]
     if failed:
         show(*failed, f"{len(failed)} of {len(data)} subjects are not prepared", error=True)
         sys.exit(1)
     show(f"train with --store={folder}")
 
 
-def _attempt(store: Any, entry: Mapping[str, Any]) -> str:
+def _fault_of(store: Any, entry: Mapping[str, Any]) -> str:
     """Add a datalist's entry to a store; return the error in one line, or "" without an error. A full disk raises."""
     import torch
 
-    from common.data.scan_checks import describe_error
+    from common.data.datasets import naming_errors
 
     torch.set_num_threads(1)
     try:
-        store.add(entry)
-    except Exception as error:
-        if is_disk_full(error):
-            raise
-        return input_error_message(error) or describe_error(entry, error)
+        with naming_errors(entry):
+            store.add(entry)
+    except InputError as error:
+        return str(error)
     return ""
-
-
-def _training(
-    bundle: str, files: Sequence[str], options: Mapping[str, str], unused: str
-) -> tuple[Sequence[dict[str, Any]], Any]:
-    """Return the datalist entries for training, and the preprocessing; `unused` is an empty folder for outputs."""
-    root = os.path.relpath(BUNDLES / bundle)
-    fixed: dict[str, Any] = {"bundle_root": root, "output_dir": unused, "ckpt_dir": unused}
-    fixed |= {"resume": False, "pretrained": None, "warmup_iterations": 0}
-    parser = read(files, {name: typed(name, text) for name, text in options.items()} | fixed)
-    parser.get_parsed_content("imports")  # `common`, which other values refer to
-    return parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
 
 
 if __name__ == "__main__":

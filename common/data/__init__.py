@@ -10,7 +10,6 @@ __getattr__, __dir__ = lazy(
         "intensities": "NormalizeBraind",
         "provenance": "is_skull_stripped model_name space_of trained_on",
         "regions": "known_labels regions_of symmetric_axes",
-        "scan_checks": "check_headers",
         "transforms": "CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd "
         "RandModalityDropoutd RandRegionCropd RegionsToLabeld ResampleScand ToRASd",
         "store": "Store",

@@ -4,11 +4,11 @@ The data depend only on the seed and the position in the order. A resumed run, o
 workers, therefore sees the same data as an uninterrupted run.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import count, islice
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,11 +21,9 @@ from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
-from ..errors import InputError, input_error_message
+from ..errors import InputError, chain_of, input_error_message, is_disk_full
 from ..files import expand_home
-from .layouts.listing import stem_of
-from .layouts.names import Naming
-from .scan_checks import describe_error, files_in
+from .scan_checks import files_in, first_line
 from .store import Store
 
 
@@ -48,13 +46,13 @@ class CaseDataset(CacheDataset):
 
     Args:
         data: Entries as `common.data.Datalist.load` returns them. An entry may lack "subject", as in MONAI's
-            `workflow.dataset_data = [{"image": path}]`: the subject is then the file name without modality.
+            `workflow.dataset_data = [{"image": path}]`: the subject is then the common beginning of the files' names.
         transform: MONAI `Compose`.
         cache_rate: Share of the cases to keep in memory, after the deterministic transforms; 0 to 1.
         store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
 
     Raises:
-        InputError: a case cannot be read or transformed, or an uncached file changed during the run.
+        InputError: a case cannot be read or transformed.
         ArgumentError: the store lacks cases.
     """
 
@@ -68,11 +66,8 @@ class CaseDataset(CacheDataset):
         data = [_case_of(entry) for entry in data]
         super().__init__(data, transform, cache_rate=0 if store else cache_rate)
         self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
-        self._files: dict[str, tuple[int, int] | None] = {}  # size and time of uncached files
         if self.store is not None:
             self.store.check_complete(data)
-        else:
-            self._files = {file: _state(file) for entry in data[self.cache_num :] for file in files_in(entry)}
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Draw):
@@ -80,56 +75,46 @@ class CaseDataset(CacheDataset):
         return super().__getitem__(index)
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
-        """Fill the cache in this thread, with a progress bar on the main process.
-
-        MONAI uses other threads, but a main thread that waits for threads can miss signals.
-        """
+        """Fill the cache in this thread: MONAI's main thread waits for others, and can miss signals."""
         indices = range(self.cache_num) if indices is None else indices
         is_silent = not indices or idist.get_rank() != 0
-        interval = 0.5 if sys.stderr.isatty() else 20  # seconds; a log file needs fewer lines
-        bar = tqdm(indices, desc="cache", unit="case", mininterval=interval, dynamic_ncols=True, disable=is_silent)
-        return [self._load_cache_item(index) for index in bar]
+        return [self._load_cache_item(index) for index in tqdm(indices, "cache", unit="case", disable=is_silent)]
 
     def _load_cache_item(self, index: int) -> Any:
-        with _errors_naming(self.data[index]):
+        with naming_errors(self.data[index]):
             return super()._load_cache_item(index)
 
     def _transform(self, index: int) -> Any:
-        with _errors_naming(self.data[index]):
-            if self.store is not None:
-                return self.store.read(self.data[index])
-            item = super()._transform(index)
-            for file in files_in(self.data[index]) if index >= self.cache_num else []:
-                if _state(file) != self._files[file]:
-                    raise InputError(f"{file}: changed during this run")
-            return item
+        with naming_errors(self.data[index]):
+            return super()._transform(index) if self.store is None else self.store.read(self.data[index])
 
 
 def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry with a list of images and a subject, by default the first image's name without the modality."""
+    """Return an entry with a list of images and a subject, by default the common beginning of the images' names."""
     image = entry.get("image")
     files = [image] if isinstance(image, str | Path) else image
     if "subject" in entry:
         return {**entry, "image": files}
-    first = next(filter(None, files or ()), None)
-    if first is None:
+    names = [Path(file).name.split(".")[0] for file in files or () if file]
+    if not names:
         raise InputError(f"case {dict(entry)}: no subject and no image; expected at least an image")
-    stem = stem_of(Path(first).name) or Path(first).name
-    return {**entry, "image": files, "subject": Naming().parse(stem).before or stem}
-
-
-def _state(file: str) -> tuple[int, int] | None:
-    status = Path(file).stat() if Path(file).is_file() else None
-    return status and (status.st_size, status.st_mtime_ns)
+    return {**entry, "image": files, "subject": commonprefix(names).rstrip("_-. ") or names[0]}
 
 
 @contextmanager
-def _errors_naming(entry: Mapping[str, Any]) -> Iterator[None]:
+def naming_errors(entry: Mapping[str, Any]) -> Iterator[None]:
+    """Context manager: turn an exception of the block into an `InputError` that names the entry's subject."""
     try:
         yield
     except Exception as error:
+        if is_disk_full(error) or isinstance(error, MemoryError):  # the files are not the cause
+            raise
         subject = f"subject {entry['subject']}: "
-        message = input_error_message(error) or describe_error(entry, error)
+        message = input_error_message(error)
+        if message is None:
+            cause = list(chain_of(error))[-1]
+            reason = f"{type(cause).__name__}: {first_line(cause)}"
+            message = f"cannot be prepared: {reason} ({', '.join(files_in(entry))})"
         raise InputError(subject + message.removeprefix(subject)) from error
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..components import box_of
-from ..errors import InputError, within
-from .scan_checks import Problem, check_headers, read_scan
-from .volumes import canonical
+from ..errors import InputError
+from .scan_checks import Problem
 
 T = TypeVar("T")
 Ranges = Mapping[str, Sequence[Any]]  # measurement, such as volume -> lowest and highest value
@@ -108,17 +107,6 @@ def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:
 def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
     """Return up to `most` cases, evenly spread over the list."""
     return [cases[index] for index in np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)]
-
-
-def measure_case(case: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Read the scans of a case and measure how they were prepared; see `measure`."""
-    check_headers([case], ["error"])
-    scans = []
-    for file in filter(None, case["image"]):
-        with within(f"subject {case['subject']}"):
-            scan, voxels = read_scan(file, dtype=np.float32)
-        scans.append(canonical(without_background(voxels), scan.affine))
-    return measure(np.stack([voxels for voxels, _ in scans]), scans[0][1])
 
 
 def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:

@@ -23,19 +23,11 @@ from monai.utils import TraceKeys
 from nibabel.orientations import inv_ornt_aff
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, within
 from .cleanup import cleaned, cleanup_of
 from .preparation import differences, measure, refuse, union, without_background
 from .regions import painting_order, regions_of
-from .scan_checks import (
-    copy_problem,
-    grid_problem,
-    image_problem,
-    label_counts,
-    label_problem,
-    raise_problem,
-    read_scan,
-)
+from .scan_checks import check_copies, check_grid, check_image, labels_in, read_scan, warn_of_orientation
 from .volumes import axes_of, forms_of
 
 FORMS = "forms"  # metadata key: grid header (`forms_of`) and shape of an image's first file
@@ -43,11 +35,11 @@ MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if
 
 
 class LoadScand(MapTransform):
-    """Load images and label maps, channel first and in float32; a missing modality becomes zeros.
+    """Load and check images and label maps, channel first and in float32; a missing modality becomes zeros.
 
-    `read_scan` checks each file's header and checksum. MONAI's `NibabelReader` would replace an sform that differs from
-    a rounded pixdim. All keys get the affine of the first file. With `modalities`, an image's background becomes 0
-    (`without_background`).
+    MONAI's `NibabelReader` would replace an sform that differs from a rounded pixdim. All keys get the affine of the
+    first file. With `modalities`, an image's background becomes 0 (`without_background`). A header that leaves
+    positions ambiguous gets a warning.
 
     Args:
         keys: Keys of the files: a path, or a list with a path for each modality, None if missing. Volumes are
@@ -70,10 +62,7 @@ class LoadScand(MapTransform):
             files = result[key] if isinstance(result[key], list | tuple) else [result[key]]
             result[key] = _load(files, reference)
             if self.modalities is not None and not reference:
-                image = result[key].numpy()
-                for channel in image:
-                    channel[:] = without_background(channel)
-                check_voxels(image, files, self.modalities)
+                _check_voxels(result[key].numpy(), files, self.modalities)
             reference = reference or result[key].meta
         return result
 
@@ -85,6 +74,7 @@ def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> M
         if file is None:
             continue
         scan, voxels = read_scan(file)
+        warn_of_orientation(str(file), scan)
         if not meta:
             image = np.zeros((len(files), *voxels.shape), np.float32)
             affine = reference.get("original_affine", scan.affine)
@@ -92,8 +82,7 @@ def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> M
             meta |= {"spatial_shape": np.array(voxels.shape), FORMS: (forms_of(scan), voxels.shape)}
         reference = reference or meta
         expected = reference["spatial_shape"], reference["original_affine"]
-        name = Path(reference["filename_or_obj"]).name
-        raise_problem(grid_problem(str(file), (voxels.shape, scan.affine), expected, name))
+        check_grid(str(file), (voxels.shape, scan.affine), expected, Path(reference["filename_or_obj"]).name)
         with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
             image[channel] = voxels
     if None in files:
@@ -101,24 +90,17 @@ def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> M
     return MetaTensor(torch.from_numpy(image), meta=meta)
 
 
-def check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
-    """Raise `InputError` if an image [C, x, y, z] fails a check of its voxels, such as for NaN; see `LoadScand`."""
-    names = [str(file) for file in files if file is not None]
-    if not names:
-        raise InputError(f"image: no file; expected one or more of {', '.join(modalities)}")
-    first = names[0]
-    if len(files) != len(modalities):
-        raise InputError(f"{first}: number of images {len(files)}; expected one for each of {', '.join(modalities)}")
-    owners: dict[str | Path, str] = {}
-    for file, modality in zip(files, modalities, strict=True):
-        if file is not None and owners.setdefault(file, modality) != modality:
-            raise InputError(f"{file}: listed for {owners[file]} and {modality}; expected a file for each modality")
-    volumes = {str(file): volume for file, volume in zip(files, image, strict=True) if file is not None}
-    for file, volume in volumes.items():
-        raise_problem(image_problem(file, volume))
-    raise_problem(copy_problem(volumes))
+def _check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
+    """Make the background of an image [C, x, y, z] 0, and check its voxels."""
+    present = [channel for channel, file in enumerate(files) if file is not None]
+    if not present or len(files) != len(modalities):
+        raise InputError(f"images {', '.join(map(str, files))}: expected one for each of {', '.join(modalities)}")
+    for channel in present:
+        image[channel] = without_background(image[channel])
+        check_image(str(files[channel]), image[channel])
+    check_copies({modalities[channel]: image[channel] for channel in present})
     if not (image > 0).any():
-        raise InputError(f"{first}: no voxel above zero")
+        raise InputError(f"{files[present[0]]}: no voxel above zero")
 
 
 class ToRASd(MapTransform, InvertibleTransform):
@@ -147,6 +129,24 @@ class ToRASd(MapTransform, InvertibleTransform):
             result[key] = volume.flip((1 + turn["flipped"]).tolist())
             result[key].affine = turn["affine"]
         return result
+
+
+def measure_case(case: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, list[Any]]:
+    """Load the image of a case and measure how it was prepared; see `measure`."""
+    with within(f"subject {case['subject']}"):
+        image = ToRASd("image")(LoadScand("image", modalities)({"image": case["image"]}))["image"]
+    return measure(image.numpy(), image.affine.numpy())
+
+
+def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
+    """Return the regions absent from all label maps of cases, which are read until each region has occurred."""
+    absent = regions_of(convention)
+    for case in cases:
+        labels = labels_in(case["label"], read_scan(case["label"])[1])
+        absent = {name: region for name, region in absent.items() if not region & labels}
+        if not absent:
+            break
+    return list(absent)
 
 
 class CropToForegroundd(CropForegroundd):
@@ -286,8 +286,7 @@ class LabelToRegionsd(MapTransform):
         for key in self.key_iterator(result):
             label = result[key]
             name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
-            values, _ = label_counts(torch.as_tensor(label).cpu().numpy())
-            raise_problem(label_problem(name, values, [self.convention]))
+            labels_in(name, torch.as_tensor(label).cpu().numpy(), [self.convention])
             rounded = label.round() if label.is_floating_point() else label
             result[key] = torch.cat([_is_any(rounded, values) for values in self.values]).float()
         return result

@@ -1,4 +1,4 @@
-"""Read NIfTI, MGH and NRRD files with verified checksums, and write NIfTI files atomically.
+"""Read NIfTI and MGH files with verified checksums, and write NIfTI files atomically.
 
 Only this module reads headers, as tests/test_headers.py enforces. Results on a scan's grid copy the scan's header
 fields (`forms_of`), so that every program shows both at the same position.
@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import atomic_write
-from .nrrd import open_nrrd, read_to_end
 
-READABLE = "a NIfTI, MGH or NRRD file that can be read"
 MADE_UP = b"made-up subject"  # `descrip` in the header of a synthetic subject's file
 AFTER = 2**20  # bytes; most content after the voxels of a compressed file
 CODES = ("sform_code", "qform_code")
@@ -25,11 +23,9 @@ HIGHEST_CODE = 5  # form code, in NIfTI-2
 ASSUMED = 2  # form code of an assumed affine in results: aligned, not scanner space
 FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # grid fields besides pixdim
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
-GZIP = b"\x1f\x8b"  # magic number
 NIFTI_1 = 348  # header size, bytes
+GOOD_RAS = slice(28, 30)  # bytes of an MGH header's goodRASFlag
 NO_FORM = "sform_code and qform_code are 0, so left and right are a guess"
-NO_RAS = "goodRASFlag is 0, so left and right are a guess"
-CORONAL = [[-1, 0, 0], [0, 0, 1], [0, -1, 0]]  # axes of an MGH file without axes, as columns; FreeSurfer's default
 TIED = 1e-3  # difference of the sums of three cosines below which two orders of axes fit equally
 ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts such axes as orthogonal
 
@@ -37,35 +33,25 @@ ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts su
 def open_volume(path: str | Path) -> Any:
     """Open a volume without reading voxels: `dataobj` reads them on demand, `affine` maps voxels to mm in RAS+.
 
-    A NIfTI file's affine is the sform or, if the sform's code is 0, the qform; pixdim never changes an sform. `extra`
-    holds "assumed": what the file does not state and the affine assumes, or "". If a NIfTI file has neither form, or an
-    MGH file's goodRASFlag is 0, the voxels have the stated size and are centred on 0 mm, in the order LAS or LIA; an
-    NRRD file without origin begins at 0 mm. A missing file raises FileNotFoundError; a damaged file may raise any
-    exception.
+    A NIfTI file's affine is the sform or, if the sform's code is 0, the qform; pixdim never changes an sform. Without
+    both, voxels are centred on 0 mm in the order LAS, and `extra["assumed"]` says so. A missing file raises
+    FileNotFoundError; a damaged file may raise any exception.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError("no such file")
-    scan = open_nrrd(path) if str(path).lower().endswith(".nrrd") else _open_with_nibabel(path)
-    if min(scan.shape, default=1) < 1:  # readers take a negative length for "to the end"
-        raise ValueError(f"shape {' x '.join(map(str, scan.shape))} with an edge below 1 voxel")
-    return scan
-
-
-def _open_with_nibabel(path: str | Path) -> Any:
     import nibabel  # imported here and below, as it is slow
 
-    try:
-        scan = nibabel.load(path)
-    except nibabel.filebasedimages.ImageFileError:
-        with Path(path).open("rb") as file:
-            if file.read(len(GZIP)) == GZIP and not str(path).lower().endswith(".gz"):
-                raise ValueError("compressed by gzip, so its name should end with .gz") from None
-        raise
+    if not Path(path).is_file():
+        raise FileNotFoundError("no such file")
+    scan: Any = nibabel.load(path)
     if not isinstance(scan, nibabel.Nifti1Pair | nibabel.MGHImage):
         raise TypeError(f"of type {type(scan).__name__}")
-    if isinstance(scan, nibabel.MGHImage):
-        return _with_size(scan)
+    if min(scan.shape, default=1) < 1:  # readers take a negative length for "to the end"
+        raise ValueError(f"shape {scan.shape} with an edge below 1 voxel")
+    scan.extra["assumed"] = ""
     with scan.file_map.get("header", scan.file_map["image"]).get_prepare_fileobj("rb") as stream:
+        if isinstance(scan, nibabel.MGHImage):
+            if not any(stream.read(GOOD_RAS.stop)[GOOD_RAS]):  # nibabel then replaces the voxel size, too
+                raise ValueError("goodRASFlag is 0, so its axes and voxel size are unknown")
+            return scan
         stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces invalid values
     for code in CODES:
         if not 0 <= stored[code] <= HIGHEST_CODE:  # unset for nibabel, set for the standard
@@ -75,24 +61,6 @@ def _open_with_nibabel(path: str | Path) -> Any:
     if np.isinf(stored["scl_slope"]):  # NaN and 0 mean no scaling
         raise ValueError(f"scl_slope {stored['scl_slope']}, so the scale of its intensities is unknown")
     scan.extra |= {"stored": stored, "assumed": "" if any(stored[code] for code in CODES) else NO_FORM}
-    return scan
-
-
-def _with_size(scan: Any) -> Any:
-    """Return an MGH image with the stored voxel size, which nibabel replaces by 1 mm if goodRASFlag is 0."""
-    import nibabel
-
-    header_type = nibabel.freesurfer.mghformat.header_dtype
-    with scan.file_map["image"].get_prepare_fileobj("rb") as stream:
-        stored = np.frombuffer(stream.read(header_type.itemsize), header_type)[0]
-    is_placed, sizes = stored["goodRASFlag"], stored["delta"]
-    if not is_placed:
-        if not (sizes > 0).all():
-            raise ValueError("goodRASFlag 0 and no voxel size")
-        axes = np.multiply(CORONAL, sizes)
-        affine = nibabel.affines.from_matvec(axes, -axes @ np.divide(scan.shape[:3], 2))
-        scan = nibabel.MGHImage(scan.dataobj, affine, scan.header)
-    scan.extra["assumed"] = "" if is_placed else NO_RAS
     return scan
 
 
@@ -185,18 +153,18 @@ def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.nd
     """Read all voxels with the header's scaling, converted to `dtype` if it is set.
 
     A .nii.gz or .mgz file is first verified as a whole, as nibabel stops before the checksum and misses flipped bits.
-    Raises EOFError if the file ends early, OSError if it is unreadable, fails its checksum, or is far too long.
+    Raises EOFError if the file's length is wrong, OSError if it is unreadable or fails its checksum.
     """
-    import nibabel
-
     proxy, name = scan.dataobj, str(path).lower()
-    if isinstance(proxy, nibabel.arrayproxy.ArrayProxy) and name.endswith((".nii.gz", ".mgz")):
+    length = int(proxy.offset) + prod(map(int, proxy.shape)) * int(proxy.dtype.itemsize)
+    if name.endswith((".nii.gz", ".mgz")):
         described = proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter
-        with gzip.open(path) as stream:
-            content = read_to_end(stream, length_of(scan), AFTER)
+        content = gzip.decompress(Path(path).read_bytes())
+        if not length <= len(content) <= length + AFTER:
+            raise EOFError(f"{len(content)} of {length} bytes")
         proxy = type(proxy)(io.BytesIO(content), described, mmap=False, order=proxy.order)
-    elif name.endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):
-        raise EOFError(f"{size} of {length_of(scan)} bytes")  # before a reader allocates memory for them
+    elif name.endswith(".nii") and (size := Path(path).stat().st_size) < length:
+        raise EOFError(f"{size} of {length} bytes")  # before a reader allocates memory for them
     with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
         return np.asanyarray(proxy, dtype)
 
@@ -220,12 +188,6 @@ def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
 
     axes = axes_of(affine)
     return apply_orientation(voxels, axes), affine @ inv_ornt_aff(axes, voxels.shape[:3])
-
-
-def length_of(scan: Any) -> int:
-    """Return a file's uncompressed length in bytes up to the end of its voxels, according to the header."""
-    proxy = scan.dataobj
-    return int(proxy.offset) + prod(map(int, proxy.shape)) * int(proxy.dtype.itemsize)
 
 
 def write_volume(

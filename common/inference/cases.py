@@ -13,7 +13,6 @@ from ..data.layouts.listing import UNPRINTABLE, list_images, stem_of, walk
 from ..data.layouts.names import Naming
 from ..data.layouts.reading import recognised
 from ..data.modalities import SPELLINGS, count_missing, missing_in
-from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, show
 from ..files import expand_home
 from ..made import Results
@@ -200,7 +199,7 @@ class CheckFilesd(Transform):
         modalities: Modalities of the network, in channel order.
 
     Raises:
-        InputError: a file is missing, its name states a different modality, or a header check fails.
+        InputError: a file is missing, or its name states a different modality.
     """
 
     def __init__(self, keys: str, modalities: Sequence[str]) -> None:
@@ -225,6 +224,4 @@ class CheckFilesd(Transform):
             named = Naming().parse(stem_of(Path(file).name) or "").kind
             if named != modality and named in self.modalities:
                 raise InputError(f"{file}: its name says {named}; expected {modality} here")
-        subject = data.get("subject", Path(files[0] or "").name)
-        check_headers([{"subject": subject, "image": files}], ["error"])  # the config prints the warnings
         return data

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.regions import aliases_of, alike, display_order, regions_of
-from ..data.scan_checks import grid_problem, label_counts, label_problem, raise_problem, read_scan
+from ..data.scan_checks import check_grid, labels_in, read_scan, warn_of_orientation
 from ..errors import InputError
 from ..metrics.measures import spacing_of
 from .results import CaseFiles, Details
@@ -36,7 +36,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
     if files.prediction is not None:
         prediction, grid = _read(files.prediction, convention, may_fill=True)
         expected = reference.shape, affine
-        raise_problem(grid_problem(str(files.prediction), (prediction.shape, grid), expected, "the reference"))
+        check_grid(str(files.prediction), (prediction.shape, grid), expected, "the reference")
     labels_of = regions_of(alike(convention)[0])
     values = {region: tuple(labels_of[region]) for region in display_order(labels_of)}
     predicted, true = (
@@ -63,8 +63,8 @@ def _read(path: Path, convention: str, may_fill: bool = False) -> tuple[NDArray[
     """Read a label map [x, y, z] and its affine; replace aliases of labels."""
     file, conventions = str(path), alike(convention)
     scan, voxels = read_scan(file)
-    counts, _ = label_counts(voxels)
-    raise_problem(label_problem(file, counts, conventions, may_fill))
+    warn_of_orientation(file, scan)
+    labels_in(file, voxels, conventions, may_fill)
     labels = voxels if voxels.dtype == np.uint8 else np.rint(voxels).astype(np.uint8)
     for value, other in aliases_of(conventions).items():
         labels = np.where(labels == value, np.uint8(other), labels)

@@ -14,7 +14,7 @@ from monai.transforms import Transform
 
 from ..data.preparation import BRAIN
 from ..data.regions import display_order, regions_of
-from ..data.scan_checks import broken_file, grid_problem, raise_problem
+from ..data.scan_checks import broken_file, check_grid
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
 from ..errors import show
@@ -28,7 +28,7 @@ def complete(files: Mapping[str, Sequence[Path]]) -> set[str]:
     candidates = [subject for subject in files if all(path.exists() for path in files[subject])]
     with ThreadPoolExecutor() as pool:
         broken = dict(zip(candidates, pool.map(lambda subject: broken_file(files[subject]), candidates), strict=True))
-    show(*(f"damaged result, to be replaced: {': '.join(faulty)}" for faulty in broken.values() if faulty))
+    show(*(f"damaged result, to be replaced: {faulty}" for faulty in broken.values() if faulty))
     return {subject for subject in candidates if not broken[subject]}
 
 
@@ -63,7 +63,7 @@ class SaveVolumed(Transform):
         (path,) = files_of(data["subject"], self.folder)
         forms, shape = volume.meta[FORMS]
         grid = voxels.shape[:3], np.asarray(volume.affine, dtype=float)
-        raise_problem(grid_problem(data["subject"], grid, (tuple(map(int, shape)), affine_in(forms)), "its scan"))
+        check_grid(data["subject"], grid, (tuple(map(int, shape)), affine_in(forms)), "its scan")
         write_volume(path, voxels.astype(self.dtype), forms, is_label=self.convention is not None)
         if self.convention is not None and not self._has_tables:
             write_label_tables(self.folder, self.convention)

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .. import metrics
 from ..data.regions import display_order, regions_of
-from ..data.scan_checks import grid_problem, raise_problem
+from ..data.scan_checks import check_grid
 from ..drawing import Figure, pixels_of
 from ..errors import InputError, one_line, show
 from ..files import atomic_write
@@ -219,7 +219,7 @@ class RegionScores(Metric):
         name, prediction, reference = case
         affine = np.asarray(reference.affine)
         grid = prediction.shape[1:], np.asarray(getattr(prediction, "affine", affine))
-        raise_problem(grid_problem(f"prediction of {name}", grid, (reference.shape[1:], affine), "its label map"))
+        check_grid(f"prediction of {name}", grid, (reference.shape[1:], affine), "its label map")
         masks, truths = (dict(zip(self.regions, channels, strict=True)) for channels in (prediction, reference))
         self.cases[name] = self.protocol.score(masks, truths, reference.affine)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, first_image, missing_in
-from ..data.preparation import describe, differences, measure_case, refuse, spread, training_problems, union
-from ..data.scan_checks import Problem, absent_regions, check_headers, check_labels
+from ..data.preparation import describe, differences, refuse, spread, training_problems, union
+from ..data.scan_checks import Problem
+from ..data.transforms import absent_regions, measure_case
 from ..data.volumes import is_made_up
 from ..errors import ArgumentError, shortened, show
 from ..files import digest
@@ -92,7 +93,10 @@ class Plan:
         """
         options = self.options
         cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
-        measurements = {f"subject {case['subject']}: {first_image(case)}": measure_case(case) for case in spread(cases)}
+        measurements = {
+            f"subject {case['subject']}: {first_image(case)}": measure_case(case, options.modalities)
+            for case in spread(cases)
+        }
         self.settings["measured"] = measured = union([*measurements.values()])
         self.settings["made_up"] = all(is_made_up(first_image(case)) for case in spread(cases))
         origin = self.resumed_from or options.pretrained
@@ -123,20 +127,18 @@ class Plan:
                 show(f"warning: --modalities={modalities}: {cause}; expected modalities that subjects have", error=True)
 
     def load(self, split: str) -> list[dict[str, Any]]:
-        """Return the cases of a split, without checking headers and labels."""
+        """Return the cases of a split, unchecked."""
         convention = getattr(self.options, "label_convention", None)
         return self.data.load(split, self.options.modalities, convention, missing=self._missing)
 
     def cases(self, split: str) -> list[dict[str, Any]]:
         """Return this process's share of the training or validation cases, with labels if there is a label convention.
 
-        The first call checks the headers and labels of both splits and the preparation of the scans.
+        The first call checks the preparation of a few scans, and that each split's label maps have each region.
         """
         if not self._cases:
             loaded = {name: self.load(name) for name in ("training", "validation")}
             self._cases = {name: self.processes.share(name, cases) for name, cases in loaded.items()}
-            check_headers([case for cases in self._cases.values() for case in cases])
-            self.processes.on_main(lambda: check_labels([case for cases in loaded.values() for case in cases]))
             self.processes.on_main(lambda: self._check_regions(loaded))
             if self.processes.is_main and (leaked := self.data.leaked):
                 problem = f"visits of {shortened(leaked, most=3)} are in several splits"

@@ -79,7 +79,7 @@ def generic(
     missing: str = "exclude",
     workers: int = 0,
 ) -> None:
-    """Write the datalist of any data set of NIfTI, MGH or NRRD files, and print the recognised layout.
+    """Write the datalist of any data set of NIfTI or MGH files, and print the recognised layout.
 
     The layouts are `folders` (SUBJECT/MODALITY or SUBJECT/SUBJECT_MODALITY), `flat` (SUBJECT_MODALITY in any folders,
     or MODALITY/SUBJECT), `bids` (sub-X/anat or sub-X/ses-Y/anat, label maps in derivatives) and `nnunet` (imagesTr,

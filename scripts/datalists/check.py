@@ -13,14 +13,14 @@ from typing import Any
 from common.data import datalists
 from common.data.modalities import count_missing, first_image
 from common.data.preparation import describe, union
-from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
+from common.data.scan_checks import Problem, files_in
 from common.data.volumes import is_made_up
 from common.errors import InputError, aligned, check_number, choice, show
 from common.files import atomic_write, expand_home, write_csv
 from common.values import names_of
 from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare
-from scripts.datalists.examine import Record, examine
+from scripts.datalists.examine import CHECKS, Record, examine
 from scripts.datalists.splits import people_in
 from scripts.pools import map_in_processes
 
@@ -46,8 +46,8 @@ class Result:
         """The lines of findings.csv; subject, split and file are empty for findings on the whole cohort."""
         cases = [*self.cases, {"subject": "", "split": ""}]  # index -1: the whole cohort
         return [
-            (cases[index]["subject"], cases[index]["split"], file, CHECKS[check], check, value, expected)
-            for index, (check, file, value, expected) in self.findings
+            (cases[index]["subject"], cases[index]["split"], it.file, CHECKS[it.check], it.check, it.value, it.expected)
+            for index, it in self.findings
         ]
 
     @property
@@ -186,14 +186,12 @@ def _lines(result: Result) -> list[str]:
     summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
     if not result.findings:
         return [summary, "no problems found"]
-    is_off_grid = any(problem.check in OFF_GRID for _, problem in result.findings)
-    cure = [f"{CURE}: docs/how-to/prepare-raw-scans.md"] if is_off_grid else []
     table = aligned([("check", "severity", "findings", "in"), *result.counts], right=(2,))
     findings = []
     for subject, split, file, severity, name, value, expected in result.rows:
         where = f"{split} {subject}: {file}" if subject else "the cohort"
         findings.append(f"{severity}: {name}: {where}: {value}; expected {expected}")
-    return [summary, "", *table, "", *findings, *cure]
+    return [summary, "", *table, "", *findings]
 
 
 def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:

@@ -8,8 +8,8 @@ from common.data.datalists import person_in
 from common.data.modalities import first_image
 from common.data.preparation import differences, quartiles
 from common.data.regions import regions_of
-from common.data.scan_checks import CHECKS, Problem
-from scripts.datalists.examine import Record
+from common.data.scan_checks import Problem
+from scripts.datalists.examine import CHECKS, Record
 
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SUBJECT, VOXELS, PERSON = "the same subject", "the same voxels", "the same person"

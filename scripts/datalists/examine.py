@@ -10,18 +10,28 @@ import numpy as np
 from common.data.modalities import first_image
 from common.data.preparation import measure, without_background
 from common.data.scan_checks import (
-    CHECKS,
     Problem,
-    edges_of,
+    check_grid,
+    check_image,
+    files_in,
     first_line,
-    image_problem,
-    label_counts,
-    label_problem,
-    read_headers,
-    unreadable,
-    whole_labels,
+    labels_in,
+    orientation_problem,
+    read_scan,
 )
-from common.data.volumes import canonical, read_voxels
+from common.data.volumes import canonical
+
+# Errors break training or scores; warnings deserve a look
+ERRORS = (
+    *("missing", "unreadable", "dimensions", "type", "shape", "affine"),  # of headers
+    *("not_finite", "constant", "outlier", "no_signal", "label_values"),  # of voxels
+    *("label_as_image", "copy", "no_label", "leakage", "duplicate"),  # of cases
+)
+WARNINGS = (
+    *("empty_mask", "absent_region", "orientation"),  # an empty mask may be a patient without lesions
+    *("spacing", "skull", "extent", "air", "alignment"),  # of `common.data.preparation`
+)
+CHECKS = dict.fromkeys(ERRORS, "error") | dict.fromkeys(WARNINGS, "warning")
 
 
 class Record(NamedTuple):
@@ -48,26 +58,30 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
 def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
     import nibabel  # imported late to keep `--help` fast
 
-    problems, opened, reference = read_headers(case, root)
+    problems: list[Problem] = []
     digests: dict[str, bytes] = {}
     volumes: list[tuple[np.ndarray, np.ndarray]] = []
+    reference: Any = None  # shape and affine of the first readable file, and its name
     labels: frozenset[int] | None = None
-    for file, scan in opened.items():
+    for file in dict.fromkeys(files_in(case)):
         try:
-            volume = read_voxels(scan, Path(root, file), np.float32).reshape(edges_of(scan))
-        except Exception as error:  # readers raise many types for damaged files
-            problems.append(unreadable(file, error))
-            continue
-        if file == case.get("label"):
-            values, _ = label_counts(volume)
-            fault = _label_problem(file, values, convention)
-            labels = whole_labels(values) if fault is None or fault.check == "empty_mask" else None
-            if fault is None or fault.check == "label_values":
+            scan, volume = read_scan(Path(root, file), np.float32)
+            reference = reference or ((volume.shape, scan.affine), Path(file).name)
+            problems += filter(None, [orientation_problem(file, scan)])
+            check_grid(file, (volume.shape, scan.affine), *reference)
+            if file == case.get("label"):
                 digests[file] = _digest(canonical(volume, scan.affine)[0])
-        elif (fault := image_problem(file, volume := without_background(volume))) is None:
-            volumes.append(canonical(volume, scan.affine))
-            digests[file] = _digest(volumes[-1][0])
-        problems += [fault] if fault else []
+                labels = labels_in(file, volume, [] if convention is None else [convention])
+                if labels == {0}:
+                    value = "no voxel is labelled"
+                    problems.append(Problem("empty_mask", file, value, "a lesion, unless the patient has none"))
+            else:
+                volume = without_background(volume)
+                check_image(file, volume)
+                volumes.append(canonical(volume, scan.affine))
+                digests[file] = _digest(volumes[-1][0])
+        except Problem as problem:  # with the path below the root
+            problems.append(Problem(problem.check, file, problem.value, problem.expected))
     problems += _copies(case, digests)
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
@@ -77,7 +91,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         problems.append(Problem("no_label", first_image(case), "no label", f"a label map that follows {convention}"))
     return Record(
         tuple(problems),
-        "" if reference is None else "".join(nibabel.aff2axcodes(reference.affine)),
+        "" if reference is None else "".join(nibabel.aff2axcodes(reference[0][1])),
         labels=labels,
         digests=digests,
         preparation=measure(np.stack([volume for volume, _ in volumes]), volumes[0][1]) if is_sound else None,
@@ -88,14 +102,6 @@ def _digest(volume: np.ndarray) -> bytes:
     """Return a 16-byte digest of a volume's values and shape."""
     values = np.ascontiguousarray(volume.T)
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
-
-
-def _label_problem(file: str, values: np.ndarray, convention: str | None) -> Problem | None:
-    if problem := label_problem(file, values, [] if convention is None else [convention]):
-        return problem
-    if not values.any():
-        return Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
-    return None
 
 
 def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[Problem]:

@@ -11,11 +11,12 @@ import nibabel
 import numpy as np
 
 from common.data.regions import colours, regions_of
-from common.data.scan_checks import CHECKS, Problem
+from common.data.scan_checks import Problem
 from common.inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from common.made import origin_of
 from common.pages.scenes import read_volume
 from common.pages.templates import png_uri, render
+from scripts.datalists.examine import CHECKS
 
 EDGE = 224  # pixels of the longest edge of a volume in a picture
 INVALID = "#ff00ff"  # non-finite voxels, and labels of no region

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
-from common.data.scan_checks import label_counts, label_problem, raise_problem, read_scan, whole_labels
+from common.data.scan_checks import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
 from common.files import check_schema, read_yaml
 from scripts.pools import map_in_processes
@@ -72,9 +72,7 @@ def _values_or_fault(file: str, root: str) -> frozenset[int] | InputError:
 
 def label_values(file: str, root: str) -> frozenset[int]:
     """Return the values of a label map; raise an InputError if they cannot be labels. `file` is relative to `root`."""
-    values, _ = label_counts(read_scan(Path(root, file))[1])
-    raise_problem(label_problem(file, values))
-    labels = whole_labels(values)
+    labels = labels_in(file, read_scan(Path(root, file))[1])
     if invalid := [str(label) for label in sorted(labels) if not 0 <= label <= HIGHEST]:
         raise InputError(f"{file}: label {shortened(invalid)}; expected 0 for background, and 1 to {HIGHEST}")
     return labels

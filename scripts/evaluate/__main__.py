@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from common.data.scan_checks import check_headers
 from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
 from common.files import expand_home
@@ -78,10 +77,6 @@ def evaluate(
     check_background(background, cases)
     folder = _output(output, {"--predictions": predictions, "--references": references})
     source = expand_home(predictions, predictions)
-    label_maps = [[files.reference, *filter(None, [files.prediction])] for files in cases]
-    check_headers(
-        [{"subject": files.name, "image": maps} for files, maps in zip(cases, label_maps, strict=True)], ["warning"]
-    )
     from common import made as origin  # late import: `--help` stays fast
 
     source_record = origin.read(source) or {"checkpoints": {}, "settings": {}}

@@ -20,10 +20,8 @@ def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepare
     image, voxels = scan_checks.read_scan(path)
     if expected is not None:
         grids = (voxels.shape, image.affine), (expected.shape, expected.affine)
-        scan_checks.raise_problem(scan_checks.grid_problem(str(path), *grids, of))
-    values, _ = scan_checks.label_counts(voxels)
-    scan_checks.raise_problem(scan_checks.label_problem(str(path), values))
-    labels = scan_checks.whole_labels(values)
+        scan_checks.check_grid(str(path), *grids, of)
+    labels = scan_checks.labels_in(str(path), voxels)
     if min(labels) < 0 or max(labels) > HIGHEST:
         raise InputError(f"{path}: labels from {min(labels)} to {max(labels)}; expected 0 to {HIGHEST}")
     if len(labels) > MOST:

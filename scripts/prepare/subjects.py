@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
-from common.data.scan_checks import copy_problem, raise_problem, read_headers, read_scan
-from common.data.volumes import MADE_UP, is_label_map, is_made_up, write_volume
+from common.data.scan_checks import check_copies, orientation_problem, read_scan
+from common.data.volumes import MADE_UP, is_label_map, is_made_up, open_volume, write_volume
 from common.errors import InputError
 from common.files import digest, read_json, write_json
 from scripts.prepare.figures import Figures, may_be_right, outside
@@ -91,7 +91,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
             _move(folder, output, subject.name, outcome.is_left_out)
             return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
-    raise_problem(copy_problem({modality: volume.array for modality, volume in volumes.items()}))
+    check_copies({modality: volume.array for modality, volume in volumes.items()})
     labels = None if subject.labels is None else read_labels(subject.labels)
     drawn_on = "" if labels is None else _drawn_on(str(subject.labels), labels, volumes, settings.reference)
     brain = None
@@ -144,7 +144,8 @@ def _outcome(record: Mapping[str, Any], is_accepted: bool) -> Outcome:
 
 def _remarks(*files: Path) -> list[str]:
     """Return a line for each file with an ambiguous orientation in its header."""
-    return [str(problem) for problem in read_headers({"image": files}, "")[0] if problem.check == "orientation"]
+    problems = [orientation_problem(str(file), open_volume(file)) for file in files]
+    return [str(problem) for problem in problems if problem]
 
 
 def _grid_record(grid: Grid) -> dict[str, Any]:

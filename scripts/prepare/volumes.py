@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.scan_checks import image_problem, raise_problem, read_scan
+from common.data.scan_checks import check_image, read_scan
 from common.errors import InputError
 
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
@@ -82,7 +82,7 @@ def check_scan(volume: Volume, name: str) -> None:
     if view.min() < NARROWEST:
         size = " x ".join(f"{edge:.0f}" for edge in view)
         raise InputError(f"{name}: a field of view of {size} mm; expected at least {NARROWEST:g} mm along each axis")
-    raise_problem(image_problem(name, volume.array))
+    check_image(name, volume.array)
 
 
 def check_gaps(array: NDArray[Any], name: str) -> None:

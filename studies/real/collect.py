@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.data.layouts.templates import Template
-from common.data.scan_checks import grid_problem, read_scan
+from common.data.scan_checks import AFFINE_TOLERANCE, read_scan
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, show
 from scripts import cli
@@ -178,7 +178,7 @@ def _is_usable(scans: Mapping[str, Any], source: Source) -> bool:
         return False
     first, voxels = scans["T1"]
     same = all(
-        grid_problem("", (array.shape, scan.affine), (voxels.shape, first.affine), "") is None
+        array.shape == voxels.shape and np.abs(scan.affine - first.affine).max() <= AFFINE_TOLERANCE
         for scan, array in scans.values()
     )
     return (same or not source.one_grid) and source.shape in (None, voxels.shape)

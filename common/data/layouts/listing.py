@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ...errors import InputError
 from ...files import existing_folder
 
-SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE | re.DOTALL)
+SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz])", re.IGNORECASE | re.DOTALL)
 FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
 # Control characters, line ends, text-direction marks and lone surrogates: refused in file names and one-line messages
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -141,6 +141,6 @@ def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
         files[name] = file
     if not files:
         raise InputError(
-            f"--{option}={folder}: no label map; expected CASE.nii.gz (or .nii, .mgz, .nrrd) for each case"
+            f"--{option}={folder}: no label map; expected CASE.nii.gz (or .nii, .mgz) for each case"
         )
     return files

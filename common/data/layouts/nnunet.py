@@ -33,7 +33,7 @@ SCHEMA = {
             "type": "object",
             "additionalProperties": _VALUE | {"type": ["integer", "array"], "items": _VALUE, "minItems": 1},
         },
-        "file_ending": {"enum": [".nii.gz", ".nii", ".nrrd"]},
+        "file_ending": {"enum": [".nii.gz", ".nii"]},
     },
 }
 

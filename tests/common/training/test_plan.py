@@ -37,7 +37,6 @@ def test_each_may_be_given_in_either_unit(iterations, interval, warmup, expected
 @pytest.fixture
 def options(tmp_path, monkeypatch):
     """Options of a training on ten subjects, of whom three lack T2; their files are empty and never read."""
-    monkeypatch.setattr("common.training.plan.check_headers", lambda *_: None)
     monkeypatch.setattr(Plan, "measure", lambda self: None)
     content = {"name": "a", "modalities": ["T1", "T2"], "label_convention": None, "testing": []}
     for split, count in (("training", 10), ("validation", 2)):

@@ -4,8 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.scan_checks import CHECKS
-from scripts.datalists.examine import examine
+from scripts.datalists.examine import CHECKS, examine
 from tests.damaged_scans import CASE, HEADERS, VOXELS, brain, save, set_header, write_case
 
 

@@ -18,7 +18,7 @@ def paths(listing):
 def test_links_to_folders_are_followed_once_and_loops_end(tmp_path):
     touch(tmp_path / "elsewhere", "P2/mri/T1.nii.gz", "P3/T1.mgz")
     root = tmp_path / "root"
-    touch(root, "P1/T1.NII.GZ", "P1/.hidden/T1.nii", "P1/._T1.nii", ".git/annex/T1.nii", "P1/T2.nrrd")
+    touch(root, "P1/T1.NII.GZ", "P1/.hidden/T1.nii", "P1/._T1.nii", ".git/annex/T1.nii", "P1/T2.mgh")
     for link, target in {
         "P2": "../elsewhere/P2",
         "P3": "../elsewhere/P3",
@@ -31,7 +31,7 @@ def test_links_to_folders_are_followed_once_and_loops_end(tmp_path):
         (root / link).symlink_to(target)
     (tmp_path / "elsewhere/P2/mri/loop").symlink_to("..")
     listing = list_images(root)
-    assert paths(listing) == ["P1/T1.NII.GZ", "P1/T2.nrrd", "P2/mri/T1.nii.gz", "P3/T1.mgz", "P5/T1.nii", "P7_T1.nii"]
+    assert paths(listing) == ["P1/T1.NII.GZ", "P1/T2.mgh", "P2/mri/T1.nii.gz", "P3/T1.mgz", "P5/T1.nii", "P7_T1.nii"]
     assert listing.unread == ("P6",)
     assert list(listing.tops) == ["P1", "P2", "P3", "P5"]
     assert paths(list_images(root, without=root / "P2")) == [path for path in paths(listing) if path[:3] != "P2/"]
@@ -62,7 +62,7 @@ TREES = {
     ],
     "flat": [
         *("P1_T1.nii", "P1_T1_seg.nii", "P2_seg.nii", "images/P3_T1.nii", "labels/P3.nii", "deep/er/P4_T1.nii"),
-        *("FLAIR/P4.nii", "masks/P4_brain_mask.nii", "c.nrrd", "d.hdr"),
+        *("FLAIR/P4.nii", "masks/P4_brain_mask.nii", "c.mgh", "d.hdr"),
     ],
     "nnunet": [
         "imagesTr/C_0000.nii.gz",
