@@ -15,14 +15,7 @@ from scripts.pools import map_in_processes
 from scripts.run import config_files, typed
 
 
-def prepare(
-    bundle: str,
-    *overlays: str,
-    store: str,
-    jobs: int = 0,
-    recipe: str = "text",
-    **options: str,
-) -> None:
+def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str = "text", **options: str) -> None:
     """Preprocess and store the volumes of each subject that the store lacks, for training with the same options.
 
     Subjects that cannot be prepared are named, and the status is 1.

@@ -98,7 +98,8 @@ def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
     names = [Path(file).name.split(".")[0] for file in files or () if file]
     if not names:
         raise InputError(f"case {dict(entry)}: no subject and no image; expected at least an image")
-    return {**entry, "image": files, "subject": commonprefix(names).rstrip("_-. ") or names[0]}
+    common = commonprefix(names)  # noqa: RUF071, of names, not of paths
+    return {**entry, "image": files, "subject": common.rstrip("_-. ") or names[0]}
 
 
 @contextmanager

@@ -10,56 +10,53 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import monai
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, RandomizableTrait
+from monai.transforms import Compose, RandomizableTrait, RandSpatialCropd, RandSpatialCropSamplesd
 
 from ..errors import ArgumentError, InputError
 from ..files import atomic_write, read_json, write_json
 from .scan_checks import files_in
 from .transforms import MISSING
 
-FORMAT = 4  # version of the files; older versions are ignored
+FORMAT = 5  # version of the files; older versions are ignored
 CHUNK, BLOCK = 64, 16  # edges in voxels; a block is the smallest unit of decompression
 STATE = {"R", "_tracing"}  # attributes of MONAI's transforms that vary during a run or between machines
-CROPS = ("RandSpatialCropd", "RandSpatialCropSamplesd")  # crops whose position does not depend on voxels
+CROPS = (RandSpatialCropd, RandSpatialCropSamplesd)  # crops whose position does not depend on voxels
 
 
 class Store:
     """The output of a training config's deterministic transforms, stored for each subject.
 
     A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for image and label. The digest covers the scans
-    (path, size, time of the last change), the transforms and MONAI's version: after a change, stored files are not
-    found. The time is the file system's ctime, which no program can set back.
+    (path, size, ctime), the transforms and MONAI's version: after a change, stored files are not found.
     """
 
     def __init__(self, folder: str | Path, transform: Compose) -> None:
         self.folder, self.transform = Path(folder), transform
         steps = transform.transforms
-        first = transform.get_index_of_first(lambda step: isinstance(step, RandomizableTrait))
-        self.first = len(steps) if first is None else first
-        crop = type(steps[first]).__name__ if first is not None else ""
-        self.crops = crop in CROPS and not steps[first].lazy  # a lazy crop is resampled together with later transforms
+        is_random = [isinstance(step, RandomizableTrait) for step in steps]
+        self.first = is_random.index(True) if any(is_random) else len(steps)
+        crop = steps[self.first] if any(is_random) else None
+        self.crops = isinstance(crop, CROPS) and not crop.lazy  # a lazy crop is resampled with later transforms
         self._settings = json.dumps([FORMAT, monai.__version__, steps[: self.first]], default=_described)
-        self._entries: dict[str, Path] = {}
+        self._paths: dict[str, Path] = {}
         self._verified: set[Path] = set()
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
         """Return the path of an entry's JSON file, which may not exist yet."""
         subject = entry["subject"]
-        if subject not in self._entries:
+        if subject not in self._paths:
             states = [Path(file).stat() for file in files_in(entry)]
             files = [entry["image"], entry.get("label"), *((state.st_size, state.st_ctime_ns) for state in states)]
+            digest = hashlib.blake2b(json.dumps([self._settings, files]).encode(), digest_size=8).hexdigest()
             name = re.sub(r"[^\w.-]", "_", subject)[:100]
-            described = json.dumps([self._settings, files]).encode()
-            digest = hashlib.blake2b(described, digest_size=8).hexdigest()
-            self._entries[subject] = self.folder / f"{name}-{digest}.json"
-        return self._entries[subject]
+            self._paths[subject] = self.folder / f"{name}-{digest}.json"
+        return self._paths[subject]
 
     def missing(self, data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the entries of a datalist that are not in the store."""
@@ -68,10 +65,9 @@ class Store:
     def check_complete(self, data: Sequence[Mapping[str, Any]]) -> None:
         """Raise `ArgumentError` unless all entries of a datalist are in the store."""
         if missing := self.missing(data):
-            raise ArgumentError(
-                f"store={self.folder}: lacks {len(missing)} of {len(data)} subjects with these files and settings, "
-                f"such as {missing[0]['subject']}; run python -m scripts.store with the options of this run"
-            )
+            problem = f"lacks {len(missing)} of {len(data)} subjects with these files and settings"
+            cure = "run python -m scripts.store with the options of this run"
+            raise ArgumentError("store", self.folder, f"{problem}, such as {missing[0]['subject']}; {cure}")
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Apply the deterministic transforms to a datalist's entry, and store the result."""
@@ -84,60 +80,45 @@ class Store:
             chunks, blocks = ((1, *(min(size, edge) for edge in array.shape[1:])) for size in (CHUNK, BLOCK))
             compression = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
             content = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
-            with atomic_write(_voxels_of(path, key)) as file:  # by Python, as blosc2 does not report a full disk
+            with atomic_write(path.with_suffix(f".{key}.b2nd")) as file:  # blosc2 itself does not report a full disk
                 file.write_bytes(content)
-            meta, missing = item[key].meta, item[key].meta.get(MISSING)
-            volumes[key] = {
-                "shape": array.shape,
-                "dtype": array.dtype.name,
-                "crc32": zlib.crc32(content),
-                "affine": item[key].affine.tolist(),
-                "missing": None if missing is None else missing.tolist(),
-                "file": str(meta.get("filename_or_obj", "")),
-            }
+            volumes[key] = {"shape": array.shape, "dtype": array.dtype.name, "crc32": zlib.crc32(content)}
+            volumes[key] |= {"affine": item[key].affine.tolist(), "file": str(item[key].meta["filename_or_obj"])}
+            volumes[key] |= {MISSING: item[key].meta[MISSING].tolist()} if MISSING in item[key].meta else {}
         write_json(path, volumes)  # last: this file marks a complete subject
 
     def read(self, entry: Mapping[str, Any]) -> Any:
         """Return a stored entry after all transforms; if the first random transform is a crop, read only the crop."""
         path = self.path_of(entry)
-        volumes = read_json(path)
-        if self.crops:
-            voxels = {
-                key: torch.empty(volume["shape"], dtype=getattr(torch, volume["dtype"]))
-                for key, volume in volumes.items()
-            }
-        else:
-            voxels = {key: self._voxels(path, key, volumes, (slice(None),)) for key in volumes}
-        item = dict(entry) | {key: MetaTensor(voxels[key], meta=_meta(volumes[key])) for key in volumes}
+        volumes, item = read_json(path), dict(entry)
+        for key, volume in volumes.items():
+            meta = {"affine": torch.tensor(volume["affine"], dtype=torch.float64), "filename_or_obj": volume["file"]}
+            if MISSING in volume:
+                meta[MISSING] = torch.tensor(volume[MISSING])
+            if self.crops:
+                voxels = torch.empty(volume["shape"], dtype=getattr(torch, volume["dtype"]))
+            else:
+                voxels = self._read_part(path, key, volume, (slice(None),))
+            item[key] = MetaTensor(voxels, meta=meta)
         if not self.crops:
             return self.transform(item, start=self.first)
         crops = self.transform(item, start=self.first, end=self.first + 1)
         for crop in crops if isinstance(crops, list) else [crops]:
-            for key in volumes:
-                part = self._voxels(path, key, volumes, _slices_of(crop[key], voxels[key]))
+            for key, volume in volumes.items():
+                part = self._read_part(path, key, volume, _slices_of(crop[key], item[key]))
                 crop[key] = MetaTensor(part, meta=crop[key].meta, applied_operations=crop[key].applied_operations)
         return self.transform(crops, start=self.first + 1)
 
-    def _voxels(self, path: Path, key: str, volumes: Mapping[str, Any], part: tuple[slice, ...]) -> torch.Tensor:
+    def _read_part(self, path: Path, key: str, volume: Mapping[str, Any], part: tuple[slice, ...]) -> torch.Tensor:
         """Read a part of a volume; verify the file before this process's first read."""
         import blosc2
 
-        file = _voxels_of(path, key)
+        file = path.with_suffix(f".{key}.b2nd")
         if file not in self._verified:
-            if zlib.crc32(file.read_bytes()) != volumes[key]["crc32"]:
+            if zlib.crc32(file.read_bytes()) != volume["crc32"]:
                 raise InputError(f"{file}: damaged: its checksum differs from that in {path.name}")
             self._verified.add(file)
         return torch.from_numpy(blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[part])
-
-
-def _voxels_of(path: Path, key: str) -> Path:
-    return path.with_suffix(f".{key}.b2nd")
-
-
-def _meta(volume: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of a stored volume for the random transforms."""
-    missing = {} if volume["missing"] is None else {MISSING: torch.tensor(volume["missing"])}
-    return {"affine": torch.tensor(volume["affine"], dtype=torch.float64), "filename_or_obj": volume["file"], **missing}
 
 
 def _slices_of(crop: torch.Tensor, volume: torch.Tensor) -> tuple[slice, ...]:
@@ -157,9 +138,8 @@ def _described(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, set | frozenset):
         return sorted(value, key=str)
-    if isinstance(value, FunctionType | type):
+    if hasattr(value, "__qualname__"):  # a function or class
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, torch.dtype | np.dtype):
         return str(value)
-    settings = {name: setting for name, setting in vars(value).items() if name not in STATE}
-    return [_described(type(value)), settings]
+    return [_described(type(value)), {name: part for name, part in vars(value).items() if name not in STATE}]

@@ -70,7 +70,8 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             problems += filter(None, [orientation_problem(file, scan)])
             check_grid(file, (volume.shape, scan.affine), *reference)
             if file == case.get("label"):
-                digests[file] = _digest(canonical(volume, scan.affine)[0])
+                if volume.any():  # empty masks may be equal
+                    digests[file] = _digest(canonical(volume, scan.affine)[0])
                 labels = labels_in(file, volume, [] if convention is None else [convention])
                 if labels == {0}:
                     value = "no voxel is labelled"

@@ -140,7 +140,5 @@ def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
             raise InputError(f"--{option}={folder}: two files of one case: {files[name].name} and {file.name}")
         files[name] = file
     if not files:
-        raise InputError(
-            f"--{option}={folder}: no label map; expected CASE.nii.gz (or .nii, .mgz) for each case"
-        )
+        raise InputError(f"--{option}={folder}: no label map; expected CASE.nii.gz (or .nii, .mgz) for each case")
     return files
