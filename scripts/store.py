@@ -34,7 +34,7 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
     with tempfile.TemporaryDirectory() as unused:
         fixed: dict[str, Any] = {"bundle_root": os.path.relpath(BUNDLES / bundle), "output_dir": unused}
         fixed |= {"ckpt_dir": unused, "resume": False, "pretrained": None, "warmup_iterations": 0}
-        parser = read(files, typed_options(options, files) | fixed)
+        parser = read(files, {name: typed(name, text) for name, text in options.items()} | fixed)
         parser.get_parsed_content("imports")  # `common`, which other values refer to
         data = parser.get_parsed_content("plan").load("training")
         transform = parser.get_parsed_content("train::preprocessing")

@@ -50,7 +50,9 @@ def test_arrays_are_those_of_monai(tmp_path, name, dtype, slope, inter):
 @pytest.mark.parametrize("offset", [-8, -5, -1])
 def test_a_wrong_checksum_or_length_is_refused(tmp_path, offset):
     path = flip(scan(tmp_path / "a.nii.gz"), offset)
-    with pytest.raises(InputError, match=r"a\.nii\.gz: (CRC check|Incorrect length|Error -3|.* bytes).*; expected a NIfTI"):
+    with pytest.raises(
+        InputError, match=r"a\.nii\.gz: (CRC check|Incorrect length|Error -3|.* bytes).*; expected a NIfTI"
+    ):
         load(path)
 
 

@@ -155,5 +155,5 @@ def test_voxels_that_ruin_training_or_prediction_are_refused(tmp_path, spoil, li
             LoadScand("image", ["T1", "T2"])({"image": files})
     with pytest.raises(InputError, match=line):
         LoadScand("image", ["T1", "T2"])({"image": files})
-    with pytest.raises(InputError, match="expected one for each of T1, T2$"):
+    with pytest.raises(InputError, match=r"expected one for each of T1, T2$"):
         LoadScand("image", ["T1", "T2"])({"image": [None, None]})
