@@ -193,7 +193,7 @@ AXES = Kind(
 
 # Options that checkpoints, run.json and embeddings.npz do not hold
 UNRECORDED = {"bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "existing", "accept", "pretrained", "resume"}
-UNRECORDED |= {"resume_changes", "device", "store", "window_batch_size", "stitch_device", "slices", "probabilities"}
+UNRECORDED |= {"device", "store", "window_batch_size", "stitch_device", "slices", "probabilities"}
 UNRECORDED |= {"levels", "background"}
 # Options that a resumed run may change
 RESUMABLE = {"datalist", "cohort", "patience", "iterations", "save_interval", "keep", "num_workers", "cache_rate"}
@@ -296,7 +296,6 @@ _ALL = (
         "source of filters for modalities that --pretrained lacks: {'T2': 'FLAIR'} starts T2 with FLAIR's filters",
     ),
     Option("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
-    Option("resume_changes", some_of("subjects", "learning_rate"), "accepted differences from the resumed run"),
     # Machine
     Option("device", DEVICE, "device of the network"),
     Option("num_workers", integers(0, 512), "processes that read volumes, per GPU"),
@@ -334,7 +333,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_interval": 100,
     "keep": 2,
     "accept": [],
-    "resume_changes": [],
     "patience": None,
     "cohort": "unnamed",
 }

@@ -21,7 +21,8 @@ from deploy.dicom.remarks import Remark
 from deploy.dicom.study import Series
 from deploy.source_header import burned_in_annotation, sanitised_header
 from scripts.prepare.brain import brain_of
-from scripts.prepare.figures import LIMITS, Figures, template_overlap
+from scripts.prepare.figures import LIMITS, Figures, rows_outside
+from scripts.prepare.measuring import template_overlap
 from scripts.prepare.resampling import field_of_view, labels_on, mask_on
 from scripts.prepare.settings import DEEPBET, Settings
 from scripts.prepare.subject import prepare_subject
@@ -43,6 +44,7 @@ class Preparation:
     grid: Grid
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
+    cause: str  # probable cause of figures outside their limits; empty if unknown
 
     @property
     def failed(self) -> list[str]:
@@ -55,10 +57,13 @@ class Preparation:
 
     @property
     def remarks(self) -> list[Remark]:
-        """A remark on the preparation, and one for each quality figure outside its limits."""
+        """A remark on the preparation, one for each quality figure outside its limits, and one on the cause."""
         remarks = [Remark("prepared", f"scans prepared by this application: {self.description}")]
-        for row in self.figures.outside():
+        failed = rows_outside(self.figures)
+        for row in failed:
             remarks.append(Remark("coverage" if row.name == "coverage" else "quality", f"preparation: {row}"))
+        if failed and self.cause:
+            remarks.append(Remark("quality", f"preparation: probably {self.cause}"))
         return remarks
 
     def record(self) -> dict[str, Any]:
@@ -88,7 +93,7 @@ def prepare_scans(
         raise InputError(f"--prepare: {error}") from error
     back = np.asarray(np.linalg.inv(prepared.matrices[reference]), np.float64)
     description = settings.describe(prepared.is_stripped)
-    return dict(prepared.images), Preparation(description, settings.grid, prepared.figures, back)
+    return dict(prepared.images), Preparation(description, settings.grid, prepared.figures, back, prepared.cause)
 
 
 def failed_checks(

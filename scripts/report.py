@@ -20,7 +20,7 @@ MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
 RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}
 FIELDS = (  # of a record, which may lack some
     *("finished", "command", "started", "seconds", "peak_memory_gib", "peak_gpu_memory_gib", "device", "world_size"),
-    *("versions", "git_commit", "config", "checkpoints", "weights", "quantities", "train", "validation", "pictures"),
+    *("versions", "git_commit", "config", "checkpoints", "weights", "train", "validation", "pictures"),
 )
 RECORD = {
     "type": "object",
@@ -76,9 +76,7 @@ def report(run_dir: str) -> None:
 def read_run(path: Path) -> dict[str, Any]:
     """Read a `run.json` (see `common.training.RunRecord`); add its `folder`."""
     content = dict.fromkeys(FIELDS) | read_json(path, "the record of a run", RECORD) | {"folder": path.parent}
-    return content | {
-        name: content[name] or {} for name in ("train", "validation", "checkpoints", "quantities", "versions")
-    }
+    return content | {name: content[name] or {} for name in ("train", "validation", "checkpoints", "versions")}
 
 
 def charts_of(run: dict[str, Any]) -> list[Markup]:
@@ -91,8 +89,7 @@ def charts_of(run: dict[str, Any]) -> list[Markup]:
     for term, values in losses.items():
         curves = [("training, smoothed", at, smooth(values))]
         curves += [("held-out", held_out, metrics[term])] if term in metrics else []
-        label = run["quantities"].get(term, term)
-        charts.append(curves_chart(f"{run['bundle']}: {term} loss over the iterations", label, curves))
+        charts.append(curves_chart(f"{run['bundle']}: {term} loss over the iterations", term, curves))
     for name, title in RATES.items():
         if train.get(name):
             charts.append(

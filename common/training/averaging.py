@@ -11,17 +11,10 @@ HORIZON = 10  # steps; the decay grows with the step number, so the initial weig
 
 
 class Average:
-    """The network that a run validates and saves: the trained network, or a copy with a moving average of its weights.
+    """`network`, which a run validates and saves: the trained network or, with a `decay`, a moving average of it.
 
     Step 1 copies the weights. Step n > 1 gives d * average + (1 - d) * weights, with d the smaller of `decay` and
     n / (n + 9), as in TensorFlow's ExponentialMovingAverage with `num_updates`. Buffers are copied from the network.
-
-    Args:
-        network: Trained network, on its device, not wrapped for several processes.
-        decay: Decay per step, from 0 to 1; 0: no average.
-
-    Attributes:
-        network: The copy with averaged weights; without an average, the trained network.
     """
 
     def __init__(self, network: nn.Module, decay: float = 0.0) -> None:
@@ -35,15 +28,10 @@ class Average:
         get_ema_multi_avg_fn(decay)(averages, weights, steps)
 
     def attach(self, trainer: Engine) -> None:
-        """Update the average, if there is one, after each step of `trainer`."""
-        if self.decay:
-            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._average.update_parameters, self._trained)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._average.update_parameters, self._trained)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the averaged weights and the number of steps; empty without an average."""
-        return self._average.state_dict() if self.decay else {}
+        return self._average.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the average of the resumed run."""
-        if self.decay:
-            self._average.load_state_dict(state)
+        self._average.load_state_dict(state)

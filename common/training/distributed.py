@@ -14,7 +14,6 @@ import torch.distributed as dist
 from monai.data import partition_dataset
 
 from ..errors import InputError, report_in_one_line
-from ..values import flags
 
 SEED_STEP = 100_000  # difference between the seeds of consecutive ranks
 PATIENCE = timedelta(minutes=30)  # longest wait for other processes
@@ -23,29 +22,23 @@ PATIENCE = timedelta(minutes=30)  # longest wait for other processes
 class Processes:
     """Group of the processes that torchrun started (NCCL on GPUs, gloo on CPUs), or a single process.
 
-    Args:
-        multi_gpu: Whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
+    `multi_gpu` tells whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`. Raise
+    `InputError` if it contradicts the number of processes that torchrun started.
 
     Attributes:
         rank: Rank of this process, from 0.
         count: Number of processes.
         is_main: Whether this process logs and writes files (rank 0).
         device: Device of this process: a GPU, or the CPU.
-
-    Raises:
-        InputError: torchrun started several processes without `multi_gpu`, or `multi_gpu` is set without torchrun.
     """
 
-    def __init__(self, multi_gpu: bool | str = False) -> None:
+    def __init__(self, multi_gpu: bool = False) -> None:
         report_in_one_line()
-        multi_gpu = flags().parse("multi_gpu", multi_gpu)
         started = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 0
-        if not dist.is_initialized():
-            if multi_gpu:
-                _join_group()
-            elif started > 1:
-                problem = f"torchrun started {started} processes, but --config_file lacks configs/multi_gpu_train.yaml"
-                raise InputError(problem)
+        if started > 1 and not multi_gpu and not dist.is_initialized():
+            raise InputError(f"torchrun started {started} processes, but --config_file lacks multi_gpu_train.yaml")
+        if multi_gpu and not dist.is_initialized():
+            _join_group()
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.count = dist.get_world_size() if dist.is_initialized() else 1
         self.is_main = self.rank == 0
@@ -75,8 +68,7 @@ class Processes:
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
         """Return this process's part of a split's cases; parts are disjoint, so each case is cached once."""
         if len(cases) < self.count:
-            problem = f"fewer cases ({len(cases)}) than processes ({self.count})"
-            raise InputError(f"split {split}", problem, "at least one case for each process")
+            raise InputError(f"split {split}", f"fewer cases ({len(cases)}) than processes ({self.count})")
         return partition_dataset(cases, num_partitions=self.count)[self.rank]
 
 
@@ -94,10 +86,6 @@ def _join_group() -> None:
 
 
 def leave_process_group() -> None:
-    """Destroy PyTorch's process group when this process exits.
-
-    gloo often aborts if the group is destroyed while a DistributedDataParallel module is alive. At exit, only reference
-    cycles keep the module alive; they are collected first.
-    """
+    """Destroy the process group, after DistributedDataParallel modules in reference cycles: gloo aborts otherwise."""
     gc.collect()
     dist.destroy_process_group()

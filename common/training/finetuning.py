@@ -1,4 +1,4 @@
-"""Optimiser groups for fine-tuning: pretrained tensors learn more slowly, or are frozen and then warmed up."""
+"""Optimiser groups: pretrained tensors learn more slowly, or are frozen and then warmed up; DIFF-34."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,10 @@ from ..weights.surgery import Report
 
 
 def parameters(network: nn.Module, weights_report: Report, options: Options, warmup_iterations: int = 0) -> list[Any]:
-    """Return a network's parameters for an optimiser, with groups if pretrained tensors learn differently (DIFF-34).
+    """Return a network's parameters for an optimiser, in two groups if pretrained tensors learn differently.
 
-    With `pretrained_lr_factor` 1 and `frozen_iterations` 0, the defaults, return a list of all parameters. Otherwise
-    return two groups, unless one is empty: the new parameters, and those that `weights_report` lists as taken from the
-    checkpoint. After the freeze, the rate of the latter rises linearly for `warmup_iterations`.
+    The groups are the new parameters, and those that `weights_report` lists as taken from the checkpoint. After the
+    freeze, the rate of the latter rises linearly for `warmup_iterations`.
     """
     if options.architecture == "probe" and weights_report.source is None and idist.get_rank() == 0:
         show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
@@ -42,8 +41,8 @@ def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
     """Context manager: limit the learning rate of frozen and thawing parameter groups during an optimiser's step.
 
     The rate is 0 in the first `frozen_iterations`. Within the next `thaw_iterations`, in step i, it is at most the peak
-    rate times (i - frozen_iterations) / thaw_iterations. Gradients of frozen tensors are still computed and exchanged
-    between processes, and update Adam's moments, so the first step after the freeze is not unusually large.
+    rate times (i - frozen_iterations) / thaw_iterations. Frozen tensors still update Adam's moments, so the first step
+    after the freeze is not unusually large.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:

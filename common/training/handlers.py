@@ -10,7 +10,6 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from monai.data import MetaTensor
@@ -31,7 +30,7 @@ from .plan import Plan
 class Forecast:
     """Print the length of a training run at its start, and the time of a step and of the run after ten steps.
 
-    Raise `InputError` if a batch does not have the planned size, which would make the printed numbers wrong.
+    Raise `InputError` if a batch does not have the planned size.
     """
 
     STEPS = 10  # number of timed steps, after a first step that also fills caches
@@ -40,65 +39,41 @@ class Forecast:
         self.plan = plan
 
     def attach(self, engine: Engine) -> None:
-        """Print the forecast of the training run of `engine`, on the main process."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._announce)
 
     def _announce(self, engine: Engine) -> None:
-        plan, steps = self.plan, _steps_left(engine)
-        crops = steps * plan.global_batch_size
-        epochs = crops / plan.crops_per_volume / plan.training_cases
+        plan, steps, first = self.plan, _steps_left(engine), engine.state.iteration + 1
+        crops, epochs = steps * plan.global_batch_size, steps / plan.length.iterations * plan.length.epochs
         done = f"{crops:,} crops, {epochs:,.1f} epochs of {plan.training_cases:,} cases"
         show(f"to do: {steps:,} steps, {done}; a validation every {engine.state.epoch_length:,} steps")
-        first = engine.state.iteration + 1
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=first), self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED(once=first + self.STEPS), self._report)
 
     def _start(self, engine: Engine) -> None:
-        size = self.plan.options.batch_size
-        crops = engine.state.output["crops"]
+        crops, size = engine.state.output["crops"], self.plan.options.batch_size
         if crops != size:  # as by `num_samples` in an overlay
             expected = f"batch_size={size}; to draw several crops of a volume, lower train::dataloader::batch_size"
             raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
         self._begun, self._waited = time.monotonic(), engine.state.dataloader.waited
 
     def _report(self, engine: Engine) -> None:
-        passed = time.monotonic() - self._begun
-        waited = engine.state.dataloader.waited - self._waited
-        hours = passed / self.STEPS * _steps_left(engine) / 3600
-        share = f"{waited / passed:.0%} waiting for data"
-        show(f"time: {passed / self.STEPS:.2f} s a step ({share}); {hours:.1f} hours left without validations")
+        passed, waited = time.monotonic() - self._begun, engine.state.dataloader.waited - self._waited
+        seconds = passed / self.STEPS
+        hours = f"{seconds * _steps_left(engine) / 3600:.1f} hours left without validations"
+        show(f"time: {seconds:.2f} s a step ({waited / passed:.0%} waiting for data); {hours}")
 
 
 def _steps_left(engine: Engine) -> int:
     return engine.state.epoch_length * engine.state.max_epochs - engine.state.iteration
 
 
-class Progress(ProgressBar):
-    """Ignite's progress bar of each epoch, with the loss of a training, on the main process and a terminal."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(desc=name, disable=None)  # None: no bar unless standard error is a terminal
-
-    def attach(self, engine: Engine) -> None:
-        if idist.get_rank() == 0:
-            super().attach(engine, output_transform=_loss)
-
-
-def _loss(output: Any) -> dict[str, Any]:
-    return {"loss": output["loss"]} if isinstance(output, Mapping) and "loss" in output else {}
-
-
 class Pictures:
     """Draw the inputs and outputs of a validation or an evaluation, as PNG files and in TensorBoard.
 
-    A failed picture does not end the run; a line reports it.
-
-    Args:
-        output_dir: Folder of `pictures`, for the files, and of `tensorboard/pictures`, for the events.
-        draw: Function from the engine's output and batch to pictures by file name; see `common.inference.pictures`.
-        last_only: Whether to draw only the last batch of a run.
-        epoch_length: Iterations per epoch, so that TensorBoard's steps count iterations; 1 for an evaluation.
+    `draw` is a function from the engine's output and batch to pictures by file name; see `common.inference.pictures`.
+    `last_only` draws only the last batch of a run. `epoch_length` makes TensorBoard's steps count iterations. A failed
+    picture does not end the run; a line reports it.
     """
 
     def __init__(
@@ -112,35 +87,27 @@ class Pictures:
         self.draw, self.last_only, self.epoch_length = draw, last_only, epoch_length
 
     def attach(self, engine: Engine) -> None:
-        """Draw the outputs of `engine`, on the main process."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         try:
-            self._draw(engine)
+            with SummaryWriter(self.folder / "tensorboard" / "pictures") as writer:
+                for name, figure in self.draw(engine.state.output, engine.state.batch).items():
+                    pixels = pixels_of(figure, dots=110)
+                    with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
+                        Image.fromarray(pixels).save(file, format="PNG")
+                    writer.add_image(name, pixels, engine.state.epoch * self.epoch_length, dataformats="HWC")
         except Exception as error:
             show(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", error=True)
-
-    def _draw(self, engine: Engine) -> None:
-        step = engine.state.epoch * self.epoch_length
-        with SummaryWriter(self.folder / "tensorboard" / "pictures") as writer:
-            for name, figure in self.draw(engine.state.output, engine.state.batch).items():
-                pixels = pixels_of(figure, dots=110)
-                with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
-                    Image.fromarray(pixels).save(file, format="PNG")
-                writer.add_image(name, pixels, step, dataformats="HWC")
 
 
 class LossTerms(Metric):
     """Mean of each term of the self-supervised loss over all views of a validation, and the weighted sum of the means.
 
-    Means are over the views of all ranks. Batches with fewer crops than a task's `least_crops` do not count for the
-    task. `engine.state.metrics` gets the total (as `total` and under the metric's name), each term (under the task's
-    name), and `ProxyTask.cosine` of each task with embeddings (as `TASK_cosine`).
-
-    Raises:
-        InputError: Every batch had fewer crops than a task needs.
+    `engine.state.metrics` gets the total (as `total` and under the metric's name), each term (under the task's name),
+    and `ProxyTask.cosine` of each task with embeddings (as `TASK_cosine`). Batches with fewer crops than a task's
+    `least_crops` do not count for the task; raise `InputError` if all have fewer.
     """
 
     def __init__(self, loss: SSLLoss, device: str | torch.device = "cpu") -> None:
@@ -168,10 +135,8 @@ class LossTerms(Metric):
         terms, cosines = {}, {}
         for task, total, cosine, views in zip(self.loss.tasks, *self._sums.tolist(), self._views.tolist(), strict=True):
             if not views:
-                raise InputError(
-                    "split validation",
-                    f"too few cases for a batch of {task.least_crops} crops, which the {task.name} loss needs",
-                )
+                problem = f"too few cases for a batch of {task.least_crops} crops, which the {task.name} loss needs"
+                raise InputError("split validation", problem)
             terms[task.name] = total / views
             if not math.isnan(cosine):
                 cosines[f"{task.name}{COSINE}"] = cosine / views
@@ -187,18 +152,13 @@ class RegionScores(Metric):
 
     `engine.state.metrics` gets for each region the mean Dice over all cases, `REGION`; the mean of each further metric
     of the protocol, `REGION_METRIC`; the number of cases with the region in the reference, `REGION_n_present`; and the
-    mean Dice over these cases, `REGION_dice_present` (NaN without cases). NAME, the metric's name, is the mean of all
-    `REGION`, and `NAME_present` of all `REGION_dice_present`, without regions that no reference contains. If no
-    reference contains any region, NAME is the mean over all regions and `NAME_present` is NaN. DIFF-23
+    mean Dice over these cases, `REGION_dice_present`. NAME, the metric's name, is the mean of all `REGION`, and
+    `NAME_present` of all `REGION_dice_present`, without regions that no reference contains, unless none contains any
+    (mean over all cases: DIFF-23). `engine.state.metric_details[NAME]` gets `common.metrics.Scores` by case and region,
+    from all processes; a case on several processes counts once.
 
-    `engine.state.metric_details[NAME]` gets `common.metrics.Scores` by case and region, from all processes. Processes
-    may have different numbers of cases; a case on several processes counts once.
-
-    The engine's output must be decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor
-    with an affine. Each item of the engine's batch must have the case's name, "subject".
-
-    Raises:
-        InputError: A prediction is not on the grid of its label map.
+    The engine's output must be decollated: "pred" and "label", each [R, H, W, D] of 0 and 1 on one grid, the label a
+    MetaTensor with an affine. Each item of the engine's batch must have the case's name, "subject".
     """
 
     def __init__(self, convention: str, protocol: str | metrics.Protocol = "dice") -> None:
@@ -236,9 +196,8 @@ class RegionScores(Metric):
             means |= {region if metric == "dice" else f"{region}_{metric}": _mean(values[metric]) for metric in values}
             means[f"{region}_n_present"] = len(values[metrics.PRESENT])
         present = [region for region in self.regions if means[f"{region}_n_present"]]
-        over_present = (means[f"{region}_dice_present"] for region in present)
         overall = {name: _mean(means[region] for region in present or self.regions)}
-        overall[f"{name}_present"] = _mean(over_present)
+        overall[f"{name}_present"] = _mean(means[f"{region}_dice_present"] for region in present)
         engine.state.metrics |= overall | means
         engine.state.metric_details[name] = cases
 

@@ -1,9 +1,10 @@
 """The options, data, length and starting state of a training run."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import ceil, isqrt, log
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, first_image, missing_in
@@ -16,10 +17,50 @@ from ..files import digest
 from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
-from .length import length
-from .resume import describe as describe_change
 from .resume import resumable
 from .step import accumulation_steps
+
+
+class Length(NamedTuple):
+    """Length of a training run in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
+
+    In an epoch, each training case is read once on average.
+    """
+
+    iterations: int
+    val_interval: int
+    warmup_iterations: int
+    epochs: float
+
+
+def length(options: Options, cases: int, cases_per_step: int) -> Length:
+    """Return the length of a training run from its options; raise `ArgumentError` if they are inconsistent.
+
+    Options in epochs, such as "5 epochs", are rounded up to steps, and `iterations` then to whole intervals. With
+    `iterations` in steps, `val_interval` becomes the divisor of `iterations` with the closest ratio to it. `cases` and
+    `cases_per_step` are totals over all processes.
+
+    Example:
+        >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)
+        Length(iterations=83280, val_interval=694, warmup_iterations=500, epochs=600.22)
+        >>> length(Options(iterations=80, val_interval=120, warmup_iterations=10), 12, 1)[:2]
+        (80, 80)
+    """
+
+    def steps(option: int | str) -> int:
+        return option if isinstance(option, int) else ceil(Fraction(option.split()[0]) * cases / cases_per_step)
+
+    iterations, interval, warmup = map(steps, (options.iterations, options.val_interval, options.warmup_iterations))
+    if options.iterations == iterations:
+        low = [number for number in range(1, isqrt(iterations) + 1) if iterations % number == 0]
+        divisors = [*low, *(iterations // number for number in low)]
+        interval = min(divisors, key=lambda divisor: abs(log(divisor / interval)))
+    elif iterations < interval:
+        raise ArgumentError("iterations", options.iterations, f"shorter than val_interval={options.val_interval}")
+    iterations = ceil(iterations / interval) * interval
+    if warmup > iterations:
+        raise ArgumentError("warmup_iterations", options.warmup_iterations, f"more than iterations={iterations}")
+    return Length(iterations, interval, warmup, round(iterations * cases_per_step / cases, 2))
 
 
 class Plan:
@@ -29,76 +70,94 @@ class Plan:
         data: Datalist of the run.
         accumulation_steps: Batches per optimiser step on each process.
         global_batch_size: Crops per optimiser step, over all processes.
-        crops_per_volume: Crops from each volume in a batch.
         volumes_per_batch: Volumes per batch on each process.
         training_cases: Number of training cases, over all processes.
-        length: Optimiser steps in the run, in a validation interval and in the warm-up; see `common.training.length`.
-        settings: Settings for checkpoints and run.json, with the accepted changes of a resumed run.
+        length: Optimiser steps in the run, in a validation interval and in the warm-up.
+        settings: Settings for checkpoints and run.json.
         resumed_from: Saved state from which the run continues; None for a new run.
-
-    Raises:
-        InputError: The datalist, the length or a batch size is invalid; this run would replace the `pretrained` file; a
-            folder cannot be written to or is in use by another process; or the options cannot continue the run in
-            `ckpt_dir`.
     """
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
         self.processes, self.options = processes, options
-        batch_size = options.batch_size
-        self.accumulation_steps = accumulation_steps(options.global_batch_size, batch_size, processes.count)
-        self.global_batch_size = batch_size * self.accumulation_steps * processes.count
+        self.is_supervised = hasattr(options, "modality_dropout")
+        crops = getattr(options, "crops_per_volume", 1)
+        self.accumulation_steps = accumulation_steps(options.global_batch_size, options.batch_size, processes.count)
+        self.global_batch_size = options.batch_size * self.accumulation_steps * processes.count
+        self.volumes_per_batch = options.batch_size // crops
         self.data = Datalist(options.datalist, options.dataset_dir)
-        self.crops_per_volume = getattr(options, "crops_per_volume", 1)
-        self.volumes_per_batch = batch_size // self.crops_per_volume
         self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
-        cases_per_step = self.global_batch_size // self.crops_per_volume
-        self.length = length(options, self.training_cases, cases_per_step)
+        self.length = length(options, self.training_cases, self.global_batch_size // crops)
         self.begin()
         self.settings = options.record(
             **self.length._asdict(),
             bundle=bundle,
             preparation=self.data.content.get("preparation"),
-            **({"space": self.data.content["space"]} if "space" in self.data.content else {}),
+            **{name: value for name, value in self.data.content.items() if name == "space"},
             preprocessing="RAS orientation, z-score per channel (see normalization)",
             global_batch_size=self.global_batch_size,
             subjects=self.data.digest(),
-            held_out=self.data.digest(("validation", "testing")),
             dataset=self.data.counts,
             components=components(),
             pretrained=options.pretrained and f"sha256:{digest(options.pretrained)}",
         )
-        if hasattr(options, "modality_dropout"):
+        if self.is_supervised:
             self._record_missing()
         self._cases: dict[str, list[dict[str, Any]]] = {}
-        if options.pretrained and Path(options.pretrained).resolve() == (Path(options.ckpt_dir) / "model.pt").resolve():
+        folder = Path(options.ckpt_dir)
+        if options.pretrained and Path(options.pretrained).resolve() == (folder / "model.pt").resolve():
             problem = "this run would replace that file"
             raise ArgumentError("pretrained", options.pretrained, problem, "a checkpoint outside --ckpt_dir")
-        self.resumed_from, changes = processes.on_main(
-            lambda: resumable(options.ckpt_dir, options.resume, self.settings, options.resume_changes)
-        )
-        if changes:
-            self.settings["changes"] = list(changes)
-            if processes.is_main:
-                show(*map(describe_change, changes))
+        self.resumed_from = processes.on_main(lambda: resumable(folder, options.resume, self.settings))
+
+    @property
+    def name(self) -> str:
+        """Name of the run in trackers."""
+        return f"{self.settings['bundle']} {Path(self.options.output_dir).resolve()}"
 
     def begin(self) -> None:
         """Create and lock the run's folders on the main process; all processes must call this, and get its errors."""
         self.processes.on_main(self.options.make_folders)
 
-    def measure(self) -> None:
-        """Measure, record and print how a few training scans were prepared, and record whether these are synthetic.
+    def load(self, split: str) -> list[dict[str, Any]]:
+        """Return the cases of a split; subjects may lack modalities, except in self-supervised training."""
+        convention = getattr(self.options, "label_convention", None)
+        missing = () if self.is_supervised else None
+        return self.data.load(split, self.options.modalities, convention, missing=missing)
+
+    def cases(self, split: str) -> list[dict[str, Any]]:
+        """Return this process's share of the training or validation cases, with labels if there is a label convention.
+
+        The first call checks labels and splits, and measures the preparation of the scans.
+        """
+        if not self._cases:
+            cases = {name: self.load(name) for name in ("training", "validation")}
+            self._cases = {name: self.processes.share(name, cases[name]) for name in cases}
+            self.processes.on_main(lambda: self._check_splits(cases))
+            self.measure(spread(cases["training"]))
+        return self._cases[split]
+
+    def _check_splits(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Warn of people in several splits and of regions absent from a split; refuse a split without any region."""
+        if leaked := self.data.leaked:
+            problem = f"visits of {shortened(leaked, most=3)} are in several splits"
+            show(f"warning: datalist {self.data.path}: {problem}; expected each person in one split", error=True)
+        convention = getattr(self.options, "label_convention", None)
+        for split in cases if convention else ():
+            if absent := absent_regions(cases[split], str(convention)):
+                show(f"warning: split {split}: absent from all label maps: {', '.join(absent)}", error=True)
+
+    def measure(self, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Measure, record and print how some training scans were prepared, and record whether these are synthetic.
 
         Raise `InputError` if their preparation differs from that of the resumed run's scans or, in a new run, of the
         pretrained network's, and `options.accept` does not allow the difference.
         """
         options = self.options
-        cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
         measurements = {
-            f"subject {case['subject']}: {first_image(case)}": measure_case(case, options.modalities)
-            for case in spread(cases)
+            f"subject {case['subject']}: {first_image(case)}": measure_case(case, options.modalities) for case in cases
         }
         self.settings["measured"] = measured = union([*measurements.values()])
-        self.settings["made_up"] = all(is_made_up(first_image(case)) for case in spread(cases))
+        self.settings["made_up"] = all(is_made_up(first_image(case)) for case in cases)
         origin = self.resumed_from or options.pretrained
         expected = [] if origin is None else measured_of(origin)
         reference = union(expected) if expected else None
@@ -117,45 +176,8 @@ class Plan:
         """Record and print the modalities that training subjects lack."""
         modalities = self.options.modalities
         cases = self.data.load("training", modalities, must_exist=False, missing=())
-        lacking = Counter(name for case in cases for name in {*missing_in(case, modalities)})
+        lacking = {name for case in cases for name in missing_in(case, modalities)}
         self.settings["missing_modalities"] = [name for name in modalities if name in lacking]
         if self.processes.is_main:
             for names, count in count_missing(cases, modalities).items():
                 show(f"missing: {names} in {count} training subjects; replaced by zeros")
-            if unseen := [name for name in modalities if lacking[name] == len(cases)]:
-                cause = f"no training subject has {' or '.join(unseen)}, so filters stay untrained"
-                show(f"warning: --modalities={modalities}: {cause}; expected modalities that subjects have", error=True)
-
-    def load(self, split: str) -> list[dict[str, Any]]:
-        """Return the cases of a split, unchecked."""
-        convention = getattr(self.options, "label_convention", None)
-        return self.data.load(split, self.options.modalities, convention, missing=self._missing)
-
-    def cases(self, split: str) -> list[dict[str, Any]]:
-        """Return this process's share of the training or validation cases, with labels if there is a label convention.
-
-        The first call checks the preparation of a few scans, and that each split's label maps have each region.
-        """
-        if not self._cases:
-            loaded = {name: self.load(name) for name in ("training", "validation")}
-            self._cases = {name: self.processes.share(name, cases) for name, cases in loaded.items()}
-            self.processes.on_main(lambda: self._check_regions(loaded))
-            if self.processes.is_main and (leaked := self.data.leaked):
-                problem = f"visits of {shortened(leaked, most=3)} are in several splits"
-                show(f"warning: datalist {self.data.path}: {problem}; expected each person in one split", error=True)
-            self.measure()
-        return self._cases[split]
-
-    def _check_regions(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Warn of regions that no label map of a split contains."""
-        convention = getattr(self.options, "label_convention", None)
-        effects = {"training": "cannot be learnt", "validation": "does not count in the Dice that selects model.pt"}
-        for split in effects:
-            if convention is not None and (absent := absent_regions(cases[split], convention)):
-                problem = f"absent from all label maps: {', '.join(absent)}"
-                show(f"warning: split {split}: {problem}; an absent region {effects[split]}", error=True)
-
-    @property
-    def _missing(self) -> tuple[str, ...] | None:
-        """Argument `missing` of `Datalist.load`: subjects may lack modalities, except in self-supervised training."""
-        return () if hasattr(self.options, "modality_dropout") else None

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from ..files import move_aside, write_json
 from ..made import origin_of
 from ..weights.surgery import Report
 from .plan import Plan
-from .trackers import TensorBoard, Tracker, name_of_run
 
 
 class RunRecord:
@@ -46,15 +45,18 @@ class RunRecord:
         self._start = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of `engine`."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def write(self) -> None:
-        """Write the current record; all processes must call this, because peak memory is their maximum."""
+        """Write the current record, with the peak memory of all processes, which must all call this."""
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
-        peaks = {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
-        self.content |= {name: max(value, self.content.get(name, 0)) for name, value in peaks.items()}
+        peaks = {"peak_memory_gib": peak_resident()}
+        if torch.cuda.is_available():
+            peaks["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        for name, value in peaks.items():
+            peak = round(float(idist.all_reduce(value, op="MAX")), 3)
+            self.content[name] = max(peak, self.content.get(name, 0))
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if idist.get_rank() == 0:
             if self._is_new:
@@ -63,77 +65,57 @@ class RunRecord:
             write_json(self.folder / "run.json", self.content)
 
     def finish(self) -> None:
-        """Write the record of a complete run."""
         self.content["finished"] = True
         self.write()
-
-
-def peak_memory() -> dict[str, float]:
-    """Return this process's peak memory and, if there is a GPU, its peak of allocated GPU memory, in GiB."""
-    peak = {"peak_memory_gib": peak_resident()}
-    if torch.cuda.is_available():
-        peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-    return {name: round(value, 3) for name, value in peak.items()}
 
 
 class TrainingRecord(RunRecord):
     """Record of a training run, with the weights report, the losses and the metrics of each validation.
 
     Losses are averaged over all processes and over up to a thousand equal intervals; validations and saved states also
-    end an interval. Each interval has a learning rate and the seconds per step, without validations. TensorBoard
-    (`tensorboard/train` and `tensorboard/validation`) and `trackers` get the same values; at the end, `trackers` also
-    get `files`.
+    end an interval. Each interval has a learning rate and the seconds per step, without validations; `latest` has the
+    values of the last.
     """
 
     POINTS = 1000  # largest number of equal intervals
 
-    def __init__(
-        self,
-        plan: Plan,
-        validator: Engine,
-        report: Report,
-        trackers: Sequence[Tracker] = (),
-        files: Sequence[Path] = (),
-    ) -> None:
+    def __init__(self, plan: Plan, validator: Engine, report: Report) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
-        self.trackers = [TensorBoard(self.folder / "tensorboard"), *trackers] if idist.get_rank() == 0 else []
-        self.files = files
         self.plan, self.validator, self.report = plan, validator, report
         self.content["weights"] = report.content()
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
+        self.latest: dict[str, float] = {}
         self._sums: dict[str, torch.Tensor] = {}
         self._steps = 0
-        self._interval_start = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the trainer `engine`, whose output needs `terms`, a mapping of named losses."""
-        if idist.get_rank() == 0 and not self.plan.resumed_from:
-            show(*self.report.lines())
         self._trainer = engine
         engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_interval)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._record_validation, engine)
         super().attach(engine)
-        engine.add_event_handler(Events.COMPLETED, self._end)
 
-    def _begin(self, trainer: Engine) -> None:
+    def is_due(self, trainer: Engine, iteration: int) -> bool:
+        """Return whether an interval ends with this iteration."""
+        length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
+        return iteration % math.ceil(steps / self.POINTS) == 0 or iteration % length == 0
+
+    def _begin(self) -> None:
         if self._is_new and not self.plan.resumed_from and idist.get_rank() == 0:
+            show(*self.report.lines())
             for name in ("pictures", "tensorboard"):
                 move_aside(self.folder / name)
-        name, is_resumed = name_of_run(self.content["bundle"], self.folder), self.plan.resumed_from is not None
-        for tracker in self.trackers:
-            tracker.begin(name, self.content["config"], is_resumed)
-        loss: Any = getattr(trainer, "loss_function", None)
-        self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
+
+    def _start_interval(self) -> None:
+        self._sums, self._steps, self._interval_start = {}, 0, time.monotonic()
 
     def _add(self, trainer: Engine) -> None:
         for name, value in trainer.state.output["terms"].items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._steps += 1
-        length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
-        if trainer.state.iteration % -(-steps // self.POINTS) == 0 or trainer.state.iteration % length == 0:
+        if self.is_due(trainer, trainer.state.iteration):
             self._end_interval()
 
     def _end_interval(self) -> None:
@@ -146,39 +128,23 @@ class TrainingRecord(RunRecord):
                 "seconds_per_step": round((time.monotonic() - self._interval_start) / self._steps, 6),
             }
             train = self.content["train"]
-            earlier = len(train["iteration"])
             train["iteration"].append(self._trainer.state.iteration)
-            _append(train["loss"], means, earlier)
-            _append(train, rates, earlier)
-            self._log("train", means | rates)
-            self._sums, self._steps = {}, 0
+            _append(train["loss"], means)
+            _append(train, rates)
+            self.latest = means | rates
             self._start_interval()
 
-    def _start_interval(self) -> None:
-        self._interval_start = time.monotonic()
-
     def _record_validation(self, trainer: Engine) -> None:
-        measured = self.validator.state.metrics.items()
-        numbers = {name: value for name, value in measured if isinstance(value, int | float)}
-        metrics = {name: value if math.isfinite(value) else None for name, value in numbers.items()}  # JSON lacks NaN
-        validation = self.content["validation"]
-        if trainer.state.iteration not in validation["iteration"]:
-            _append(validation["metrics"], metrics, len(validation["iteration"]))
-            validation["iteration"].append(trainer.state.iteration)
-            self._log("validation", metrics)
-            self.write()
-            if idist.get_rank() == 0:
-                figures = ", ".join(f"{name} {value:.4f}" for name, value in numbers.items() if "_present" not in name)
-                show(f"iteration {trainer.state.iteration:,}: {figures}")
-
-    def _log(self, section: str, values: Mapping[str, float | None]) -> None:
-        finite = {name: value for name, value in values.items() if value is not None}
-        for tracker in self.trackers:
-            tracker.log(section, finite, self.content[section]["iteration"][-1])
-
-    def _end(self) -> None:
-        for tracker in self.trackers:
-            tracker.end(self.files)
+        metrics, validation = self.validator.state.metrics, self.content["validation"]
+        if trainer.state.iteration in validation["iteration"]:
+            return
+        validation["iteration"].append(trainer.state.iteration)
+        # JSON lacks NaN
+        _append(validation["metrics"], {name: x if math.isfinite(x) else None for name, x in metrics.items()})
+        self.write()
+        if idist.get_rank() == 0:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "_present" not in name)
+            show(f"iteration {trainer.state.iteration:,}: {figures}")
 
     def state_dict(self) -> dict[str, Any]:
         """Record the mean losses so far, and return the state to resume from; all processes must call this."""
@@ -188,13 +154,11 @@ class TrainingRecord(RunRecord):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the record of the resumed run."""
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
         self._is_new = False
         self._before = state["seconds"]
 
 
-def _append(curves: dict[str, Any], values: Mapping[str, float | None], earlier: int) -> None:
-    """Append to each curve its value; None stands for `earlier` values of a new curve."""
+def _append(curves: dict[str, Any], values: Mapping[str, float | None]) -> None:
     for name, value in values.items():
-        curves.setdefault(name, [None] * earlier).append(value)
+        curves.setdefault(name, []).append(value)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ignite.engine import Engine
+from ignite.engine import Engine, Events
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -21,10 +20,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.number = 0
 
-    def watch(self, trainer: "Engine", *loaders: Any) -> None:
+    def watch(self, trainer: Engine, *loaders: Any) -> None:
         """Defer signals while `trainer` runs, and keep the workers of the DataLoaders `loaders` alive."""
-        from ignite.engine import Events  # imported here: the commands of studies need only `PREEMPTED`
-
         for number in SIGNALS:
             signal.signal(number, self._remember)
             trainer.add_event_handler(Events.COMPLETED, signal.signal, number, signal.SIG_DFL)

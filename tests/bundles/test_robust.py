@@ -106,7 +106,7 @@ def test_a_resumed_training_is_the_uninterrupted_one_and_publishes_its_average(b
     for name in ("iteration-0000002.pt", "model.pt"):
         shutil.copy(tmp_path / "whole/models" / name, tmp_path / "resumed/models")
     assert same(train(tmp_path / "resumed", resume=True), whole)
-    assert {"average", "early_stop"} <= whole.keys()
+    assert whole["best"]["waited"] < 3
     assert whole["average"]["n_averaged"] == 3
 
     model = torch.load(tmp_path / "whole/models/model.pt", weights_only=True)

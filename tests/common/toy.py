@@ -15,21 +15,22 @@ from torch import nn
 from common.data.datasets import CaseDataset, CaseSampler, Steps
 from common.options import Options
 from common.ssl.views import TwoViews
-from common.training.checkpoints import BestModel, EarlyStop, RunStates
+from common.training.checkpoints import BestModel, RunStates
 from common.training.records import TrainingRecord
 from common.training.resume import resumable
 from common.training.step import Step
+from common.training.workflows import Curves
 from common.weights.surgery import Report
 
 CPU = torch.device("cpu")
 METADATA = {"bundle": "toy", "modalities": ["T1"], "model_size": "micro"}
 
 
-def plan_of(folder, resumed_from=None, save_interval=3, keep=2, settings=METADATA):
+def plan_of(folder, resumed_from=None, **settings):
     """The attributes of a plan that a training reads."""
-    folders = {"output_dir": str(folder), "ckpt_dir": str(folder / "models")}
-    options = Options(**folders, iterations="2 epochs", learning_rate=0.1, save_interval=save_interval, keep=keep)
-    return SimpleNamespace(options=options, settings=settings, resumed_from=resumed_from, begin=options.make_folders)
+    values = {"output_dir": str(folder), "ckpt_dir": str(folder / "models"), "iterations": "2 epochs"}
+    options = Options(**values | {"save_interval": 3, "keep": 2, "patience": None} | settings)
+    return SimpleNamespace(options=options, settings=METADATA, resumed_from=resumed_from, begin=options.make_folders)
 
 
 def cases(count=5):
@@ -54,14 +55,12 @@ class Training:
         scores=(),
         resume=False,
         lower_is_better=False,
-        save_interval=3,
-        keep=2,
         at_iteration=None,
         at_completion=None,
         network=None,
         optimizer=None,
-        trackers=(),
-        patience=None,
+        handlers=(),
+        **settings,
     ):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
@@ -76,17 +75,15 @@ class Training:
         )
         remaining = list(scores)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
-        plan = plan_of(folder, resumable(folder / "models", resume).file, save_interval, keep)
+        plan = plan_of(folder, resumable(folder / "models", resume, METADATA), **settings)
         plan.length = SimpleNamespace(iterations=3 * max_epochs, warmup_iterations=0)
-        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), trackers, [folder / "run.json"])
+        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]))
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
         step = Step()
         self.best = BestModel(plan, self.network, self.validator, "score" if lower_is_better else None)
         objects = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.schedule, "step": step}
         objects |= {"record": self.record, "best": self.best}
-        ends = [] if patience is None else [EarlyStop(patience, self.best)]
-        objects |= dict(zip(["early_stop"], ends, strict=False))
         self.states = RunStates(plan, objects, steps, self.validator, {"views": self.views})
         self.trainer = SupervisedTrainer(
             device=CPU,
@@ -102,8 +99,8 @@ class Training:
                 self.states,
                 LrScheduleHandler(self.schedule, epoch_level=False, print_lr=False),
                 self.best,
-                *ends,
                 self.record,
+                Curves(self.record, self.validator, handlers),
                 ValidationHandler(
                     validator=self.validator, interval=1, exec_at_start=not scores and not plan.resumed_from
                 ),

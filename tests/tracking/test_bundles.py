@@ -8,7 +8,6 @@ import pytest
 import yaml
 from wandb.proto.wandb_internal_pb2 import Record
 
-from common.training.trackers import WeightsAndBiases
 from tests.support import ROOT, TINY
 
 
@@ -35,7 +34,6 @@ def test_a_training_an_evaluation_and_inference_are_three_runs(run_bundle, store
         assert values in (None, [point.value for point in history])
     assert {"dice", "ET_lesionwise_dice"} <= evaluation.data.metrics.keys()
     kept = [Path(client.download_artifacts(run.info.run_id, "")) for run in (training, evaluation, inference)]
-    assert [len([*files.glob("config_*.json")]) for files in kept] == [1, 1, 1], "the config as it ran, from MONAI"
     assert (kept[0] / "model.pt").read_bytes() == (folder / "models/model.pt").read_bytes()
     assert (kept[1] / "summary.json").is_file()
     assert (kept[2] / "volumes.csv").is_file()
@@ -58,21 +56,23 @@ def records(folder):
 
 
 def logged(folder):
-    """Name -> [(iteration, value)], settings, id and name of an offline run of W&B."""
+    """Name -> [(iteration, value)], and the id of an offline run of W&B."""
     curves, run = {}, None
     for record in records(folder):
         run = record.run if record.HasField("run") else run
         if record.HasField("history"):
             items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
             for name in (name for name in items if "/" in name):
-                curves.setdefault(name, []).append((items["iteration"], items[name]))
-    return curves, {item.key: json.loads(item.value_json) for item in run.config.update}, run.run_id, run.display_name
+                curves.setdefault(name, []).append((items["_step"], items[name]))
+    return curves, run.run_id
 
 
 @pytest.mark.slow
 def test_weights_and_biases_by_the_overlay_of_the_page(run_bundle, tmp_path):
     (text,) = (
-        block for block in (ROOT / "docs/how-to/track.md").read_text().split("```") if "WeightsAndBiases" in block
+        block
+        for block in (ROOT / "docs/how-to/track.md").read_text().split("```")
+        if "WandBLogger, _disabled_" in block
     )
     overlay = yaml.safe_load(text.removeprefix("yaml"))
     overlay["+train::handlers"][0]["mode"] = "offline"
@@ -85,15 +85,8 @@ def test_weights_and_biases_by_the_overlay_of_the_page(run_bundle, tmp_path):
         assert ended.returncode == 0, ended.stdout + ended.stderr
     record = json.loads((folder / "run.json").read_text())
     first, second = sorted((folder / "wandb").glob("offline-run-*"))
-    curves, settings, run, name = logged(second)
-    assert name == f"brats_finetune {folder.resolve()}"
-    assert logged(first)[2] == run == (folder / "wandb/id").read_text()
-    assert settings["model_size"] == "micro"
+    curves, run = logged(second)
+    assert logged(first)[1] == run
     points = [*zip(record["validation"]["iteration"], record["validation"]["metrics"]["dice"], strict=True)]
     assert logged(first)[0]["validation/dice"] + curves["validation/dice"] == points
     assert [at for at, _ in curves["train/total"]] == [2]
-    assert {"model.pt", "run.json"} <= {file.name for file in (second / "files").iterdir()}
-    evaluation = WeightsAndBiases(folder, project="tumours", mode="offline")
-    evaluation.begin("an evaluation in the same folder", {})
-    evaluation.end([])
-    assert (folder / "wandb/id").read_text() == run, "the training can still be continued"

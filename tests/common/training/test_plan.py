@@ -7,8 +7,7 @@ import pytest
 from common import weights
 from common.options import Options
 from common.training.distributed import Processes
-from common.training.length import length
-from common.training.plan import Plan
+from common.training.plan import Plan, length
 from tests.support import refused
 
 
@@ -37,7 +36,7 @@ def test_each_may_be_given_in_either_unit(iterations, interval, warmup, expected
 @pytest.fixture
 def options(tmp_path, monkeypatch):
     """Options of a training on ten subjects, of whom three lack T2; their files are empty and never read."""
-    monkeypatch.setattr(Plan, "measure", lambda self: None)
+    monkeypatch.setattr(Plan, "measure", lambda *_: None)
     content = {"name": "a", "modalities": ["T1", "T2"], "label_convention": None, "testing": []}
     for split, count in (("training", 10), ("validation", 2)):
         content[split] = []
@@ -61,7 +60,6 @@ def options(tmp_path, monkeypatch):
         output_dir=str(tmp_path / "eval"),
         ckpt_dir=str(tmp_path / "models"),
         resume=False,
-        resume_changes=[],
         pretrained=None,
     )
 
@@ -82,7 +80,7 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(options
     plan = Plan("a", processes, options)
     assert plan.length == length
     assert {name: plan.settings[name] for name in plan.length._fields} == plan.length._asdict()
-    assert (plan.crops_per_volume, plan.volumes_per_batch) == (crops, 2 // crops)
+    assert plan.volumes_per_batch == 2 // crops
     assert plan.accumulation_steps == 2
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
 

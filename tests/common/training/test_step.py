@@ -1,5 +1,4 @@
 from contextlib import suppress
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,12 +10,6 @@ from common.errors import InputError
 from common.training.step import Step
 from tests.common.training.ranks import on_two_ranks
 from tests.support import refused
-
-FILES = [{"subject": f"case{n}", "image": [f"/data/{n}_t1.nii.gz", f"/data/{n}_t2.nii.gz"]} for n in range(4)]
-
-
-class Loader(list):
-    dataset = SimpleNamespace(data=FILES)
 
 
 def batches(count, size=2):
@@ -41,7 +34,7 @@ def train(net, steps, step, loss=None):
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=1,
-        train_data_loader=Loader(Batches(iter(data), len(data)) for data in steps),
+        train_data_loader=[Batches(iter(data), len(data)) for data in steps],
         network=net,
         optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
         loss_function=loss or nn.MSELoss(),
@@ -157,8 +150,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_the_network_changes(
     with pytest.raises(InputError) as error:
         train(net, [parts], Step())
     assert str(error.value) == (
-        f"the loss is {value} at iteration 1, subjects case1, case3 (/data/1_t1.nii.gz, /data/1_t2.nii.gz, "
-        "/data/3_t1.nii.gz, /data/3_t2.nii.gz); stopped before the network was changed"
+        f"the loss is {value} at iteration 1, subjects case1, case3; stopped before the network was changed"
     )
     assert is_untouched(net)
 
@@ -167,7 +159,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_the_network_changes(
 def test_gradients_that_are_not_finite_end_the_training_before_the_network_changes(max_grad_norm):
     net = network()
     net[0].weight.register_hook(lambda gradient: gradient * torch.inf)
-    with refused(text=" at iteration 1, subjects case0, case1 (/data/0_t1.nii.gz, "):
+    with refused(text=" at iteration 1, subjects case0, case1;"):
         train(net, [batches(2)], Step(max_grad_norm=max_grad_norm))
     assert is_untouched(net)
 
