@@ -1,7 +1,5 @@
 """Files appear when they are complete, also if the writer is killed or the disk is full; JSON and YAML are strict."""
 
-import json
-import math
 import resource
 import signal
 import subprocess
@@ -10,7 +8,7 @@ import sys
 import pytest
 
 from common.errors import InputError
-from common.files import atomic_write, read_json, read_yaml, write_csv, write_json
+from common.files import atomic_write, read_json, read_yaml, write_csv
 from common.locks import claimed
 from tests.support import ROOT
 
@@ -67,14 +65,6 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
         raise KeyError
     assert path.read_text() == "whole"
     assert [*path.parent.iterdir()] == [path]
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "figures.json"
-    write_json(file, {"name": "Ä\udcff", "score": 0.5})
-    with pytest.raises(ValueError, match="nan"):
-        write_json(file, {"score": math.nan})
-    assert json.loads(file.read_text(encoding="utf-8")) == {"name": "Ä\udcff", "score": 0.5}
 
 
 @pytest.mark.parametrize(

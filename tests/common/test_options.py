@@ -1,5 +1,6 @@
 """Options of a config: their values, their spelling, and what contradicts."""
 
+import monai
 import pytest
 from monai.bundle import ConfigParser
 
@@ -9,7 +10,7 @@ from common.errors import InputError
 from common.networks import NETWORKS
 from common.options import Options, check_trained
 from common.ssl.networks import SIZES
-from common.values import OPTIONS, optional
+from common.values import OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,7 @@ def options_of(tmp_path, monkeypatch):
 
 
 def test_a_config_reads_its_own_options(options_of, tmp_path):
+    assert monai.__version__ == "1.6.1", "`resolver` relies on MONAI's internals"
     options = options_of(crop_foreground="true", **SSL)
     assert isinstance(options, Options)
     assert options.output_dir == f"{tmp_path}/eval"
@@ -157,28 +159,6 @@ def test_a_value_that_nothing_uses_is_refused(options_of, key, value):
 )
 def test_a_key_that_something_uses_passes(options_of, values):
     options_of(**values)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"batch_size": 1, "patch_size": [64, 96, 128]},  # a single crop with unequal edges
-        {"patch_size": [224, 224, 144], "architecture": "segresnet", "model_size": "micro"},
-        {"modalities": ["T1"], "missing_modalities": [], "modality_dropout": 0.0},
-        {"modality_aliases": {"T1": "FLAIR"}, "pretrained": "a.pt"},
-        {"background": "T2"},
-        {"flips": [0, 1], "label_convention": "atlas"},
-        {"flips": [1, 2], "label_convention": "stroke_left=1,stroke_right=2"},
-        {"background": None, "protocol": None, "label_convention": "atlas"},
-        {"batch_size": 6, "crops_per_volume": 3, **SSL},
-        {"pretrained_lr_factor": 1.0, "frozen_iterations": 0, "pretrained": None, "architecture": "probe"},
-        {"pretrained_lr_factor": 0.1, "frozen_iterations": 5, "pretrained": "a.pt"},
-    ],
-)
-def test_options_that_fit_pass(options_of, values):
-    options = options_of(**values)
-    expected = {name: optional(value) for name, value in values.items() if name in OPTIONS}
-    assert {name: getattr(options, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(

@@ -117,15 +117,6 @@ def test_seeds_on_one_test_set_are_tested_over_trainings_and_cases():
     assert result.p == pytest.approx(2 * stats.t.sf(gain / error, 3), rel=0.05)
 
 
-def test_one_training_an_arm_is_not_tested():
-    ours, others = ([frame({f"c{n}": [level + n / 100] for n in range(12)})] for level in (0.8, 0.5))
-    result = contrast(ours, others)
-    assert result[:3] == (12, 1, 1)
-    assert result.gain == pytest.approx(0.3)
-    assert all(math.isnan(value) for value in result[4:])
-    assert math.isnan(contrast(ours * 2, others).p), "the other arm has one"
-
-
 def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
     values = 0.8 + 0.1 * np.random.default_rng(5).standard_normal((3, 20))  # [runs, cases]
     runs = [frame({f"c{n}": [value] for n, value in enumerate(row)}) for row in values]
@@ -134,16 +125,6 @@ def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
     assert interval(runs) == pytest.approx(bounds, abs=2e-3)
     assert means(runs).mean() == pytest.approx(values.mean())
     assert means(runs).std() == pytest.approx(values.mean(axis=1).std(ddof=1))
-
-
-def test_test_sets_weigh_by_their_runs():
-    """Two runs on one test set, which is sure, and one run on a set of two thirds zeros."""
-    sure = frame({f"a{n}": [0.5] for n in range(6)})
-    runs = [sure, sure, frame({f"b{n}": [0.0 if n < 4 else 1.0] for n in range(6)})]
-    assert means(runs).mean() == pytest.approx((2 * 0.5 + 1 / 3) / 3)
-    low, high = stats.binom.ppf([0.025, 0.975], 6, 1 / 3) / 6  # of the last set's mean
-    assert interval(runs) == pytest.approx(((2 * 0.5 + low) / 3, (2 * 0.5 + high) / 3))
-    assert all(math.isnan(bound) for bound in interval([frame({"a": [0.5]})])), "one case"
 
 
 def test_only_common_cases_are_compared():

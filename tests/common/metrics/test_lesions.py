@@ -22,11 +22,6 @@ def test_matching_is_that_of_the_definition(connectivity, dilations):
         assert matching.components == ndimage.label(prediction, STRUCTURES[connectivity])[1]
 
 
-def test_nothing_to_match():
-    empty = np.zeros((4, 5, 6), dtype=bool)
-    assert match(empty, empty, CUBIC, 26, 3) == ((), 0)
-
-
 def test_a_missed_lesion_and_a_false_component_pay_the_penalty():
     mask, empty = box(SHAPE, [(2, 2, 2), (3, 3, 3)]), np.zeros(SHAPE, dtype=bool)
     (missed,), count = match(empty, mask, CUBIC, 26, 3, penalty=50.0)
