@@ -49,6 +49,7 @@ def clone(tmp_path):
 
 def test_scans_of_ixi_come_from_the_history_with_three_regions_and_a_brain(clone, tmp_path, monkeypatch):
     monkeypatch.setitem(SETS, "ixi", replace(SETS["ixi"], shape=(6, 5, 4)))
+    monkeypatch.delitem(SETS, "wmh")
     muse = np.zeros((6, 5, 4))
     muse[0], muse[1], muse[2], muse[3] = 51, 59, 47, 7
     below, files = "test_data/processed/IXI/", {}
