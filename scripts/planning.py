@@ -1,10 +1,13 @@
 """Plan a training from scans, this machine and a time limit: `python -m scripts.planning RAW --output=F.yaml`."""
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from itertools import product
 from math import ceil, prod
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,19 +19,19 @@ from common import configs
 from common.data import preparation
 from common.data.layouts.names import naming
 from common.data.provenance import NAME
-from common.data.regions import mapping_of, regions_of, symmetric_axes
-from common.data.scan_checks import AFFINE_TOLERANCE, broken_file, files_in, read_scan
+from common.data.regions import CONVENTIONS, mapping_of, symmetric_axes
+from common.data.scan_checks import AFFINE_TOLERANCE, broken_file, files_in
 from common.data.transforms import measure_case
-from common.data.volumes import axes_of, canonical, open_volume
-from common.errors import InputError, check_number, show
+from common.data.volumes import axes_of, open_volume
+from common.errors import InputError, check_number, lacks_gpu_memory, show
 from common.files import atomic_write, expand_home, move_aside
 from common.options import automatic_amp
+from common.ssl.networks import in_precision
 from common.values import AUTO, DEVICE, names_of, or_auto
 from scripts import cli
 from scripts.datalists.regions import UNNAMED, read_regions
 from scripts.datalists.scan import Scan, scan_any
 from scripts.datalists.splits import RandomSplits, person_finder
-from scripts.fitting import fitting_sizes, free_memory, seconds_of_step, seconds_of_window
 
 BUNDLE = "brats_finetune"
 HEADER = """\
@@ -45,16 +48,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "cuda": {"model_size": "small", "learning_rate": 1.0e-04},
 }
 EDGES = {"cpu": (64,), "cuda": (96, 64)}  # edges of a crop in voxels, the paper's first
-BATCHES = {"cpu": (1,), "cuda": (1, 2)}  # crops per step; the paper uses 2, section 2.4.2
+BATCHES = {"cpu": (1,), "cuda": (2, 1)}  # crops per step; the paper uses 2, section 2.4.2
+FITS = 0.85  # fraction of a GPU's memory for a step; the rest is for validation and fragmentation
 WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; longer for the higher learning rate
 FINEST = {"cpu": 2.0, "cuda": 0.0}  # mm; smallest voxel edge in training, so that small crops show enough of a head
 BRAIN = (140, 180, 140)  # mm; extent for estimates
 OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
 CACHED = 0.25  # share of the free memory that cached volumes may take
 SAMPLE = 24  # subjects that are read
-# Largest standard deviation of a structure's centre over people, as a share of the volume's edge, except from head to
-# foot. In public scans: 0.017 for ventricles, deep grey matter, hippocampus (183 people); 0.054 for lesions (23 people)
-SHIFT = 0.03
 
 
 def plan(
@@ -99,8 +100,6 @@ def plan(
     cases = [case for case in cases if not broken_file(files_in(case))]
     show(f"measuring {len(cases)} subjects, and a training step on this machine")
     is_raw, evidence = judged(cases, scan.modalities)
-    # A single label without a name counts as lesions, which are more common
-    is_anatomy = scan.convention != UNNAMED and are_structures(cases, str(scan.convention))
     affines = [open_volume(file).affine for case in cases for file in case["image"]]
     # voxel edges along right, anterior and superior in mm
     edges = np.array([voxel_sizes(affine)[axes_of(affine)[:, 0].argsort()] for affine in affines])
@@ -121,9 +120,8 @@ def plan(
     train, seconds = training(scan, len(visits), [prepare["spacing"]] * 3 if is_raw else median, hours, device)
     if not is_raw and (edges.max(axis=0) / edges.min(axis=0)).max() > preparation.SPACING:
         train.setdefault("spacing", median)
-    # Numbered structures may be left and right ones
-    train["flips"] = [] if is_anatomy else symmetric_axes(str(scan.convention))
-    scoring = {"protocol": "dice"} if is_anatomy else {}
+    is_named = regions is not None or scan.convention in (UNNAMED, *CONVENTIONS)
+    train["flips"] = symmetric_axes(str(scan.convention)) if is_named else []  # else perhaps left and right structures
     length = f"{train['iterations']} steps, about {timedelta(seconds=round(seconds))}"
     if train["iterations"] < LEARNT:
         length += f"; a trial of the commands only: the shortest training that learnt here had {LEARNT} steps"
@@ -135,11 +133,10 @@ def plan(
         "check": {},
         "split": {"validation": SHARE, "testing": SHARE},
         "train": train,
-        "evaluate": {name: train[name] for name in ("device", "num_workers", "cohort")} | scoring,
+        "evaluate": {name: train[name] for name in ("device", "num_workers", "cohort")},
         "about": {
             "subjects": f"{len(visits)} of {len(scan.visits)} with {', '.join(scan.modalities)} and a label map",
             "people": scan.describe_people() or len(scan.people(visits)),
-            "labels": "structures: every region in every subject, at one place" if is_anatomy else "lesions",
             "found": f"{evidence}; median voxel {' x '.join(f'{edge:g}' for edge in median)} mm",
             "training": length,
         },
@@ -180,20 +177,78 @@ def training(scan: Scan, cases: int, edges: Sequence[float], hours: float, devic
 
 def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float, float]:
     """Return the network for a device, the largest crops and batch that fit, and the seconds of a step and a window."""
-    kind, folder = device.partition(":")[0], configs.BUNDLES / BUNDLE / "configs"
-    for edge in EDGES[kind]:
-        options = NETWORKS[kind] | {"patch_size": [edge] * 3}
-        settings = options | {"modalities": [*scan.modalities], "label_convention": scan.convention}
-        settings |= {"device": device, "amp": automatic_amp(device, trains=True), "flips": []}
-        parser = configs.read([folder / "train.yaml", folder / "recipe_robust.yaml"], settings)
-        parser.get_parsed_content("imports")
-        network, config = parser.get_parsed_content("network"), parser.ref_resolver
-        values: Any = SimpleNamespace(**settings)
-        if sizes := fitting_sizes(config, network, values, BATCHES[kind]):
-            step = OVERHEAD * seconds_of_step(config, network, values, sizes[-1])
-            window = seconds_of_window(network, values, config.get_resolved_content("dtype"))
-            return options | {"batch_size": sizes[-1]}, step, window
+    kind = device.partition(":")[0]
+    for edge, size in product(EDGES[kind], BATCHES[kind]):
+        options = NETWORKS[kind] | {"patch_size": [edge] * 3, "batch_size": size}
+        step, predict = trial(scan, options, device)
+        if kind == "cpu" or fits_on_gpu(step, device):
+            return options, OVERHEAD * fastest(step, device), fastest(predict, device)
     raise InputError(f"--device={device}", "the smallest crop does not fit into the free memory", "more memory")
+
+
+def trial(scan: Scan, options: Mapping[str, Any], device: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return a function that takes a training step, and a function that predicts a window, of zeros."""
+    folder, settings = configs.BUNDLES / BUNDLE / "configs", {"modalities": [*scan.modalities], "device": device}
+    settings |= {"label_convention": scan.convention, "amp": automatic_amp(device, trains=True), "flips": []}
+    parser = configs.read([folder / "train.yaml", folder / "recipe_robust.yaml"], {**options, **settings})
+    parser.get_parsed_content("imports")
+    network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
+    compute = in_precision(network, parser.get_parsed_content("dtype"))
+    window = [len(scan.modalities), *options["patch_size"]]
+
+    def step() -> None:  # with memory for the optimiser's moments
+        moments = [torch.zeros_like(parameter) for parameter in network.parameters() for _ in range(2)]
+        prediction = compute(torch.zeros(options["batch_size"], *window, device=device))
+        loss(prediction, torch.zeros_like(prediction)).backward()
+        del moments
+
+    def predict() -> None:
+        network.eval()
+        with torch.inference_mode():
+            compute(torch.zeros(1, *window, device=device))
+
+    return step, predict
+
+
+def fits_on_gpu(step: Callable[[], None], device: str) -> bool:
+    """Return whether a training step leaves a share of the GPU's free memory."""
+    torch.cuda.reset_peak_memory_stats(device)
+    try:
+        step()
+    except RuntimeError as error:
+        if not lacks_gpu_memory(error):  # cuBLAS and cuDNN have no exception of their own for it
+            raise
+        return False
+    finally:
+        torch.cuda.empty_cache()
+    room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)  # the GPU may be shared
+    return torch.cuda.max_memory_reserved(device) <= FITS * room
+
+
+def fastest(work: Callable[[], object], device: str) -> float:
+    """Return the seconds of the faster of two calls, after one that is not timed."""
+    times = []
+    for _ in range(3):
+        start = time.monotonic()
+        work()
+        if device != "cpu":
+            torch.cuda.synchronize(device)
+        times.append(time.monotonic() - start)
+    return min(times[1:])
+
+
+def free_memory() -> int:
+    """Return the free memory in bytes: of the host, or of the container or SLURM job (cgroup 2) of this process."""
+    sizes = dict(re.findall(r"^(\w+):\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    free = [1024 * int(sizes["MemAvailable"])]
+    membership = re.findall(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+    path = Path("/sys/fs/cgroup", *membership)
+    for folder in (path, *path.parents):
+        limit = folder / "memory.max"
+        if limit.is_file() and (most := limit.read_text().strip()).isdecimal():
+            cache = re.findall(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+            free.append(int(most) - int((folder / "memory.current").read_text()) + sum(map(int, cache)))
+    return min(free)
 
 
 def judged(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tuple[bool, str]:
@@ -206,20 +261,6 @@ def judged(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tup
     ranges = preparation.union([measure_case(case, modalities) for case in preparation.spread(cases)])
     is_apart = ranges["overlap"][0] < preparation.OVERLAP_ON_ONE_GRID
     return is_apart or preparation.skull_in(ranges) != preparation.WITHOUT_SKULL, preparation.describe(ranges)
-
-
-def are_structures(cases: Sequence[Mapping[str, Any]], convention: str) -> bool:
-    """Whether the regions are structures: in every subject, at nearly the same place in the volume."""
-    centres = []
-    for case in cases:
-        scan, voxels = read_scan(case["label"])
-        labels, _ = canonical(np.rint(voxels).astype(np.int32), scan.affine)
-        masks = [np.isin(labels, [*values]) for values in regions_of(convention).values()]
-        if not all(mask.any() for mask in masks):
-            return False
-        centres.append([np.argwhere(mask).mean(axis=0)[:2] / mask.shape[:2] for mask in masks])
-    variances = np.var(centres, axis=0, ddof=1)
-    return bool(np.sqrt(variances.mean(axis=-1)).max() < SHIFT)
 
 
 if __name__ == "__main__":
