@@ -188,9 +188,10 @@ def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float, float]
 
 def trial(scan: Scan, options: Mapping[str, Any], device: str) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return a function that takes a training step, and a function that predicts a window, of zeros."""
-    folder, settings = configs.BUNDLES / BUNDLE / "configs", {"modalities": [*scan.modalities], "device": device}
-    settings |= {"label_convention": scan.convention, "amp": automatic_amp(device, trains=True), "flips": []}
-    parser = configs.read([folder / "train.yaml", folder / "recipe_robust.yaml"], {**options, **settings})
+    folder = configs.BUNDLES / BUNDLE / "configs"
+    settings: dict[str, Any] = {"modalities": [*scan.modalities], "label_convention": scan.convention, "flips": []}
+    settings |= {"device": device, "amp": automatic_amp(device, trains=True), **options}
+    parser = configs.read([folder / "train.yaml", folder / "recipe_robust.yaml"], settings)
     parser.get_parsed_content("imports")
     network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
     compute = in_precision(network, parser.get_parsed_content("dtype"))
