@@ -21,8 +21,7 @@ from deploy.dicom.remarks import Remark
 from deploy.dicom.study import Series
 from deploy.source_header import burned_in_annotation, sanitised_header
 from scripts.prepare.brain import brain_of
-from scripts.prepare.figures import LIMITS, Figures, rows_outside
-from scripts.prepare.measuring import template_overlap
+from scripts.prepare.figures import LIMITS, Figures, template_overlap
 from scripts.prepare.resampling import field_of_view, labels_on, mask_on
 from scripts.prepare.settings import DEEPBET, Settings
 from scripts.prepare.subject import prepare_subject
@@ -44,7 +43,6 @@ class Preparation:
     grid: Grid
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
-    cause: str  # probable cause of figures outside their limits; empty if unknown
 
     @property
     def failed(self) -> list[str]:
@@ -57,13 +55,10 @@ class Preparation:
 
     @property
     def remarks(self) -> list[Remark]:
-        """A remark on the preparation, one for each quality figure outside its limits, and one on the cause."""
+        """A remark on the preparation, and one for each quality figure outside its limits."""
         remarks = [Remark("prepared", f"scans prepared by this application: {self.description}")]
-        failed = rows_outside(self.figures)
-        for row in failed:
+        for row in self.figures.outside():
             remarks.append(Remark("coverage" if row.name == "coverage" else "quality", f"preparation: {row}"))
-        if failed and self.cause:
-            remarks.append(Remark("quality", f"preparation: probably {self.cause}"))
         return remarks
 
     def record(self) -> dict[str, Any]:
@@ -93,7 +88,7 @@ def prepare_scans(
         raise InputError(f"--prepare: {error}") from error
     back = np.asarray(np.linalg.inv(prepared.matrices[reference]), np.float64)
     description = settings.describe(prepared.is_stripped)
-    return dict(prepared.images), Preparation(description, settings.grid, prepared.figures, back, prepared.cause)
+    return dict(prepared.images), Preparation(description, settings.grid, prepared.figures, back)
 
 
 def failed_checks(

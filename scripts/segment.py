@@ -19,7 +19,6 @@ from common.files import digest, existing_folder
 from common.options import check_stated
 from scripts import cli
 from scripts.prepare.settings import Settings
-from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans
 from scripts.steps import ending_of
 from scripts.weights import network_of
 
@@ -69,8 +68,9 @@ def segment(
     if like is not None:
         choice("like", like, COHORTS)
     settings = Settings(usual, COHORTS[usual].modalities, "none" if brain is None else brain, device=device)
-    options = ScanOptions(patterns, "none", missing, accept, jobs)
     root = existing_folder(scans, f"--scans={scans}", "a folder of raw scans")
+    from scripts.prepare.cohort import output_folder, prepare_scans  # late import: slow
+
     folder = output_folder(output, root)
     check_label_maps(folder)
     default = BUNDLES / bundle / "models" / "model.pt"
@@ -100,7 +100,7 @@ def segment(
 
     grids = [None] if grid is None else choice("grid", grid, {name: [name] for name in names} | {"all": [*names]})
     tables = {name: Volumes(str(labels_folder(folder, name)), convention) for name in grids}  # checks earlier tables
-    outcomes = prepare_scans(root, folder / PREPARED, settings, options)
+    outcomes = prepare_scans(root, folder / PREPARED, settings, patterns, "none", missing, accept, jobs)
     if not any(outcome.is_usable for outcome in outcomes):  # the lines above say why
         raise SystemExit(1)
     is_complete = predict(bundle, file, folder, device)
@@ -128,10 +128,10 @@ def bring_back(
     `modality` None means the preparation's reference. With `skips_missing`, subjects without the modality are left out.
     """
     from common.inference.segmentations import write_label_tables
-    from scripts.prepare.labels import read_labels
+    from scripts.prepare.cohort import send_all
     from scripts.prepare.picture import draw_labels
-    from scripts.prepare.steps import send_all
-    from scripts.prepare.subjects import picture_file, raw_scan, read_record
+    from scripts.prepare.subjects import raw_scan, read_record
+    from scripts.prepare.volumes import read_labels
 
     prepared, target = folder / PREPARED, labels_folder(folder, modality)
     records = {subject: read_record(prepared / subject) for subject in maps}
@@ -152,7 +152,7 @@ def bring_back(
             continue
         name = modality or records[subject]["reference"]
         scan = raw_scan(prepared, subject, name)
-        draw_labels(scan, read, target / picture_file(subject), f"{subject}, {name}", convention)
+        draw_labels(scan, read, target / f"{subject}.png", f"{subject}, {name}", convention)
     volumes.write()
     write_label_tables(target, convention)
     show(f"label maps, pictures and volumes.csv: {target}")

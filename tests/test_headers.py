@@ -18,8 +18,8 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
 from common.files import digest, write_json
-from scripts.prepare.scans import NiftiScan
-from scripts.prepare.subjects import RECORD, send_back
+from scripts.prepare.settings import RECORD
+from scripts.prepare.subjects import send_back, source_record
 from scripts.prepare.volumes import read_volume
 from tests.bundles.workflows import untrained, workflow
 from tests.oracles import nifti
@@ -138,7 +138,7 @@ def sent_back(folder, scan):
         "shape": list(SHAPE),
         "affine": volume.affine.tolist(),
         "sha256": digest(scan),
-        **NiftiScan(scan).record(),
+        **source_record(scan),
     }
     record = {"subject": "P", "reference": "T1", "sources": {"T1": source}}
     record |= {"figures": {"reference": "T1", "subject": {}, "modalities": {}}}

@@ -14,7 +14,7 @@ from common.files import expand_home
 from scripts.datalists.scan import Scan
 from scripts.datalists.splits import RandomSplits
 from scripts.pools import map_in_processes
-from scripts.prepare.outcome import RECORD
+from scripts.prepare.settings import RECORD
 
 
 def build(

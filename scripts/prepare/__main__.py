@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from common.data.cohorts import COHORTS
 from common.data.layouts.listing import label_maps
-from common.errors import InputError, check_number, choice
+from common.errors import InputError, choice
 from common.files import existing_folder, expand_home
 from common.values import names_of
 from scripts.cli import run
-from scripts.prepare.outcome import RECORD
-from scripts.prepare.settings import Settings
-from scripts.prepare.steps import ScanOptions, output_folder, prepare_scans, send_all
+from scripts.prepare.settings import RECORD, Settings
 
 
 def prepare(
@@ -59,8 +57,10 @@ def prepare(
     names = tuple(cohort.modalities if modalities is None else names_of(modalities))
     settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing, device)
     source = existing_folder(root, f"--root={root}", "a folder of raw scans")
-    options = ScanOptions(patterns, labels, missing, accept, jobs)
-    outcomes = prepare_scans(source, output_folder(output, source), settings, options)
+    from scripts.prepare.cohort import output_folder, prepare_scans  # late import: slow
+
+    target = output_folder(output, source)
+    outcomes = prepare_scans(source, target, settings, patterns, labels, missing, accept, jobs)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)
 
@@ -78,12 +78,12 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         modality: modality of the raw scans; by default the reference.
         jobs: number of label maps resampled in parallel.
     """
-    check_number("jobs", jobs, int, 1, 1024)
-    option, expected = f"--prepared={prepared}", "the output folder of scripts.prepare"
-    source = existing_folder(prepared, option, expected)
+    source = existing_folder(prepared, f"--prepared={prepared}", "the output folder of scripts.prepare")
     files = label_maps("predictions", predictions)
     if not any((folder / RECORD).is_file() for folder in source.iterdir()):
-        raise InputError(option, "no prepared subject", expected)
+        raise InputError(f"--prepared={prepared}", "no prepared subject", "the output folder of scripts.prepare")
+    from scripts.prepare.cohort import output_folder, send_all  # late import: slow
+
     target = output_folder(output, expand_home(predictions, predictions), source)
     outcomes = send_all(files, source, target, modality, jobs)
     if not all(outcome.is_usable for outcome in outcomes):

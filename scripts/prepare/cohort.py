@@ -1,109 +1,132 @@
-"""Prepare all subjects of a folder in parallel, and write the tables and the overview page."""
+"""Prepare the raw scans of all subjects, or resample their label maps to raw grids, in parallel."""
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-import yaml
 from threadpoolctl import threadpool_limits
 
+from common import made
 from common.data import datalists
-from common.data.regions import mapping_of
 from common.data.scan_checks import first_line
-from common.errors import InputError, input_error_message, is_disk_full, shortened, show
-from common.files import atomic_write, write_csv
+from common.errors import (
+    ArgumentError,
+    InputError,
+    check_number,
+    choice,
+    input_error_message,
+    is_disk_full,
+    shortened,
+    show,
+)
+from common.files import atomic_write, expand_home, write_csv
 from common.locks import claimed
-from common.made import MADE, Results, origin_of, read
 from common.pages.templates import render
 from scripts.pools import map_in_processes
-from scripts.prepare import group
-from scripts.prepare.figures import UNITS, Figures, rows
-from scripts.prepare.outcome import RECORD, Outcome
-from scripts.prepare.scans import DATALIST, FILES, PAGE, QUALITY, REGIONS, Subject
-from scripts.prepare.settings import Settings
-from scripts.prepare.subjects import (
-    WORK,
-    check_made_here,
-    flicker_file,
-    folder_of,
-    leave_out,
-    picture_file,
-    prepare_one,
-    read_record,
-    scan_file,
-)
+from scripts.prepare.figures import UNITS, Figures
+from scripts.prepare.scans import find_subjects
+from scripts.prepare.settings import RECORD, Settings
+from scripts.prepare.subjects import WORK, Outcome, folder_of, move, prepare_one, read_record, scan_file, send_back
+
+DATALIST, QUALITY, PAGE = "datalist.json", "quality.csv", "overview.html"
 
 
-def prepare_cohort(
-    subjects: Sequence[Subject],
-    settings: Settings,
+def prepare_scans(
+    root: Path,
     output: Path,
-    jobs: int,
-    accepted: Collection[str] = (),
+    settings: Settings,
+    patterns: Mapping[str, str] | None = None,
+    labels: str | None = None,
+    missing: str = "refuse",
+    accept: str | None = None,
+    jobs: int = 1,
 ) -> list[Outcome]:
-    """Prepare subjects, write datalist.json, quality.csv and overview.html, and return an outcome for each subject.
+    """Prepare the subjects of a folder, write tables and overview page, and print a summary.
 
-    `accepted` subjects may be outside the limits. Subjects with unchanged files and
-    settings are not prepared again, and stay accepted. Subjects that fail, or are outside their limits and not
-    accepted, are left out of datalist.json, and their folders are hidden.
+    The options are those of `python -m scripts.prepare`. Subjects with unchanged files and settings are not prepared
+    again, and stay accepted. Subjects that fail, or are outside their limits and not accepted, are left out of the
+    datalist, and their folders are hidden.
     """
+    check_number("jobs", jobs, int, 1, 1024)
+    keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
+    masks = settings.brain if "*" in settings.brain else None
+    subjects = find_subjects(root, settings.modalities, patterns or {}, labels, keeps_missing, masks)
+    names = [subject.name for subject in subjects]
+    accepted = [accept] if accept in names else str(accept or "").split(",")
+    if unknown := {*accepted} - {*names, ""}:
+        raise ArgumentError("accept", accept, f"no such subject: {min(unknown)}", f"some of {shortened(names, 12)}")
     with claimed("output", output):
-        foreign = None if read(output) else next((name for name in FILES if (output / name).exists()), None)
-        if foreign:
-            raise InputError(
-                f"{output / foreign}: not written by scripts.prepare (no {MADE}); expected a different --output"
-            )
-        for subject in subjects:
-            check_made_here(output / subject.name)
-        results = Results(output, origin_of({}) | {"settings": {"preparation": settings.describe()}})
-        results.begin()
+        if not (output / made.MADE).exists() and any(not path.name.startswith(".") for path in output.iterdir()):
+            raise InputError(f"{output}: not written by scripts.prepare (no {made.MADE}); expected a new --output")
+        made.Results(output, made.origin_of({}) | {"settings": {"preparation": settings.describe()}}).begin()
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
-        outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
-        show(*outcomes.values())
         work = {
             subject.name: partial(prepare_one, subject, settings, output, subject.name in accepted)
             for subject in subjects
-            if not subject.fault
         }
-
-        def end(outcome: Outcome) -> None:
-            show(outcome)
-            outcomes[outcome.name] = outcome
-
-        try:
-            run_in_processes(work, jobs, "subject", end)
-        except KeyboardInterrupt:
-            _write_page([*outcomes.values()], len(subjects), settings, output)
-            raise
-        ordered = [outcomes[subject.name] for subject in subjects]
-        for outcome in ordered:
-            if outcome.fault:  # hide the subject's earlier results
-                leave_out(output, outcome.name)
+        outcomes = run_in_processes(work, jobs, "subject")
+        for outcome in outcomes:
+            if outcome.fault and (output / outcome.name).is_dir():  # hide earlier results, which are not current
+                move(output / outcome.name, output, outcome.name, is_left_out=True)
         shutil.rmtree(output / WORK, ignore_errors=True)
-        regions = next((subject.regions for subject in subjects if subject.labels), None)
-        _write_tables(ordered, settings, regions, output)
-        _write_page(ordered, len(subjects), settings, output)
-        unlisted = sorted(file.parent.name for file in output.glob(f"*/{RECORD}") if file.parent.name not in outcomes)
+        folders = {o.name: folder_of(output, o.name, o.is_left_out) for o in outcomes if not o.fault}
+        records = {name: read_record(folder) for name, folder in folders.items()}
+        usable = {outcome.name: records[outcome.name] for outcome in outcomes if outcome.is_usable}
+        datalists.write(_datalist(usable, settings, output), output / DATALIST)
+        rows = [(name, *row) for name, record in records.items() for row in Figures(**record["figures"]).rows()]
+        table = [(*row[:3], f"{row[3]:.6g}", UNITS.get(row[2], "1"), *row[4:]) for row in rows]
+        write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
+        _write_page(outcomes, folders, records, settings, output)
+        unlisted = sorted({file.parent.name for file in output.glob(f"*/{RECORD}")} - {*names})
         if unlisted:
             show(f"warning: {DATALIST} lacks subjects of earlier runs in {output}: {shortened(unlisted)}", error=True)
-    return ordered
+    _report(outcomes, f"prepared: {output / PAGE} (look at it: the contrast is not checked)")
+    return outcomes
 
 
-def run_in_processes(
-    work: Mapping[str, Callable[[], Outcome]],
-    jobs: int,
-    unit: str,
-    on_outcome: Callable[[Outcome], None] = show,
+def send_all(
+    files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None, jobs: int = 1
 ) -> list[Outcome]:
+    """Resample label maps (`files`, by prepared subject) to the grids of the raw scans, and print a summary.
+
+    A result of the same label map and preparation stays, because the user may have corrected it by hand.
+    """
+    source = made.read(next(iter(files.values())).parent) or {"checkpoints": {}, "settings": {}}
+    stated = {name: made.stated(source, name) for name in made.FACTS}
+    origin = made.origin_of({}) | stated | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
+    results = made.Results(target, origin)
+    inputs = {name: [file, prepared / name / RECORD] for name, file in files.items()}
+    work = {
+        name: partial(send_back, file, name, prepared, target, modality)
+        for name, file in files.items()
+        if not results.is_current(name, inputs[name]) or not (target / f"{name}.nii.gz").is_file()
+    }
+    outcomes = [*(Outcome(name) for name in files if name not in work), *run_in_processes(work, jobs, "label map")]
+    if written := [outcome.name for outcome in outcomes if outcome.is_new]:
+        results.add({name: inputs[name] for name in written})
+    _report(outcomes, f"written to {target}" if written else "nothing written")
+    return outcomes
+
+
+def output_folder(output: str, *sources: Path) -> Path:
+    """Return the output folder; raise an InputError if it lies in an input folder."""
+    folder = expand_home(output, f"--output={output}")
+    if source := next((path for path in sources if folder.resolve().is_relative_to(path.resolve())), None):
+        raise InputError(f"--output={output}: lies in {source}; expected a folder outside the input")
+    return folder
+
+
+def run_in_processes(work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str) -> list[Outcome]:
     """Do the work of each subject in `jobs` processes that share the cores.
 
     A failing subject becomes an outcome; a full disk raises. `unit` labels the progress bar.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    return map_in_processes(partial(_attempt, threads), list(work.items()), jobs, unit, on_result=on_outcome)
+    return map_in_processes(partial(_attempt, threads), list(work.items()), jobs, unit, on_result=show)
 
 
 def _attempt(threads: int, item: tuple[str, Callable[[], Outcome]]) -> Outcome:
@@ -122,72 +145,64 @@ def _attempt(threads: int, item: tuple[str, Callable[[], Outcome]]) -> Outcome:
         return Outcome(name, fault=message)
 
 
-def _folders(outcomes: Sequence[Outcome], output: Path) -> dict[str, Path]:
-    return {o.name: folder_of(output, o.name, o.is_left_out) for o in outcomes if not o.fault}
-
-
-def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str | None, output: Path) -> None:
-    prepared = _folders(outcomes, output)
-    records = {name: read_record(folder) for name, folder in prepared.items()}
-    modalities = list(settings.modalities)
-    content = {
+def _datalist(records: Mapping[str, Mapping[str, Any]], settings: Settings, output: Path) -> dict[str, Any]:
+    """Return a datalist of the usable subjects, for testing."""
+    entries = []
+    for name, record in records.items():
+        files = {modality: f"{name}/{scan_file(name, modality)}" for modality in record["transforms"]}
+        entries.append({"subject": name, "image": [files.get(modality) for modality in settings.modalities]})
+    return {
         "name": output.resolve().name or "prepared",
-        "modalities": modalities,
+        "modalities": list(settings.modalities),
         "label_convention": None,
         "preparation": f"by scripts.prepare: {settings.describe()}",
         "space": settings.like,
         "training": [],
         "validation": [],
-        "testing": [
-            {
-                "subject": name,
-                "image": [
-                    f"{name}/{scan_file(name, modality)}" if modality in record["transforms"] else None
-                    for modality in modalities
-                ],
-            }
-            for name, record in records.items()
-            if prepared[name].parent == output
-        ],
+        "testing": entries,
     }
-    datalists.write(content, output / DATALIST)
-    if regions is not None:
-        with atomic_write(output / REGIONS) as file:
-            file.write_text(yaml.safe_dump(mapping_of(regions), sort_keys=False), encoding="utf-8")
-    figures = {name: Figures(**record["figures"]) for name, record in records.items()}
-    table = [
-        (name, modality, figure, f"{value:.6g}", UNITS.get(figure, "1"), lowest, highest)
-        for name, of_subject in figures.items()
-        for modality, figure, value, lowest, highest in rows(of_subject)
+
+
+def _write_page(
+    outcomes: Sequence[Outcome],
+    folders: Mapping[str, Path],
+    records: Mapping[str, Mapping[str, Any]],
+    settings: Settings,
+    output: Path,
+) -> None:
+    pictures = [
+        {
+            "name": name,
+            "figures": "; ".join(row.text for row in Figures(**records[name]["figures"]).rows()),
+            "file": (folder / f"{name}.png").relative_to(output).as_posix(),
+        }
+        for name, folder in folders.items()
     ]
-    write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
-
-
-def _write_page(outcomes: Sequence[Outcome], subjects: int, settings: Settings, output: Path) -> None:
-    """Write overview.html; after an interruption, `outcomes` are those of fewer than all `subjects`."""
-    prepared = _folders(outcomes, output)
-    figures = {name: Figures(**read_record(folder)["figures"]) for name, folder in prepared.items()}
-    compared = group.spreads(figures)
+    template = Path(__file__).with_name("overview.html.j2")
     page = render(
-        Path(__file__).with_name("overview.html.j2"),
-        made=origin_of({}),
+        template,
+        made=made.origin_of({}),
         outcomes=outcomes,
-        subjects=subjects,
         settings=settings,
-        charts=group.charts(compared) if len(figures) >= group.LEAST else [],
-        outliers=[spread for spread in compared if spread.outliers],
-        pictures=[
-            {
-                "name": name,
-                "figures": group.in_words(figures[name]),
-                "file": (folder / picture_file(name)).relative_to(output).as_posix(),
-                "flicker": (folder / flicker_file(name)).relative_to(output).as_posix()
-                if (folder / flicker_file(name)).exists()
-                else None,  # a single modality, or prepared by an earlier release
-            }
-            for name, folder in prepared.items()
-        ],
+        pictures=pictures,
         shows_files=True,
     )
     with atomic_write(output / PAGE) as file:
         file.write_text(page, encoding="utf-8")
+
+
+def _report(outcomes: Sequence[Outcome], done: str) -> None:
+    """Print remarks and a summary."""
+    show(*(f"{outcome.name}: remark: {remark}" for outcome in outcomes for remark in outcome.remarks))
+    failed = [outcome.name for outcome in outcomes if outcome.fault]
+    outside = [outcome.name for outcome in outcomes if outcome.is_left_out]
+    new = sum(outcome.is_new for outcome in outcomes)
+    counts = [
+        f"{new} new",
+        f"{len(outcomes) - new - len(failed)} done before",
+        f"{len(failed)} failed" + (f" ({shortened(failed)})" if failed else ""),
+        f"{len(outside)} outside limits",
+    ]
+    show(f"{', '.join(counts)}; {done}")
+    if outside:
+        show(f"if their pictures are right: --accept={','.join(outside)}")

@@ -1,28 +1,24 @@
-"""Quality measures of a prepared subject: their limits, and likely causes of bad values; imports nothing slow."""
+"""Quality measures of a prepared subject, without ground truth; definitions in docs/explanation/preparation.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-UNITS = {"volume": "mL"}  # the rest are dimensionless; definitions in docs/explanation/preparation.md
+import numpy as np
+from numpy.typing import NDArray
+
+from common.metrics.measures import dice
+from scripts.prepare.registration import coarse_grid, information
+from scripts.prepare.resampling import mask_on, resample
+from scripts.prepare.template import template_brain, template_mask
+from scripts.prepare.volumes import Volume
+
+UNITS = {"volume": "mL"}  # the rest are dimensionless
 LIMITS = {  # lowest and highest acceptable values; sources in docs/explanation/preparation.md
     "subject": {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "agreement": (0.94, 1.0)},
     "reference": {"coverage": (0.98, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.98, 1.0), "information": (0.05, 1.0)},
 }
-FAILED = 0.5  # overlap; half a brain has 0.67
-UNLIKE = 0.03  # information of the reference; below it, an overlap outside its limits is a failed registration
-NEAR = 0.05  # share of a limit by which a figure may miss it for `--accept` to be offered
-MASKS = "give masks by HD-BET or SynthStrip to scripts.prepare (--brain)"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Quality measures of a prepared subject and its modalities, by name; see docs/explanation/preparation.md."""
-
-    reference: str
-    subject: Mapping[str, float]
-    modalities: Mapping[str, Mapping[str, float]]
 
 
 class Row(NamedTuple):
@@ -34,68 +30,82 @@ class Row(NamedTuple):
     lowest: float
     highest: float
 
+    @property
+    def is_outside(self) -> bool:
+        return not self.lowest <= self.value <= self.highest
+
+    @property
+    def text(self) -> str:
+        """The measure in words, such as "T1 coverage 0.99" or "volume 1430 mL"."""
+        value = f"{self.value:.0f}" if self.value >= 100 else f"{self.value:.3g}"
+        return f"{self.modality} {self.name} {value} {UNITS.get(self.name, '')}".strip()
+
     def __str__(self) -> str:
-        unit = f" {UNITS[self.name]}" if self.name in UNITS else ""
-        figure = f"{self.modality} {self.name} {in_units(self.name, self.value)}".lstrip()
-        return f"{figure}; expected {self.lowest:g} to {self.highest:g}{unit}"
+        return f"{self.text}; expected {self.lowest:g} to {self.highest:g} {UNITS.get(self.name, '')}".rstrip()
 
 
-def rows(figures: Figures) -> list[Row]:
-    """Return a `Row` for each quality measure."""
-    table = [Row("", name, value, *LIMITS["subject"][name]) for name, value in figures.subject.items()]
-    for modality, values in figures.modalities.items():
-        limits = LIMITS["reference" if modality == figures.reference else "modality"]
-        table += [Row(modality, name, value, *limits[name]) for name, value in values.items()]
-    return table
+@dataclass(frozen=True)
+class Figures:
+    """Quality measures of a prepared subject and its modalities, by name."""
+
+    reference: str
+    subject: Mapping[str, float]
+    modalities: Mapping[str, Mapping[str, float]]
+
+    def rows(self) -> list[Row]:
+        """Return a `Row` for each quality measure."""
+        table = [Row("", name, value, *LIMITS["subject"][name]) for name, value in self.subject.items()]
+        for modality, values in self.modalities.items():
+            limits = LIMITS["reference" if modality == self.reference else "modality"]
+            table += [Row(modality, name, value, *limits[name]) for name, value in values.items()]
+        return table
+
+    def outside(self) -> list[Row]:
+        """Return a `Row` for each quality measure outside its limits."""
+        return [row for row in self.rows() if row.is_outside]
 
 
-def rows_outside(figures: Figures) -> list[Row]:
-    """Return a `Row` for each quality measure outside its limits."""
-    return [row for row in rows(figures) if not row.lowest <= row.value <= row.highest]
+def measure(
+    heads: Mapping[str, Volume],
+    covered: Mapping[str, NDArray[np.bool_]],
+    brain: NDArray[np.bool_],
+    mask: Volume,
+    mirrored: NDArray[np.bool_] | None,
+    affine: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    reference: str,
+) -> Figures:
+    """Measure the quality of a prepared subject; `heads`, `covered` (fields of view) and `brain` share a grid.
+
+    `mask` and `mirrored` are brain masks on the grid of the reference's scan; `mirrored` is deepbet's mask of the
+    mirrored T1, if any. Two matrices [4, 4] map to mm of this scan: `affine` (12 degrees of freedom) from mm in MNI
+    space, `matrix` from mm in the prepared space. `affine` places the template, even if the registration is rigid.
+    """
+    grid = heads[reference].grid
+    growth = float(abs(np.linalg.det(matrix[:3, :3])))
+    subject = {
+        "overlap": template_overlap(mask, affine),
+        "volume": float(brain.sum() * grid.spacing.prod() * growth / 1000),
+        "scale": float(abs(np.linalg.det(affine[:3, :3]))) ** (-1 / 3),
+    }
+    if mirrored is not None:
+        subject["agreement"] = dice(mask.array, mirrored)
+    back = np.linalg.inv(affine) @ matrix
+    standard, template = resample(template_brain(), grid, back), mask_on(template_mask(), grid, back)
+    modalities = {}
+    for modality, head in heads.items():
+        other = standard if modality == reference else heads[reference]
+        modalities[modality] = {
+            "coverage": float(covered[modality][template].mean()),
+            "information": information(head.array[brain], other.array[brain]),
+        }
+    return Figures(reference, subject, modalities)
 
 
-def in_units(name: str, value: float) -> str:
-    """Format the value of a quality measure: three digits, no decimals from 100 on, then the unit, if any."""
-    return " ".join([f"{value:.0f}" if value >= 100 else f"{value:.3g}", *([UNITS[name]] if name in UNITS else [])])
+def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) -> float:
+    """Return the Dice between a brain mask and the brain of the MNI template, on a grid of 2 mm.
 
-
-def outside(figures: Figures, cause: str = "") -> list[str]:
-    """Return a phrase for each quality measure outside its limits, then for the likely `cause`, if any."""
-    phrases = [*map(str, rows_outside(figures))]
-    return [*phrases, f"probably {cause}"] if phrases and cause else phrases
-
-
-def has_failed(figures: Figures) -> bool:
-    """Return whether the registration of the reference to the template has failed."""
-    overlap, shared = figures.subject["overlap"], figures.modalities[figures.reference]["information"]
-    return overlap < FAILED or (overlap < LIMITS["subject"]["overlap"][0] and shared < UNLIKE)
-
-
-def may_be_right(figures: Figures) -> bool:
-    """Return whether a picture can decide: all figures are near their limits, and no registration has failed."""
-    return not has_failed(figures) and all(
-        row.name != "information" and row.lowest * (1 - NEAR) <= row.value <= row.highest * (1 + NEAR)
-        for row in rows_outside(figures)
-    )
-
-
-def likely_cause(figures: Figures, is_stripped: bool) -> str:
-    """Describe the likely cause of quality measures outside their limits, with the evidence; "" without evidence."""
-    limits, overlap = LIMITS["subject"], figures.subject["overlap"]
-    if has_failed(figures):
-        shared = figures.modalities[figures.reference]["information"]
-        misfit = f"its shape (overlap {overlap:.3g}) and its content (information {shared:.2g}) do not fit the template"
-        question = f"is this a {figures.reference} of a whole head? If it is, its header is turned against the data"
-        return f"a failed registration: {misfit}; {question}"
-    coverage, worst = min((values["coverage"], name) for name, values in figures.modalities.items())
-    if coverage < LIMITS["modality"]["coverage"][0]:
-        cut = f"{1 - coverage:.0%} of the brain lies outside that of {worst}"
-        return f"a cut field of view: {cut}; acceptable if only the lowest part is missing"
-    if overlap < limits["overlap"][0] and is_stripped:
-        return "a poor skull-stripping before the preparation; give the raw scan"
-    if figures.subject.get("agreement", 1.0) < limits["agreement"][0]:
-        return f"a wrong brain, here or in the mirrored scan: if it is here, {MASKS}"
-    if figures.subject["volume"] < limits["volume"][0]:
-        volume = f"{figures.subject['volume']:.0f} mL"
-        return f"a small brain, {volume}, as of a child: {MASKS}"
-    return ""
+    `affine` maps mm in MNI space to mm of the mask (default: identity).
+    """
+    grid = coarse_grid(template_brain())
+    return dice(mask_on(mask, grid, affine), mask_on(template_mask(), grid))

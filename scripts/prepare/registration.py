@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
@@ -31,19 +31,10 @@ SAMPLED = 0.3  # fraction of voxels that ANTs samples
 COARSEST = 8.0  # mm; fine levels have voxels of about this size at most
 FIXED_SEED = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}  # makes results reproducible
 Matrix = NDArray[np.float64]
-
-
-class Levels(NamedTuple):
-    """Levels of ANTs' pyramid: shrink factors, standard deviations of the smoothing in voxels, limits of iterations."""
-
-    shrinking: tuple[int, ...]
-    smoothing: tuple[int, ...]
-    iterations: tuple[int, ...]
-
-
+Levels = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # shrink factors, smoothing in voxels, iterations
 # ANTs' defaults, in two passes, but for shrink factor 2: the default, 1200 iterations, moved FLAIR by at most 0.03 mm
-COARSE = Levels((6, 4), (3, 2), (2100, 1200))
-FINE = Levels((4, 2, 1), (2, 1, 0), (1200, 10, 10))
+COARSE: Levels = ((6, 4), (3, 2), (2100, 1200))
+FINE: Levels = ((4, 2, 1), (2, 1, 0), (1200, 10, 10))
 
 
 def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], starts: Sequence[Matrix] = ()) -> Matrix:
@@ -68,7 +59,8 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
     fine = resample(fixed, coarse_grid(fixed, FINEST))
     within = mask_on(brain, fine.grid)
     most = max(1, round(COARSEST / fine.spacing.min()))
-    levels = FINE._replace(shrinking=tuple(min(factor, most) for factor in FINE.shrinking))
+    shrinking, smoothing, iterations = FINE
+    levels = tuple(min(factor, most) for factor in shrinking), smoothing, iterations
     try:
         refined = _by_ants(fine, moving, dof, best, levels, within)
     except RuntimeError as error:
@@ -95,6 +87,7 @@ def _by_ants(
     from good starts on slices of 3 mm.
     """
     ants = _ants()
+    shrinking, smoothing, iterations = levels
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)
     with TemporaryDirectory() as folder:
         registered = ants.registration(
@@ -105,10 +98,10 @@ def _by_ants(
             outprefix=str(Path(folder, "ants")),
             mask=None if mask is None else _image(Volume(mask, fixed.affine)),
             aff_random_sampling_rate=SAMPLED,
-            aff_shrink_factors=levels.shrinking,
-            aff_smoothing_sigmas=tuple(width * float(fixed.spacing.min()) for width in levels.smoothing),
+            aff_shrink_factors=shrinking,
+            aff_smoothing_sigmas=tuple(width * float(fixed.spacing.min()) for width in smoothing),
             smoothing_in_mm=True,
-            aff_iterations=levels.iterations,
+            aff_iterations=iterations,
         )
         transform = ants.read_transform(registered["fwdtransforms"][0])
     return start @ _shear(placed) @ matrix_of(transform.apply_to_point) @ np.linalg.inv(_shear(fixed))

@@ -47,8 +47,7 @@ def labels_on(labels: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume
     points = [(np.array(index) + 0.5) / counts - 0.5 for index in np.ndindex(*counts)]  # in voxels, from the centre
     best = np.zeros(grid.shape, np.float32)
     result = np.zeros(grid.shape, labels.array.dtype)
-    values = np.unique(labels.array)
-    for value in sorted({0, *values.tolist()}):
+    for value in sorted({0, *np.unique(labels.array).tolist()}):
         mask = Volume((labels.array == value).astype(np.float32), labels.affine)
         share = np.zeros(grid.shape, np.float32)
         for point in points:

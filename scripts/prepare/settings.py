@@ -1,4 +1,4 @@
-"""Settings for preparing raw scans; imports nothing slow, so that commands refuse bad values at once."""
+"""Settings for preparing raw scans."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from common.data.cohorts import COHORTS
 from common.errors import InputError, check_number, choice
 from scripts.prepare.volumes import Grid
 
+RECORD = "prepare.json"  # in the folder of a prepared subject
 DEEPBET = "deepbet"
 
 
@@ -31,11 +32,10 @@ class Settings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        choice("like", self.like, COHORTS)
         names = self.modalities
         if not names or not all(name.isalnum() for name in names) or len({*names}) < len(names):
-            raise InputError(
-                f"modalities {[*names]}: expected different names of letters and digits, such as [T1,FLAIR]"
-            )
+            raise InputError(f"modalities {[*names]}: expected different names of letters and digits")
         if "*" not in str(self.brain):
             choice("brain", self.brain, (DEEPBET, "none", "a pattern such as *_brain.nii.gz"))
         choice("device", self.device, ("cpu", "cuda"))

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from common.errors import InputError, within
 from scripts.prepare.brain import find_brain, mirrored_brain, zero_background
-from scripts.prepare.figures import Figures, likely_cause
+from scripts.prepare.figures import Figures, measure
 from scripts.prepare.frames import frame_of, in_frame, to_image
-from scripts.prepare.measuring import measure
 from scripts.prepare.registration import between_centres, coarse_grid, foreground, register
 from scripts.prepare.resampling import field_of_view, mask_on, resample
 from scripts.prepare.settings import Settings
-from scripts.prepare.targets import near_brain, template_brain, template_mask
+from scripts.prepare.template import near_brain, template_brain, template_mask
 from scripts.prepare.volumes import Volume, check_transform
 
 MARGIN = 5.0  # mm; greatest margin of a brain mask
@@ -32,7 +31,6 @@ class Prepared:
     matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the prepared space to mm of each raw scan, RAS+
     figures: Figures
     is_stripped: bool  # the reference has no skull; the brain is its foreground
-    cause: str  # likely cause of figures outside their limits; empty without evidence
 
 
 def prepare_subject(
@@ -80,9 +78,8 @@ def prepare_subject(
         matrices[settings.reference],
         settings.reference,
     )
-    cause = likely_cause(figures, is_stripped)
     raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
-    return Prepared(images, heads, brain, template, raw, figures, is_stripped, cause)
+    return Prepared(images, heads, brain, template, raw, figures, is_stripped)
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:

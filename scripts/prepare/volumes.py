@@ -1,5 +1,6 @@
-"""Read and check volumes (arrays with an affine); imports nothing slow."""
+"""Read and check volumes (arrays with an affine), scans and label maps."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.scan_checks import check_image, read_scan
+from common.data import scan_checks
 from common.errors import InputError
 
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
@@ -16,7 +17,7 @@ NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of v
 SCALES = (0.2, 5.0)  # range of accepted scales of a transform; adult heads differ by a factor below 2
 FEWEST = 4  # least number of voxels along an axis
 FILLED = 0.25  # the head's end slices have more than this fraction of the fullest slice's non-background voxels
-ORDINALS = ("first", "second", "third")
+HIGHEST, MOST = 65535, 64  # largest label, and most labels of a map; a file with more is probably an image
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,8 @@ class Volume:
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a raw scan as float32.
-
-    Refuse files that are missing, damaged, not 3D, empty, sheared, without orientation, or unlike a head (`check_scan`,
-    `check_gaps`).
-    """
-    scan, voxels = read_scan(path, np.float32)
+    """Read a raw scan as float32; refuse one that is damaged, without orientation, or unlike a head."""
+    scan, voxels = scan_checks.read_scan(path, np.float32)
     if assumed := scan.extra["assumed"]:
         raise InputError(f"{path}: {assumed}; expected a header that states it")
     volume = Volume(voxels, np.asarray(scan.affine, np.float64))
@@ -75,19 +72,30 @@ def read_volume(path: Path) -> Volume:
     return volume
 
 
+def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepared scans") -> Volume:
+    """Read a label map as uint8 or uint16; refuse an image, and a grid other than `expected`, that of `of`."""
+    image, voxels = scan_checks.read_scan(path)
+    if expected is not None:
+        grids = (voxels.shape, image.affine), (expected.shape, expected.affine)
+        scan_checks.check_grid(str(path), *grids, of)
+    labels = scan_checks.labels_in(str(path), voxels)
+    if min(labels) < 0 or max(labels) > HIGHEST or len(labels) > MOST:
+        raise InputError(f"{path}: {len(labels)} labels up to {max(labels)}; expected up to {MOST}, 0 to {HIGHEST}")
+    return Volume(np.rint(voxels).astype(np.uint8 if max(labels) < 256 else np.uint16), np.asarray(image.affine))
+
+
 def check_scan(volume: Volume, name: str) -> None:
     """Check that a volume can be a head scan: plausible voxels and field of view, no shear, finite, varying values."""
     check_grid(volume.grid, name)
     view = volume.spacing * volume.array.shape
     if view.min() < NARROWEST:
-        size = " x ".join(f"{edge:.0f}" for edge in view)
-        raise InputError(f"{name}: a field of view of {size} mm; expected at least {NARROWEST:g} mm along each axis")
-    check_image(name, volume.array)
+        raise InputError(f"{name}: a field of view of {_size(view)} mm; expected at least {NARROWEST:g} mm")
+    scan_checks.check_image(name, volume.array)
 
 
 def check_gaps(array: NDArray[Any], name: str) -> None:
     """Refuse a scan with an empty (constant) slice between slices of the head."""
-    for axis, ordinal in enumerate(ORDINALS):
+    for axis, ordinal in enumerate(("first", "second", "third")):
         slices = np.moveaxis(array, axis, 0)
         is_empty = np.ptp(slices, axis=(1, 2)) == 0
         for value in np.unique(slices[is_empty, 0, 0]):  # the background value, 0 or not
@@ -101,11 +109,9 @@ def check_gaps(array: NDArray[Any], name: str) -> None:
 def check_grid(grid: Grid, name: str) -> None:
     """Raise `InputError` unless a head scan can have this grid: enough voxels of plausible size, no shear."""
     if min(grid.shape) < FEWEST:
-        shape = " x ".join(map(str, grid.shape))
-        raise InputError(f"{name}: {shape} voxels; expected at least {FEWEST} along each axis")
+        raise InputError(f"{name}: {_size(grid.shape)} voxels; expected at least {FEWEST} along each axis")
     if grid.spacing.min() < EDGES[0] or grid.spacing.max() > EDGES[1]:
-        size = " x ".join(f"{edge:.3g}" for edge in grid.spacing)
-        raise InputError(f"{name}: voxels of {size} mm; expected edges from {EDGES[0]:g} to {EDGES[1]:g} mm")
+        raise InputError(f"{name}: voxels of {_size(grid.spacing)} mm; expected {EDGES[0]:g} to {EDGES[1]:g} mm")
     if (widest := (grid.spacing * grid.shape).max()) > WIDEST:
         raise InputError(f"{name}: a field of view of {widest:,.0f} mm; expected at most {WIDEST:g} mm")
     axes = grid.affine[:3, :3] / grid.spacing
@@ -116,8 +122,10 @@ def check_grid(grid: Grid, name: str) -> None:
 
 def check_transform(matrix: NDArray[np.float64], name: str) -> None:
     """Check that a matrix [4, 4] can map a template to a head: plausible scales, no reflection."""
-    linear = matrix[:3, :3]
-    scales = np.linalg.svd(linear, compute_uv=False) * [1, 1, np.sign(np.linalg.det(linear))]
-    if not (scales[2] >= SCALES[0] and scales[0] <= SCALES[1]):
-        factors = " x ".join(f"{scale:.4g}" for scale in scales)
-        raise InputError(f"{name} scales by {factors}; expected {SCALES[0]:g} to {SCALES[1]:g} along each axis")
+    scales = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    if np.linalg.det(matrix[:3, :3]) <= 0 or scales.min() < SCALES[0] or scales.max() > SCALES[1]:
+        raise InputError(f"{name} scales by {_size(scales)}; expected {SCALES[0]:g} to {SCALES[1]:g}, no reflection")
+
+
+def _size(edges: Iterable[float]) -> str:
+    return " x ".join(f"{edge:.3g}" for edge in edges)

@@ -10,12 +10,12 @@ from PIL import Image
 
 from common import made
 from common.data.regions import colours
-from common.data.volumes import forms_of, open_volume, write_volume
+from common.data.volumes import forms_of, header_on, open_volume, write_volume
 from common.errors import InputError
 from common.files import write_json
 from common.inference.segmentations import Volumes
-from scripts.prepare.outcome import Outcome
-from scripts.prepare.steps import send_all
+from scripts.prepare.cohort import send_all
+from scripts.prepare.subjects import Outcome
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, labels_folder, segment
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
@@ -98,7 +98,9 @@ def segmented(tmp_path):
         record["grid"] = {"shape": [60, 60, 60], "affine": space.tolist()}
         for name in modalities:
             shape, affine = GRIDS[name]
-            record["sources"][name] = {"shape": [*shape], "affine": affine.tolist()}  # no file, as for DICOM
+            forms = bytes(header_on(affine).binaryblock).hex()
+            source = {"file": "moved.nii.gz", "forms": forms, "shape": [*shape], "affine": affine.tolist()}
+            record["sources"][name] = source
             record["transforms"][name] = {"matrix": back.tolist()}
             noise = np.random.default_rng(0).uniform(1, 9, box.shape).astype(np.float32)
             write_volume(folder / f"{subject}_{name}.nii.gz", noise, space)

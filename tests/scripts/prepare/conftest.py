@@ -11,21 +11,17 @@ from nibabel.affines import apply_affine
 
 from tests import kept
 from tests.scripts.prepare.moved_heads import TRUTH, make_raw
-from tests.support import Result, execute
+from tests.support import execute
 
 OPTIONS = ("--labels=seg", "--missing=keep", "--like=ukb", "--spacing=4")
 
 
-def prepare(*arguments, **environment):
-    return execute([sys.executable, "-m", "scripts.prepare", *arguments], **environment)
-
-
-def _options(folder):
-    return [f"--root={folder / 'raw'}", f"--output={folder / 'out'}", *OPTIONS]
+def prepare(*arguments):
+    return execute([sys.executable, "-m", "scripts.prepare", *arguments])
 
 
 def _ball(scan):
-    """Which voxels of a grid, given by its affine and shape, lie within 40 mm of a scan's centre."""
+    """Return a function that marks the voxels of a grid (affine, shape) within 40 mm of a scan's centre."""
     centre = apply_affine(scan.affine, np.array(scan.shape) / 2)
 
     def within(affine, shape):
@@ -45,28 +41,23 @@ def _make(folder):
         (folder / "raw" / name).mkdir()
         nibabel.save(scan, folder / f"raw/{name}/scan_T1w.nii.gz")
         nibabel.save(labels, folder / f"raw/{name}/scan_T1w_seg.nii.gz")
-    ended = prepare(*_options(folder))
+    ended = prepare(f"--root={folder / 'raw'}", f"--output={folder / 'out'}", *OPTIONS)
     (folder / "ended.json").write_text(json.dumps([ended.returncode, ended.stdout, ended.stderr]))
 
 
 @pytest.fixture(scope="session")
 def cohort():
-    """Subjects prepared by the command: one like UK Biobank's, one that lacks its FLAIR, one with another label map.
+    """Three subjects prepared by the command: one of UK Biobank's kind, `lacking` without FLAIR, and `broken`.
 
-    `ball` tells which voxels of a grid are in the label 3 that was drawn on the scan of the second, `lacking`. No test
+    `ball` marks the voxels with the label 3 on the scan of `lacking`; `broken` has a label map of another grid. No test
     changes the folder.
     """
     folder = kept.made("prepared", ("scripts/prepare", "tests/scripts/prepare"), _make)
     (file,) = (folder / TRUTH).iterdir()
     with np.load(file) as truth:
         known = dict(truth)
-    result = Result(_options(folder), *json.loads((folder / "ended.json").read_text()))
+    status, output, errors = json.loads((folder / "ended.json").read_text())
     ball = _ball(nibabel.load(folder / "raw/lacking/scan_T1w.nii.gz"))
     return SimpleNamespace(
-        folder=folder, subject=file.stem, truth=known, options=_options(folder), result=result, ball=ball
+        folder=folder, subject=file.stem, truth=known, status=status, output=output, errors=errors, ball=ball
     )
-
-
-@pytest.fixture(scope="session")
-def run_prepare():
-    return prepare

@@ -24,8 +24,6 @@ from scripts.prepare.settings import Settings
 from scripts.prepare.subjects import mask_file, read_record
 from scripts.prepare.volumes import Grid
 
-__all__ = ["TRUTH", "brain_dice", "errors", "make_raw", "sampled"]
-
 SPACINGS = {"T1": (1.0, 1.0, 1.0), "T1ce": (1.0, 1.0, 1.2), "T2": (0.7, 0.7, 2.0), "FLAIR": (0.8, 0.8, 3.0)}  # mm
 THICKEST = 8.0  # mm
 FIELD_OF_VIEW = (230.0, 250.0, 200.0)  # mm
@@ -36,14 +34,10 @@ EVERY = 50  # of the brain's voxels, one is a point to measure errors at
 
 
 def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: float = 1.0) -> str:
-    """Write the raw scans of a subject of the embedded cohort, and its truth; the subject's name.
+    """Write the raw scans and the truth of a subject of the embedded cohort; return the subject's name.
 
-    Args:
-        layout: ukb, brats or atlas.
-        index: of the subject.
-        folder: for raw/SUBJECT/SUBJECT_MODALITY.nii.gz and truth/SUBJECT.npz.
-        seed: of the head and its motions.
-        spacing: edge of the phantom's voxels, mm; the scans' voxels grow with it.
+    Writes raw/SUBJECT/SUBJECT_MODALITY.nii.gz and truth/SUBJECT.npz. `spacing` is the edge of the phantom's voxels, mm;
+    the scans' voxels grow with it.
     """
     kind = COHORTS[layout]
     rng = np.random.default_rng([seed, index])
@@ -73,9 +67,7 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
     truth: dict[str, Any] = {
         "affine": affine,
         "brain": brain,
-        "labels": head.labels.reshape(head.grid.shape),
         "points": head.positions[:, chosen].T + np.array(kind.space.mni_origin),
-        "origins": head.origins[:, chosen].T,
     }
     truth |= {f"motion_{modality}": matrix for modality, matrix in motions.items()}
     np.savez_compressed(folder / TRUTH / f"{subject}.npz", **truth)
@@ -109,45 +101,20 @@ def sampled(image: NDArray[Any], affine: NDArray[np.float64], grid: Grid) -> NDA
 
 
 def errors(record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """Errors in mm at points of the brain: of each modality relative to the reference, and "template".
-
-    The first are errors of registration. "template" is the distance to the place in the template that the point was
-    made from, and "least" is that distance for the best of all rigid or affine transforms: people differ by more.
-
-    Args:
-        record: of the prepared subject.
-        truth: as `make_raw` wrote it.
-    """
-    settings = record["settings"]
-    reference, target = record["reference"], COHORTS[settings["like"]].space
-    points = {modality: _moved(truth[f"motion_{modality}"], truth["points"]) for modality in settings["modalities"]}
+    """Return the errors in mm of each modality's registration to the reference, at points of the brain."""
     matrices = {modality: np.array(entry["matrix"]) for modality, entry in record["transforms"].items()}
+    points = {modality: _moved(truth[f"motion_{modality}"], truth["points"]) for modality in matrices}
+    reference = record["reference"]
     placed = _moved(np.linalg.inv(matrices[reference]), points[reference])
-    found = {
-        modality: np.linalg.norm(_moved(matrices[modality], placed) - points[modality], axis=1)
-        for modality in settings["modalities"]
+    return {
+        modality: np.linalg.norm(_moved(matrix, placed) - points[modality], axis=1)
+        for modality, matrix in matrices.items()
         if modality != reference
     }
-    in_mni = _moved(target.to_mni(), placed)
-    best = _best(points[reference], truth["origins"], target.dof)
-    return found | {
-        "template": np.linalg.norm(in_mni - truth["origins"], axis=1),
-        "least": np.linalg.norm(best - truth["origins"], axis=1),
-    }
-
-
-def _best(points: NDArray[np.float64], goals: NDArray[np.float64], dof: int) -> NDArray[np.float64]:
-    """The points after the rigid or affine transform that is nearest to the goals in the least-squares sense."""
-    if dof == 12:
-        extended = np.column_stack([points, np.ones(len(points))])
-        return np.asarray(extended @ np.linalg.lstsq(extended, goals, rcond=None)[0])
-    centred = points - points.mean(axis=0)
-    rotation, _ = Rotation.align_vectors(goals - goals.mean(axis=0), centred)
-    return np.asarray(rotation.apply(centred) + goals.mean(axis=0))
 
 
 def brain_dice(prepared: Path, truth: Mapping[str, Any]) -> float:
-    """Dice of a prepared subject's brain mask and the phantom's brain, placed by the transform that was found."""
+    """Return the Dice of a prepared subject's brain mask and the phantom's brain, placed by the found transform."""
     record = read_record(prepared)
     reference = record["reference"]
     x, y, z = record["grid"]["shape"]

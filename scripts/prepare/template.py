@@ -1,6 +1,6 @@
-"""The template for registration: nilearn's ICBM152 2009a average brain at 1 mm, without skull.
+"""The template for registration: nilearn's ICBM152 2009a average brain at 1 mm, without skull, in MNI space.
 
-Registration uses the template's coordinates, MNI space; a cohort's space adds a grid and the position of MNI space.
+A cohort's space adds a grid and the position of MNI space.
 """
 
 from functools import cache
