@@ -223,9 +223,7 @@ _ALL = (
     Option("bundle_root", FOLDER, "the bundle"),
     Option("dataset_dir", FOLDER, "folder of the scans, to which the datalist's paths are relative"),
     Option("datalist", or_null(FILE), "subjects, files and splits in JSON"),
-    Option(
-        "split", words("training, validation, testing, unlabelled, all"), "part of the datalist; all: every subject"
-    ),
+    Option("split", words("training, validation, testing, unlabelled, all"), "part of the datalist"),
     Option("output_dir", FOLDER, "results: run.json, TensorBoard events, pictures, predictions"),
     Option("ckpt_dir", FOLDER, "model.pt (best on validation) and iteration-N.pt (to resume from)"),
     Option("checkpoint", FILES, "weights for prediction; several files form an ensemble"),
@@ -236,7 +234,7 @@ _ALL = (
     Option(
         "normalization",
         words("brain, nonzero, fixed_range, none"),
-        "z-scores by the voxels of the brain or by all non-zero voxels; -1000 to 1000 scaled to 0 to 1; none (DIFF-9)",
+        "voxels whose mean and deviation scale an image (DIFF-9)",
     ),
     Option("orientation", words("RAS, LPS"), "direction of the axes of the network's input"),
     Option("resize", or_null(PATCH_SIZE), "size to which whole volumes are resized; null: not resized"),
@@ -244,30 +242,20 @@ _ALL = (
     Option("accept", some_of(*PREPARATION_CHECKS), "preparation checks that may fail"),
     # Network and training
     Option(
-        "architecture",
-        words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"),
-        "the paper's network, a baseline (DIFF-30), or a linear probe of the frozen encoder (DIFF-35)",
+        "architecture", words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"), "network (DIFF-30, DIFF-35)"
     ),
     Option(
-        "model_size",
-        words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"),
-        "network size (paper, Table 2, which calls base Big); micro sizes are for trials (DIFF-14)",
+        "model_size", words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"), "network size (DIFF-14)"
     ),
     Option("merging", words("monai_1_4, monai_1_5"), "patch merging as in MONAI up to 1.4 or since 1.5 (DIFF-38)"),
     Option("patch_size", PATCH_SIZE, "size of a crop or window"),
     Option("batch_size", integers(1, unit="crops"), "per GPU and pass (DIFF-16)"),
-    Option(
-        "global_batch_size",
-        or_null(integers(1, unit="crops")),
-        "crops per optimiser step over all GPUs, with gradient accumulation; null: one batch per GPU",
-    ),
+    Option("global_batch_size", or_null(integers(1, unit="crops")), "per optimiser step; null: one batch per GPU"),
     Option("crops_per_volume", integers(1, unit="crops"), "crops per volume in a batch (DIFF-20)"),
     Option("learning_rate", numbers(1e-12, 1e3), "peak learning rate, after the warm-up"),
     Option("pretrained_lr_factor", numbers(1e-6, 1), "learning-rate factor for tensors from --pretrained (DIFF-34)"),
     Option(
-        "frozen_iterations",
-        integers(0, unit="iterations"),
-        "initial iterations in which tensors from --pretrained stay fixed; their warm-up follows (DIFF-34)",
+        "frozen_iterations", integers(0, unit="iterations"), "in which tensors from --pretrained stay fixed (DIFF-34)"
     ),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     Option("max_grad_norm", or_null(numbers(1e-6, 1e6)), "norm to which larger gradients are scaled; null: no limit"),
@@ -290,11 +278,7 @@ _ALL = (
     Option("modality_dropout", numbers(0, 1), "probability that a training crop loses some modalities"),
     Option("seed", integers(0, 99_999), "random seed"),  # each process adds 100,000 times its rank
     Option("pretrained", or_null(FILE), "checkpoint with the initial weights of the training"),
-    Option(
-        "modality_aliases",
-        or_null(ALIASES),
-        "source of filters for modalities that --pretrained lacks: {'T2': 'FLAIR'} starts T2 with FLAIR's filters",
-    ),
+    Option("modality_aliases", or_null(ALIASES), "modality whose filters start one that --pretrained lacks"),
     Option("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
     # Machine
     Option("device", DEVICE, "device of the network"),
@@ -302,11 +286,7 @@ _ALL = (
     Option("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
     Option("store", or_null(FOLDER), "folder of python -m scripts.store, for faster reading of crops"),
     Option("amp", flags("auto", "bf16", "fp16"), "mixed precision; auto: on a GPU, or to predict in bf16 (DIFF-21)"),
-    Option(
-        "attention",
-        words("auto, stored, recomputed, fused"),
-        "attention scores for the backward pass; auto: fused into one kernel on a GPU, recomputed on a CPU",
-    ),
+    Option("attention", words("auto, stored, recomputed, fused"), "scores for the backward pass; auto: fused on a GPU"),
     Option("compile", flags("auto"), "torch.compile of the network's blocks; auto: on a GPU with Triton"),
     Option("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation
@@ -315,9 +295,7 @@ _ALL = (
     Option("window_batch_size", or_auto(integers(1, unit="windows")), "windows per pass; auto: 8 on a GPU, else 2"),
     Option("stitch_device", or_auto(DEVICE), "device that stitches windows; auto: the GPU if the volume fits"),
     Option("flips", AXES, "axes of test-time mirroring, which averages the logits; checkpoints hold their default"),
-    Option(
-        "cleanup", or_null(CLEANUP), "cleanup of each region; none: off; scripts.cleanup chooses a default (DIFF-37)"
-    ),
+    Option("cleanup", or_null(CLEANUP), "cleanup of each region; none: off (DIFF-37)"),
     Option("slices", words("none, chosen, all"), "cases with a page of all slices; chosen: those of evaluation.html"),
     Option("probabilities", flags(), "also write each region's probabilities"),
     Option("levels", flags(), "also write a vector for each of the encoder's five levels"),

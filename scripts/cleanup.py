@@ -65,7 +65,7 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
 def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Cleanup], NDArray[Any], NDArray[Any]]:
     """Return the cleanup that raises Dice, by region, and the regions' mean Dice before and after it.
 
-    Each candidate is tried together with those already chosen, as in nnU-Net v2 (`determine_postprocessing`); DIFF-37.
+    Each candidate is tried together with those already chosen, as in nnU-Net v2 (DIFF-37).
     """
     names = [*regions_of(convention)]
     chosen: dict[str, Cleanup] = {}

@@ -27,7 +27,7 @@ EDGE = 320  # pixels of a slice's longer edge
 REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
 EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the volume bins
 COUNTS = ("lesions", "voxels")  # units of which a case has a whole number
-MEANS = {  # the two means of Dice, equal if all cases have the region; DIFF-23
+MEANS = {  # the two means of Dice, equal if all cases have the region (DIFF-23)
     "dice": DICE._replace(title="Dice, all cases"),
     PRESENT: DICE._replace(title="Dice, cases with the region"),
 }

@@ -28,7 +28,7 @@ SIZES = {
     "tiny": ModelSize(depths=(2, 2, 2, 2)),  # paper, Table 2
     "small": ModelSize(depths=(2, 2, 6, 2)),  # paper, Table 2
     "base": ModelSize(depths=(2, 2, 18, 2)),  # paper, Table 2
-    # DIFF-14: these train on a CPU in minutes; the last three have the depths of the paper's sizes
+    # These train on a CPU in minutes (DIFF-14); the last three have the depths of the paper's sizes
     "micro": ModelSize(depths=(1, 1, 1, 1), feature_size=12, window_size=4),
     "micro_tiny": ModelSize(depths=(2, 2, 2, 2), feature_size=12, window_size=4),
     "micro_small": ModelSize(depths=(2, 2, 6, 2), feature_size=12, window_size=4),
@@ -133,7 +133,7 @@ class SSLHead(TracedWhenScripted):
         model_size: tiny, small, base (paper, Table 2), a micro size, or a `ModelSize`.
         use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
         head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner
-            of the crop, as in the public code) or mean (of all tokens). DIFF-31
+            of the crop, as in the public code) or mean, of all tokens (DIFF-31).
         tasks: Proxy tasks, or their names in a checkpoint (names not in `TASKS` get no head); by default the paper's:
             reconstruction, rotation and contrastive.
         window: Input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.

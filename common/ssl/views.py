@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 from .tasks import ProxyTask, Views, paper_tasks
 
 VIEWS = 2
-AXIAL = (1, 2)  # DIFF-5: x and y of [C, x, y, z] after reorientation to RAS; a turn about the z axis
+AXIAL = (1, 2)  # x and y of [C, x, y, z] in RAS: a turn about the z axis (DIFF-5)
 EDGES = (0.05, 0.25)  # shortest and longest edge of a box, as fractions of the crop's edge
 LARGEST_SHARE = 0.3  # largest target volume of the boxes, as a fraction of the crop
 BOXES_AT_ONCE = 64  # boxes drawn per crop at a time; on average, 65 boxes cover 0.15 of a crop with edges of 96 voxels

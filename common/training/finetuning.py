@@ -1,4 +1,4 @@
-"""Optimiser groups: pretrained tensors learn more slowly, or are frozen and then warmed up; DIFF-34."""
+"""Optimiser groups: pretrained tensors learn more slowly, or are frozen and then warmed up (DIFF-34)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

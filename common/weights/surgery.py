@@ -203,7 +203,7 @@ def transfer(
     target: Sequence[str],
     name: str = "tensor",
 ) -> torch.Tensor:
-    """Adapt a tensor with one slice per modality from source to target modalities (paper, section 2.4.1; DIFF-11).
+    """Adapt a tensor with one slice per modality from source to target modalities (paper, section 2.4.1, DIFF-11).
 
     Modalities are matched by name: those in both keep their filters, those only in `source` are dropped. On the input
     axis, a modality that occurs n times in `target` gets 1/n of its filters in each slice, so that the layer's response

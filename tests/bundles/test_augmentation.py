@@ -53,7 +53,7 @@ def test_a_turned_crop_is_what_scipy_reads_from_the_whole_volume(seed, flip):
         volumes = {key: volume[::-1] for key, volume in volumes.items()}
         centre[0] = SHAPE[0] - 1 - centre[0]
     angles = (rotation.x, rotation.y, rotation.z)
-    assert rotation.range_x == rotation.range_y == rotation.range_z == (-0.26, 0.26)  # radians; DIFF-18
+    assert rotation.range_x == rotation.range_y == rotation.range_z == (-0.26, 0.26)  # radians (DIFF-18)
     assert min(np.abs(angles)) > 0
     np.testing.assert_allclose(crop["image"][0], turned(volumes["image"], centre, angles, 1), atol=1e-3)
     expected = turned(volumes["label"], centre, angles, 0)

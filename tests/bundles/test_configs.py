@@ -29,9 +29,9 @@ def test_each_key_of_an_overlay_exists_in_its_base_and_none_is_addressed_by_posi
 
 
 SUPERVISED_KEYS = {"modalities", "accept", "label_convention", "batch_size", "iterations", "val_interval"}
-SUPERVISED_KEYS |= {"divisible_foreground", "normalize_crops"}  # DIFF-24
-SUPERVISED_KEYS |= {"train::random_transforms", "train::preprocessing"}  # DIFF-17, DIFF-18
-SUPERVISED_KEYS |= {"network_def::drop_rate"}  # DIFF-13
+SUPERVISED_KEYS |= {"divisible_foreground", "normalize_crops"}  # padding and z-scores of crops (DIFF-24)
+SUPERVISED_KEYS |= {"train::random_transforms", "train::preprocessing"}  # augmentation (DIFF-17, DIFF-18)
+SUPERVISED_KEYS |= {"network_def::drop_rate"}  # dropout (DIFF-13)
 
 
 @pytest.mark.parametrize(("bundle", "name"), PREDICTING)
@@ -41,7 +41,7 @@ def test_training_and_prediction_prepare_an_image_alike_and_build_the_same_netwo
         checks = ("common.inference.Check", "common.data.CheckPreparation")
         steps = [step for step in steps if not step["_target_"].startswith(checks)]
         steps = [step for step in steps if "image" in step.get("keys", step.get("image"))]
-        switch = "$not @crop_foreground"  # DIFF-20
+        switch = "$not @crop_foreground"  # crop of the foreground (DIFF-20)
         of_published_files = ("Flipd", "Resized")  # disabled by default; no training has these settings
         return [
             {key: value for key, value in step.items() if key not in ("keys", "label") and value != switch}
