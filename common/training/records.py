@@ -36,8 +36,8 @@ class RunRecord:
             **(origin_of(settings) if made is None else made),
             "seconds": 0.0,
             "device": "cuda" if torch.cuda.is_initialized() else "cpu",
-            "tf32": torch.cuda.is_initialized()
-            and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0",  # (DIFF-21)
+            # precision (DIFF-21)
+            "tf32": torch.cuda.is_initialized() and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0",
             "world_size": idist.get_world_size(),
             "config": dict(settings),
         }
