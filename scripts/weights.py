@@ -1,15 +1,13 @@
 """Inspect and convert checkpoints: `python -m scripts.weights inspect|convert`."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from common import weights
 from common.errors import InputError, show
-from common.files import atomic_write, digest
+from common.files import digest
 from common.values import OPTIONS, names_of
 from scripts import cli
 from scripts.published import published
@@ -24,7 +22,7 @@ def inspect(file: str) -> None:
     checkpoint = weights.read(weights.check_file(file))
     details = describe(checkpoint.state, file)
     modules = {"modules": weights.by_module(checkpoint.state), "modalities": None, "merging": None}
-    lines = asdict(checkpoint.layout) | modules | checkpoint.metadata | details
+    lines = checkpoint.layout._asdict() | modules | checkpoint.metadata | details
     show(*(f"{name:<18} {'unknown' if value is None else value}" for name, value in lines.items()))
 
 
@@ -43,18 +41,15 @@ def convert(
 
     Args:
         file: a checkpoint of any layout that `inspect` reads.
-        output: file to write; an existing file is not overwritten. A name that ends in .safetensors gives that format,
-            with the metadata in a JSON file beside it.
+        output: file to write; an existing file is not overwritten.
         modalities: names of the input channels in order, such as T1,FLAIR, if the file does not state them.
         patch_size: size of the training crops in voxels, such as 96,96,96, if the file does not state it.
         merging: monai_1_4 if the network was trained with MONAI up to 1.4, monai_1_5 if later; needed if the file does
             not state it.
     """
     target = weights.path_of("output", output)
-    is_plain = target.suffix == weights.SAFETENSORS
-    for path in (target, *([weights.record_of(target)] if is_plain else [])):
-        if path.exists():
-            raise InputError(f"--output={output}", f"{path} exists already", "a new file")
+    if target.exists():
+        raise InputError(f"--output={output}: exists already")
     names = None if modalities is None else names_of(modalities)
     given = {"modalities": names, "patch_size": patch_size, "merging": merging}
     options = {name: _as_list(OPTIONS[name](value)) for name, value in given.items() if value is not None}
@@ -74,15 +69,10 @@ def convert(
         raise InputError(f"--modalities={stated['modalities']}", problem, "their names in order, such as T1,FLAIR")
     if stated["merging"] is None:
         raise InputError("--merging", f"{file} states no MONAI version", "monai_1_4 (up to 1.4) or monai_1_5")
-    conversion = {"file": Path(file).name, "sha256": digest(file), "layout": asdict(checkpoint.layout)}
+    conversion = {"file": Path(file).name, "sha256": digest(file), "layout": checkpoint.layout._asdict()}
     conversions = [*stated.get("conversions", []), conversion | {"versions": weights.versions()}]
     metadata = stated | details | {"conversions": conversions}
-    if is_plain:
-        with atomic_write(target) as temporary:
-            temporary.write_bytes(as_safetensors(checkpoint.state, stated["merging"]))
-            weights.write_record(target, digest(temporary), metadata)
-    else:
-        weights.write({"network": checkpoint.state, "metadata": metadata}, target)
+    weights.write({"network": checkpoint.state, "metadata": metadata}, target)
     show(f"{output}: {details['network']}, {details['model_size']}, {', '.join(stated['modalities'])}")
     if known:
         show(f"recognised: {known['source']}, licence {known['licence']}; else give --modalities and --merging")
@@ -92,31 +82,6 @@ def convert(
 
 def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def arguments_of(state: Mapping[str, Any], merging: str, name: str = "checkpoint") -> dict[str, Any] | None:
-    """Return the arguments that build SwinUNETR for these tensors; None for any other network.
-
-    They include `merging` if the installed MONAI's class lacks it; that class then refuses them.
-    """
-    if network_of(state) != "SwinUNETR":
-        return None
-    from common.ssl import ModelSize  # late import: `--help` stays fast
-
-    details = describe(state, name)
-    channels = {"in_channels": details["input_channels"], "out_channels": len(state["out.conv.conv.bias"])}
-    size = {setting: details[setting] for setting in ModelSize._fields}
-    return channels | size | ({} if merging == "monai_1_5" else {"merging": merging})
-
-
-def as_safetensors(state: Mapping[str, Any], merging: str) -> bytes:
-    """Return the content of a safetensors file; for a SwinUNETR, the header has the arguments of MONAI's class."""
-    from safetensors.torch import save  # late import: `--help` stays fast
-
-    header = {"format": "pt"}
-    if arguments := arguments_of(state, merging):
-        header |= {"network": "monai.networks.nets.SwinUNETR", "arguments": json.dumps(arguments)}
-    return save({name: tensor.contiguous().clone() for name, tensor in state.items()}, header)
 
 
 def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any]:

@@ -9,6 +9,6 @@ __getattr__, __dir__ = lazy(
         "measured_of merging_of metadata_of read settings_of",
         "records": "SAFETENSORS check_file path_of record_of versions write_record",
         "storage": "load write write_plain",
-        "surgery": "by_module initialise response_shares restore transfer",
+        "surgery": "by_module initialise restore transfer",
     },
 )

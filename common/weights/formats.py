@@ -1,11 +1,9 @@
 """Read checkpoints of any known layout, and rename their tensors as in this project's networks."""
 
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -39,27 +37,16 @@ STATED |= {"overlap": numbers(0, 0.99), "window_weighting": TEXT, "cleanup": CLE
 LARGEST = 1e9  # limit of weights and running variances: far above trained values; its square fits float32
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How a checkpoint file nests and names its tensors.
+class Layout(NamedTuple):
+    """How a checkpoint file nests and names its tensors."""
 
-    Attributes:
-        wrapper: Key of the tensors' dictionary; None at the top level.
-        beside: Keys next to `wrapper`, except metadata.
-        prefix: Prefix of all names.
-        encoder: Prefix of the encoder, after `prefix`; None without an encoder.
-        left_out: Tensors that MONAI's networks and SSLHead lack.
-    """
-
-    wrapper: str | None
-    beside: list[str]
-    prefix: str
-    encoder: str | None
-    left_out: list[str]
+    wrapper: str | None  # key of the tensors' dictionary; None at the top level
+    prefix: str  # of all names
+    encoder: str | None  # prefix of the encoder, after `prefix`; None without an encoder
+    left_out: list[str]  # tensors that MONAI's networks and SSLHead lack
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """A checkpoint file's tensors by parameter name, its metadata (empty if not from this project), and its layout."""
 
     state: dict[str, torch.Tensor]
@@ -72,32 +59,33 @@ def read(path: str | Path) -> Checkpoint:
 
     Known layouts: a state dict, at the top level or under one of `WRAPPERS`, with or without a prefix of all names,
     such as DistributedDataParallel's `module.`; the encoder under a prefix in `ENCODERS`. This covers our files, those
-    of the paper's authors (different heads: DIFF-29), and the two that MONAI publishes for SwinUNETR
-    (docs/how-to/use-the-papers-weights.md). Metadata are in the file, or in the JSON beside a plain state dict (see
-    `common.weights.write_plain`).
+    of the paper's authors (different heads: DIFF-29), and the two that MONAI publishes for SwinUNETR. Metadata are in
+    the file, or in the JSON beside a plain state dict.
 
     Raises:
         InputError: the file is missing or cannot be read safely; it has no named tensors, or tensors that are not
-            finite; its names are ambiguous; its metadata in `STATED` are invalid; or the JSON beside it describes a
-            different file.
+            finite; its names are ambiguous; or its metadata are invalid.
     """
     content = load(path)
     with within(f"checkpoint {path}"):
         wrapper, tensors = _tensors(content)
         prefix, encoder = _prefix_and_encoder(tensors)
-        names = {name: _parameter_name(name.removeprefix(prefix), encoder) for name in tensors}
-        state = {parameter: tensors[name] for name, parameter in names.items() if parameter is not None}
-        left_out = [name for name, parameter in names.items() if parameter is None]
-        if len(state) + len(left_out) < len(tensors):
-            duplicate = Counter(filter(None, names.values())).most_common(1)[0][0]
-            raise InputError(f"several tensors map to {duplicate}")
+        state: dict[str, torch.Tensor] = {}
+        left_out = []
+        for name, tensor in tensors.items():
+            parameter = _parameter_name(name.removeprefix(prefix), encoder)
+            if parameter is None:
+                left_out.append(name)
+            elif parameter in state:
+                raise InputError(f"several tensors map to {parameter}")
+            else:
+                state[parameter] = tensor
         metadata = _metadata(content, path)
         if encoder is not None and any(
-            re.search(pattern, name.removeprefix(prefix + encoder)) for pattern in RENAMED for name in names
+            re.search(pattern, name.removeprefix(prefix + encoder)) for pattern in RENAMED for name in tensors
         ):
             metadata.setdefault("merging", "monai_1_4")  # MONAI's published files
-        beside = [str(name) for name in content if name not in tensors and name not in (wrapper, "metadata")]
-        return Checkpoint(state, metadata, Layout(wrapper, beside, prefix, encoder, left_out))
+        return Checkpoint(state, metadata, Layout(wrapper, prefix, encoder, left_out))
 
 
 def check_bundle(metadata: Mapping[str, Any], checkpoint: Any, bundle: str) -> None:
@@ -109,12 +97,8 @@ def check_bundle(metadata: Mapping[str, Any], checkpoint: Any, bundle: str) -> N
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
     """Return the settings of a checkpoint's network and training images: the metadata listed in `STATED`.
 
-    Args:
-        checkpoint: File, or several files that must agree. Missing files, and files without metadata, state no
-            settings, so that a config can be read before the weights exist; loading the weights reports missing files.
-
-    Raises:
-        InputError: a file cannot be read, or two files disagree.
+    `checkpoint` is a file, or several files that must agree. Missing files, and files without metadata, state no
+    settings, so that a config can be read before the weights exist; loading the weights reports missing files.
     """
     stated: dict[str, tuple[Path, Any]] = {}
     for file, metadata in _metadata_by_file(checkpoint).items():
@@ -133,7 +117,7 @@ def merging_of(pretrained: str | Path | None) -> str:
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """Return the ranges of spacing, extent and further measures of the training scans, for checkpoints that state them.
+    """Return the measured ranges of the training scans (`common.data.preparation`), for checkpoints that state them.
 
     If training resampled the scans, `spacing` is the spacing after resampling.
     """
@@ -166,21 +150,17 @@ def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
 
 def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Tensor]]:
     """Return the key of the mapping with the tensors (None: the top level), and the tensors, which must be finite."""
-    candidates = {key: _named(content[key]) for key in WRAPPERS if isinstance(content.get(key), Mapping)}
-    networks = {key: tensors for key, tensors in candidates.items() if tensors}
+    candidates = {key: content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)}
+    networks = {key: tensors for key, entries in candidates.items() if (tensors := _named(entries))}
     if len(networks) > 1:
         raise InputError(f"tensors under {' and '.join(networks)}; expected one network")
     wrapper, tensors = next(iter(networks.items()), (None, _named(content)))
     if not tensors:
-        keys = ", ".join(map(str, content)) or "nothing"
-        raise InputError(
-            f"holds no named tensors, but {keys:.80}; "
-            f"expected a state dict, at the top level or under one of {', '.join(WRAPPERS)}"
-        )
-    weights = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    if broken := [name for name, tensor in weights.items() if not (tensor.abs() <= LARGEST).all()]:
-        problem = f"tensors with values above {LARGEST:g} in magnitude or not finite"
-        raise InputError(f"{problem}: {len(broken)}, first {broken[0]}")
+        expected = f"a state dict, at the top level or under one of {', '.join(WRAPPERS)}"
+        raise InputError("holds no named tensors", expected=expected)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not (tensor.abs() <= LARGEST).all():
+            raise InputError(f"{name} has values above {LARGEST:g} in magnitude or not finite")
     return wrapper, tensors
 
 
@@ -191,14 +171,11 @@ def _named(entries: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
 def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
     """Return the prefix of all names, and the encoder's prefix after it (None without an encoder)."""
     stem = STEM.removeprefix(ENCODER)
-    stems = [name for name in names if name.endswith(stem)]
+    stems = [name.removesuffix(stem) for name in names if name.endswith(stem)]
     if len(stems) > 1:
         raise InputError(f"{len(stems)} encoders, {', '.join(stems)}; expected one")
-    encoder, prefix = None, ""
-    if stems:
-        before = stems[0].removesuffix(stem)
-        encoder = next(name for name in ENCODERS if before.endswith(name))
-        prefix = before.removesuffix(encoder)
+    encoder = next(name for name in ENCODERS if stems[0].endswith(name)) if stems else None
+    prefix = stems[0].removesuffix(encoder or "") if stems else ""
     if not prefix and any(name.startswith("module.") for name in names):
         prefix = "module."
     return prefix, encoder
@@ -223,25 +200,19 @@ def _parameter_name(name: str, encoder: str | None) -> str | None:
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """Return a file's metadata, with `STATED` entries converted; empty if the file is not from this project."""
     is_plain = content and all(isinstance(value, torch.Tensor) for value in content.values())
-    record = read_record(path) if is_plain else content.get("metadata")
-    if record is None:
-        return {}
-    if not isinstance(record, Mapping):
-        raise InputError(f"metadata of type {type(record).__name__}; expected a dictionary of settings by name")
-    metadata = dict(record)
+    metadata = dict(read_record(path) if is_plain else content.get("metadata") or {})
     if metadata.get("merging") is None and (merging := _merging_of_release(metadata)):
         metadata["merging"] = merging
     with within("metadata"):
-        stated = {
-            name: kind.parse(name, metadata[name]) for name, kind in STATED.items() if metadata.get(name) is not None
-        }
-    return metadata | stated
+        for name, kind in STATED.items():
+            if metadata.get(name) is not None:
+                metadata[name] = kind.parse(name, metadata[name])
+    return metadata
 
 
 def _merging_of_release(metadata: Mapping[str, Any]) -> str | None:
     """Return the patch merging of a file that does not state it, by its MONAI release; None if that is unknown."""
-    versions = metadata.get("versions")
-    release = versions.get("monai") if isinstance(versions, Mapping) else None
+    release = (metadata.get("versions") or {}).get("monai")
     if release is None:
         return "monai_1_5" if "bundle" in metadata else None  # all our trainings used MONAI 1.6
     numbers = re.fullmatch(r"(\d+)\.(\d+)\.\d+", str(release))  # builds between 1.4 and 1.5 may have either

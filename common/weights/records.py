@@ -1,7 +1,7 @@
 """Paths and records of checkpoints; imports no PyTorch, so that commands refuse bad paths at once.
 
-A checkpoint from training holds tensors and metadata. A plain state dict, which MONAI's tools can read, holds only
-tensors; the JSON beside the file (`model.json` for `model.pt`) holds the file's SHA-256 and the metadata.
+A plain state dict, which MONAI's tools can read, holds only tensors; the JSON beside the file (`model.json` for
+`model.pt`) holds the file's SHA-256 and the metadata.
 """
 
 import platform
@@ -11,26 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..errors import ArgumentError, InputError
+from ..errors import InputError
 from ..files import digest, expand_home, read_json, write_json
 
 SAFETENSORS = ".safetensors"  # suffix
-HASH = "sha256"  # entry of the JSON beside a state dict: hash of the file
-NOT_A_PATH = "expected the path of one file; prefix a name such as 5 or [a] with ./"
 
 
 def path_of(argument: str, value: Any) -> Path:
-    """Return an argument as a path, with `~` expanded; refuse empty text, numbers, and lists such as `[a]`."""
-    if not isinstance(value, str | Path) or not str(value).strip():
-        raise ArgumentError(argument, value, NOT_A_PATH)
-    return expand_home(value, f"--{argument}={value}")
+    """Return an argument as a path, with `~` expanded."""
+    return expand_home(str(value), f"--{argument}={value}")
 
 
-def check_file(path: Any) -> Path:
+def check_file(path: str | Path) -> Path:
     """Return the path of a checkpoint; refuse a missing file."""
-    if not isinstance(path, str | Path) or not (file := Path(path)).is_file():
+    if not Path(path).is_file():
         raise InputError(f"checkpoint {path}", "no such file")
-    return file
+    return Path(path)
 
 
 def record_of(path: str | Path) -> Path:
@@ -39,17 +35,15 @@ def record_of(path: str | Path) -> Path:
 
 
 def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> None:
-    """Write the JSON beside a plain state dict: SHA-256 and metadata."""
-    write_json(record_of(path), {HASH: sha256, **metadata})
+    """Write the JSON beside a plain state dict."""
+    write_json(record_of(path), {"sha256": sha256, **metadata})
 
 
-def read_record(path: str | Path) -> dict[str, Any] | None:
-    """Read the metadata in the JSON beside a state dict; None without JSON, `InputError` if it is another file's."""
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read the metadata in the JSON beside a state dict; empty without JSON, `InputError` if it is another file's."""
     file = record_of(path)
-    if not file.exists():
-        return None
-    record = dict(read_json(file, f"the SHA-256 and the metadata of {Path(path).name}", {"type": "object"}))
-    if digest(path) != record.pop(HASH, None):
+    record = dict(read_json(file)) if file.exists() else {}
+    if record and record.pop("sha256", None) != digest(path):
         raise InputError(f"checkpoint {path}", f"its SHA-256 is not in {file}", "its own JSON, or none")
     return record
 

@@ -1,46 +1,67 @@
 """Load checkpoint files without running code from them, and save them atomically."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
 
 import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from ..errors import InputError, within
+from ..errors import InputError
 from ..files import atomic_write, digest
-from . import shells
 from .records import SAFETENSORS, check_file, write_record
 
-REMEDY = "the file's author can save the tensors alone with torch.save({'state_dict': model.state_dict()}, 'G.pt')"
-EXPECTED = "expected a complete file of torch.save or safetensors (docs/how-to/use-the-papers-weights.md)"
+# Classes in BrainSegFounder's ATLAS-finetune, a pickled network; no repository has the wrapper, ATLASPredictor
+CLASSES = re.compile(
+    r"__(mp_)?main__\.ATLASPredictor|(torch\.(nn\.modules|nn\.parallel|distributed)|monai\.networks)(\.\w+)+"
+)
+EXPECTED = "a complete file of torch.save or safetensors, of tensors alone (docs/how-to/use-the-papers-weights.md)"
+
+
+class Shell:
+    """Object of any class in `CLASSES`: it keeps its state as attributes, and has no code."""
+
+    def __new__(cls, *_: Any) -> "Shell":
+        return super().__new__(cls)
 
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     """Load the dictionary in a file of torch.save or safetensors; `lazily` reads torch.save's tensors on first use."""
     file = check_file(path)
     is_archive = file.suffix != SAFETENSORS and is_zipfile(file)  # torch.load decides by the suffix, too
-    with within(f"checkpoint {path}"):
-        try:
-            broken = ZipFile(file).testzip() if is_archive and not lazily else None  # torch.load checks no sums
-            content = shells.read(file) if is_archive and not broken else None
-            if content is None and not broken:
-                content = torch.load(file, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
-        except Exception as error:  # torch.load's readers raise many exceptions
-            raise InputError("cannot be read as tensors alone", f"{_reason(error)}; {EXPECTED}") from error
-        if broken:
-            raise InputError(f"damaged: the checksum of {broken} is wrong")
-        if not isinstance(content, Mapping):
-            raise InputError(f"of type {type(content).__name__}; expected a dictionary of tensors")
-        return content
+    shells: list[Any] = []
+    try:
+        if is_archive:
+            with ZipFile(file) as archive:
+                broken = None if lazily else archive.testzip()  # torch.load checks no sums
+                programs = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
+            if broken:
+                raise InputError(f"damaged: the checksum of {broken} is wrong")
+            if any(b"ATLASPredictor" in program for program in programs):
+                names = get_unsafe_globals_in_checkpoint(file)
+                shells = [(Shell, name) for name in names if CLASSES.fullmatch(name)]
+        with safe_globals(shells):
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
+        if isinstance(content, Shell):
+            content = dict(_tensors_of(content, ""))
+    except Exception as error:  # torch.load's readers raise many exceptions
+        needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"needs {needed[1]}, and unpickling can run any code" if needed else str(error).split(". ")[0][:120]
+        raise InputError(f"checkpoint {path}", reason or type(error).__name__, EXPECTED) from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"checkpoint {path}", f"of type {type(content).__name__}", "a dictionary of tensors")
+    return content
 
 
-def _reason(error: Exception) -> str:
-    """Return the first sentence of an error, because PyTorch's messages may fill pages."""
-    if needed := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return f"needs {needed[1]}, and unpickling can run any code; {REMEDY}"
-    return (str(error).split(". ")[0].splitlines() or [type(error).__name__])[0][:120]
+def _tensors_of(module: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Return the parameters and buffers of a shell and of the shells in it, by their names in a state dict."""
+    for name, tensor in {**module._parameters, **module._buffers}.items():
+        if tensor is not None:
+            yield prefix + name, tensor
+    for name, child in module._modules.items():
+        yield from _tensors_of(child, f"{prefix}{name}.")
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:

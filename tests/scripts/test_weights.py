@@ -1,16 +1,13 @@
 """`scripts.weights`: recognised layouts, metadata of converted files, and networks that start from them."""
 
 import hashlib
-import json
 
 import pytest
 import torch
 from monai.networks.nets.swin_unetr import filter_swinunetr
 from monai.networks.utils import copy_model_state
-from safetensors.torch import load_file
 
 from common import weights
-from common.errors import InputError
 from common.ssl.networks import SSLHead, SwinUNETR
 from scripts.weights import convert, describe
 from tests.oracles import checkpoints
@@ -185,7 +182,7 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     assert metadata["modalities"] == ["CT"]
     assert (metadata["network"], metadata["model_size"]) == ("SwinUNETR's encoder", "micro")
     (conversion,) = metadata["conversions"]
-    layout = {"wrapper": "state_dict", "beside": [], "prefix": "module.", "encoder": ""}
+    layout = {"wrapper": "state_dict", "prefix": "module.", "encoder": ""}
     layout["left_out"] = ["module.norm.weight", "module.norm.bias"]
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert conversion == {"file": "theirs.pt", "sha256": digest, "layout": layout, "versions": weights.versions()}
@@ -195,19 +192,6 @@ def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(fi
     convert(ours(file, patch_size=(64, 64, 64)), output, patch_size=(64, 64, 64))  # equals the file's
     metadata = weights.read(output).metadata
     assert {name: metadata[name] for name in OURS} == OURS | {"model_size": "micro"}  # by the tensors
-    assert metadata["conversions"][0]["layout"]["beside"] == ["best"]
     convert(output, str(tmp_path / "again.pt"))
     first, second = weights.read(tmp_path / "again.pt").metadata["conversions"]
     assert (first["file"], second["file"]) == ("theirs.pt", "ours.pt")
-
-
-def test_a_name_of_safetensors_gives_safetensors_with_the_metadata_beside_it(file, output, tmp_path):
-    options = {"modalities": UKB, "merging": "monai_1_4"}
-    convert(str(file), output, **options)
-    convert(str(file), str(tmp_path / "other.safetensors"), **options)
-    converted, expected = weights.read(tmp_path / "other.safetensors"), weights.read(output)
-    assert equal(load_file(tmp_path / "other.safetensors"), expected.state)
-    assert converted.metadata == json.loads(json.dumps(expected.metadata))
-    (tmp_path / "other.safetensors").unlink()
-    with pytest.raises(InputError, match=r"other\.json exists already"):
-        convert(str(file), str(tmp_path / "other.safetensors"), **options)

@@ -25,7 +25,7 @@ def test_every_known_layout_is_read(file, wrapper, prefix, encoder):
     torch.save({"epoch": 3, "optimizer": {}} | ({wrapper: tensors} if wrapper else tensors), file)
     read = weights.read(file)
     assert read.state == named("out.bias", STEM, "swinViT.layers1.0.blocks.0.norm1.bias")
-    assert read.layout == weights.Layout(wrapper, ["epoch", "optimizer"], prefix, encoder, [])
+    assert read.layout == weights.Layout(wrapper, prefix, encoder, [])
     assert read.metadata == {}
 
 
@@ -51,7 +51,7 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
     read = weights.read(file)
     assert read.state == {name: value for name, value in zip(own, named(*names).values(), strict=True) if name}
     left_out = [name for name, ours in zip(names, own, strict=True) if ours is None]
-    assert read.layout == weights.Layout(None, [], prefix, encoder, left_out)
+    assert read.layout == weights.Layout(None, prefix, encoder, left_out)
 
 
 # What a checkpoint says of itself
@@ -62,14 +62,6 @@ STATED = {"modalities": UKB, "model_size": "micro", "patch_size": [64, 64, 64], 
 def saved(path, **metadata):
     torch.save({"network": {"a": torch.ones(1)}, "metadata": metadata}, path)
     return path
-
-
-def test_metadata_is_read_with_modalities_as_a_list(file):
-    metadata = {"modalities": ("T1", "FLAIR"), "patch_size": [96, 96, 96], "versions": weights.versions()}
-    metadata |= {"model_size": "depths (2, 2, 3, 2), feature size 12", "label_convention": "core=1,whole=1+2:4dac6d"}
-    metadata |= {"spacing": [1, 1.5, 2.0], "architecture": None}
-    weights.write({"network": {"a": torch.zeros(1)}, "metadata": metadata}, file)
-    assert weights.read(file).metadata == metadata | {"modalities": UKB, "merging": "monai_1_5"}
 
 
 def test_the_settings_of_a_checkpoint_are_those_that_predictions_share(file, tmp_path, monkeypatch):
