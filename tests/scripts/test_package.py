@@ -135,7 +135,7 @@ def test_configs_and_metadata_say_what_the_weights_were_trained_with(build, chec
 
 
 def test_weights_that_do_not_fit_are_refused_and_nothing_is_left(build, checkpoint, tmp_path):
-    with refused(text="weights of a SegResNet"):
+    with refused(text="SegResNet"):
         build(weights=checkpoint(architecture="segresnet"))
     with refused(text="modalities unknown"):
         build(weights=checkpoint(modalities=None))
