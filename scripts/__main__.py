@@ -28,8 +28,6 @@ def main() -> None:
     report_in_one_line()
     titles = commands()
     if extra := [argument for argument in sys.argv[1:] if argument not in ("-h", "--help")]:
-        if extra[0] in titles:
-            raise InputError(f"argument {extra[0]}", "the list of commands takes none", f"python -m scripts.{extra[0]}")
         raise InputError(f"argument {extra[0]}", "no such command", "no argument, which lists all commands")
     width = max(map(len, titles))
     lines = (f"  {name:<{width}}  {title}" for name, title in titles.items())

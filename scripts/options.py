@@ -1,6 +1,6 @@
 """The options of a bundle: `python -m scripts.options BUNDLE`."""
 
-import ast
+import json
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ DEFAULTS = {  # in words, for defaults that the config computes
     "amp": "true on a GPU; to segment, also on a CPU with bfloat16",
     "datalist": "DATASET_DIR/datalist.json",
     "device": "cuda if there is one, else cpu",
+    "label_convention": "the datalist's, else the checkpoint's or bundle's",
     "merging": "that of pretrained, else monai_1_5",
     "spacing": "the checkpoint's, else null",
 }
@@ -41,9 +42,7 @@ def options(bundle: str, workflow: str | None = None) -> None:
     choice("bundle", bundle, bundles_with("train.yaml"))
     folder = BUNDLES / bundle
     available = [name for name in WORKFLOWS if (folder / f"configs/{name}.yaml").is_file()]
-    if workflow is not None:
-        choice("workflow", workflow, available)
-    for name in available if workflow is None else [workflow]:
+    for name in available if workflow is None else [choice("workflow", workflow, available)]:
         rows = aligned(options_of_config(folder / f"configs/{name}.yaml"))
         show(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE", *(f"  {row}" for row in rows), "")
 
@@ -51,37 +50,22 @@ def options(bundle: str, workflow: str | None = None) -> None:
 def options_of_config(path: Path) -> list[Row]:
     """Return a row for each documented option of a config, in its order, then for training options that it omits."""
     config = read_yaml(path)
-    config = config | {
-        name: config.get(name, value) for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config
-    }
+    config |= {name: value for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config and name not in config}
     return [
-        Row(name, _default(name, config), OPTIONS[name].kind.values, OPTIONS[name].meaning)
-        for name in config
+        Row(name, _default(name, value), OPTIONS[name].kind.values, OPTIONS[name].meaning)
+        for name, value in config.items()
         if name in OPTIONS and name != "bundle_root"
     ]
 
 
-def _default(name: str, config: dict[str, Any]) -> str:
-    value = config[name]
-    if not str(value).startswith(("$", "@")):
-        return _shown(value)
+def _default(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        return json.dumps(value)
     if match := re.fullmatch(r"\$@trained\.get\('\w+', (.+)\)", value):
-        return f"the checkpoint's, else {_shown(ast.literal_eval(match[1]))}"
-    if match := re.fullmatch(r"\$common\.data\.convention_of\(@datalist, '(\w+)'\)", value):
-        return f"the datalist's, else {match[1]}"
-    if match := re.fullmatch(r"\$common\.data\.convention_of\(@datalist, @trained\.get\('\w+', '(\w+)'\)\)", value):
-        return f"the datalist's, else the checkpoint's, else {match[1]}"
+        return f"the checkpoint's, else {match[1]}"
     if match := re.fullmatch(r"\$@bundle_root \+ '/(.*)'", value):
         return match[1]
-    return DEFAULTS[name]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(str, value))}]"
-    if isinstance(value, float) and 0 < value < 1e-2:
-        return re.sub(r"e([+-])0*", r"e\1", f"{value:.10g}" if value < 1e-4 else f"{value:.0e}")
-    return {"True": "true", "False": "false", "None": "null"}.get(str(value), str(value))
+    return DEFAULTS[name] if value.startswith(("$", "@")) else value
 
 
 if __name__ == "__main__":
