@@ -30,7 +30,7 @@ def quoted(value: Any) -> str:
     return "$" + re.sub("[$@%#]", lambda match: rf"\x{ord(match[0]):02x}", repr(value))
 
 
-def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
+def read_config(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
     """Build the `ConfigParser` of a run without starting it; later files override earlier files.
 
     A training config gets the `TRAINING_DEFAULTS` that it lacks. The caller must resolve `imports` before other items.

@@ -45,7 +45,7 @@ def origin_of_inference(options: Any) -> dict[str, Any]:
     return origin_of(options.record()) | {"settings": options.of_results()}
 
 
-def read(folder: str | Path) -> dict[str, Any] | None:
+def read_origin(folder: str | Path) -> dict[str, Any] | None:
     """Read the origin of a folder's results; None if there is none."""
     file = Path(folder) / MADE
     return read_json(file, "a record of origin", SCHEMA) if file.exists() else None
@@ -64,7 +64,7 @@ class Results:
     """
 
     def __init__(self, folder: str | Path, origin: Mapping[str, Any]) -> None:
-        self.folder, self.origin, earlier = Path(folder), dict(origin), read(folder)
+        self.folder, self.origin, earlier = Path(folder), dict(origin), read_origin(folder)
         self.difference = _difference(earlier, origin)
         self.inputs: dict[str, str] = {} if earlier is None or self.difference else dict(earlier.get("inputs", {}))
 

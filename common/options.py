@@ -47,7 +47,7 @@ class Options(SimpleNamespace):
         return {name: getattr(self, name) for name in ("ckpt_dir", "output_dir") if hasattr(self, name)}
 
 
-def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
+def read_options(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
     """Read and check the options of the calling config, before anything else is read or written.
 
     Afterwards `@name` is the checked, converted value everywhere in the config. An uncaught `InputError` ends the

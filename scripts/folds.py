@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.configs import BUNDLES, read
+from common.configs import BUNDLES, read_config
 from common.data import datalists
 from common.errors import InputError, show
 from common.files import expand_home
@@ -58,7 +58,7 @@ def folds(
         raise InputError(f"--{min(taken)}: set for each fold; leave it out")
     files = config_files(bundle, "train", changes, recipe)
     scoring_file = str(BUNDLES / bundle / "configs/evaluate.yaml")
-    trains, scores = read(files), read([scoring_file])
+    trains, scores = read_config(files), read_config([scoring_file])
     training = [name for name in options if name in trains or name not in scores]
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
     hold_out(datalists.read(datalist), folds, numbers[0], fold_to, validation, folds_seed, person)

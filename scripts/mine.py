@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from common.configs import read
+from common.configs import read_config
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
 from common.files import existing_folder, expand_home, read_yaml
@@ -61,7 +61,7 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
             section = plan[config] | {name: text.replace("{fold}", "0") for name, text in texts.items()}
             overlays, recipe = names_of(section.pop("overlays", [])), section.pop("recipe", "text")
             files = config_files(BUNDLE, config, overlays, recipe)
-            check_used(read(files, {name: typed(name, value) for name, value in section.items()}).get())
+            check_used(read_config(files, {name: typed(name, value) for name, value in section.items()}).get())
         steps = steps_of(plan, folder, folds)
     show("", *(f"{name:<10}{text}" for name, text in plan.get("about", {}).items()))
     if not yes:

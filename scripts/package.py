@@ -13,7 +13,7 @@ import yaml
 
 from common import ROOT
 from common import weights as checkpoints
-from common.configs import BUNDLES, read
+from common.configs import BUNDLES, read_config
 from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
@@ -98,7 +98,7 @@ def _fitting(file: Path, source: Path) -> Any:
         if name not in settings:
             raise InputError(f"--weights={file}", f"{name} unknown", f"the output of scripts.weights convert --{name}")
     check_stated(settings, file)
-    config = read([source / "configs/train.yaml"], settings)
+    config = read_config([source / "configs/train.yaml"], settings)
     config.get_parsed_content("imports")
     checkpoints.restore(config.get_parsed_content("network_def"), file, settings["modalities"])
     return checkpoint

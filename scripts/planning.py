@@ -191,7 +191,7 @@ def trial(scan: Scan, options: Mapping[str, Any], device: str) -> tuple[Callable
     folder = configs.BUNDLES / BUNDLE / "configs"
     settings: dict[str, Any] = {"modalities": [*scan.modalities], "label_convention": scan.convention, "flips": []}
     settings |= {"device": device, "amp": automatic_amp(device, trains=True), **options}
-    parser = configs.read([folder / "train.yaml", folder / "recipe_robust.yaml"], settings)
+    parser = configs.read_config([folder / "train.yaml", folder / "recipe_robust.yaml"], settings)
     parser.get_parsed_content("imports")
     network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
     compute = in_precision(network, parser.get_parsed_content("dtype"))

@@ -162,7 +162,7 @@ def bring_back(
 def check_label_maps(folder: Path) -> None:
     """Raise an InputError if a result folder contains a NIfTI file that scripts.segment did not write."""
     for part in (folder / PREDICTED, folder / LABELS, *(folder / LABELS).glob("*/")):
-        subjects = (made.read(part) or {}).get("inputs", {})
+        subjects = (made.read_origin(part) or {}).get("inputs", {})
         for file in part.glob("*.nii.gz"):
             if file.name.removesuffix(".nii.gz") not in subjects and not is_label_map(file):
                 raise InputError(f"{file}: not written by scripts.segment; expected a different --output")
@@ -186,7 +186,7 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     The process prints its failures. Label maps by different weights are replaced. Raise SystemExit if the process does
     not end with status 0 or 1.
     """
-    prepared, earlier = folder / PREPARED, made.read(folder / PREDICTED)
+    prepared, earlier = folder / PREPARED, made.read_origin(folder / PREDICTED)
     is_same = earlier is None or [*earlier["checkpoints"].values()] == [digest(checkpoint)]
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from common.configs import BUNDLES, read
+from common.configs import BUNDLES, read_config
 from common.errors import InputError, check_number, show
 from common.files import expand_home
 from scripts import cli
@@ -34,7 +34,7 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
     with tempfile.TemporaryDirectory() as unused:
         fixed: dict[str, Any] = {"bundle_root": os.path.relpath(BUNDLES / bundle), "output_dir": unused}
         fixed |= {"ckpt_dir": unused, "resume": False, "pretrained": None, "warmup_iterations": 0}
-        parser = read(files, {name: typed(name, text) for name, text in options.items()} | fixed)
+        parser = read_config(files, {name: typed(name, text) for name, text in options.items()} | fixed)
         parser.get_parsed_content("imports")  # `common`, which other values refer to
         data = parser.get_parsed_content("plan").load("training")
         transform = parser.get_parsed_content("train::preprocessing")

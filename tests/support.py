@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import scripts.run
-from common.configs import read
+from common.configs import read_config
 from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.options import check_used
@@ -45,7 +45,7 @@ def run_of(words: list[str]) -> tuple[list[str], dict]:
     overlays, recipe = call.get("overlays", ()), call.get("recipe", "text")
     files = scripts.run.config_files(call["bundle"], call["config"], overlays, recipe)
     options = {name: scripts.run.typed(name, text) for name, text in call.get("options", {}).items()}
-    check_used(read(files, options).get())
+    check_used(read_config(files, options).get())
     return files, options
 
 

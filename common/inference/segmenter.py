@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from .. import weights
-from ..configs import read
+from ..configs import read_config
 from ..data.datasets import CaseDataset
 from ..errors import InputError, choice, input_error_message
 from .cases import check_missing
@@ -44,7 +44,7 @@ class Segmenter:
         values = {"bundle_root": str(root)} | options
         self.checkpoint = str(checkpoint or root / "models" / "model.pt")
         values["checkpoint"] = str(weights.path_of("checkpoint", self.checkpoint))
-        parser = read([config], values)
+        parser = read_config([config], values)
         parser.get_parsed_content("imports")
         settings = _parsed(parser, "options")
         if not hasattr(settings, "label_convention"):

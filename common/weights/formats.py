@@ -131,7 +131,7 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
 
 def _metadata_by_file(checkpoint: str | Path | Sequence[str]) -> dict[Path, dict[str, Any]]:
     """Return the metadata in each file of the option `checkpoint`; empty for a missing file."""
-    report_in_one_line()  # configs call this before `common.options.read`
+    report_in_one_line()  # configs call this before `common.options.read_options`
     return {file: metadata_of(file) if file.exists() else {} for file in checkpoint_files(checkpoint)}
 
 

@@ -79,7 +79,7 @@ def evaluate(
     source = expand_home(predictions, predictions)
     from common import made as origin  # late import: `--help` stays fast
 
-    source_record = origin.read(source) or {"checkpoints": {}, "settings": {}}
+    source_record = origin.read_origin(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
         scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
         settings = {"split": scored or source_record.get("split"), "cleanup": origin.stated(source_record, "cleanup")}

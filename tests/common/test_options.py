@@ -93,7 +93,7 @@ CONFIG = {
     "resume": False,
     "device": "cpu",
     "is_ssl": False,
-    "options": {"_target_": "common.options.read", "self_supervised": "@is_ssl"},
+    "options": {"_target_": "common.options.read_options", "self_supervised": "@is_ssl"},
     "cropped": "$@options and @crop_foreground",
     "run": ["@cropped"],
 }

@@ -129,7 +129,7 @@ def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_p
     assert [(outcome.name, outcome.fault) for outcome in outcomes] == [(name, "") for name in names]
     folder = tmp_path / "labels" / (modality or "")
     assert [path.name for path in sorted(folder.glob("*.png"))] == [f"{name}.png" for name in names]
-    record = made.read(folder)
+    record = made.read_origin(folder)
     assert [made.stated(record, name) for name in ("label_convention", "cleanup")] == ["lesion=1", "lesion=holes"]
     shape, affine = GRIDS[modality or "T1"]
     points = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1)) - [1, 0, 0]
