@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from common.metrics import Scores, protocol
-from studies.tables import contrast, interval, main, means, read_scores, table
+from studies.tables import contrast, main, means, read_scores, table
 from tests.scripts.evaluate.evaluations import write_evaluation
 
 TABLE = {
@@ -117,16 +117,6 @@ def test_seeds_on_one_test_set_are_tested_over_trainings_and_cases():
     assert result.p == pytest.approx(2 * stats.t.sf(gain / error, 3), rel=0.05)
 
 
-def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
-    values = 0.8 + 0.1 * np.random.default_rng(5).standard_normal((3, 20))  # [runs, cases]
-    runs = [frame({f"c{n}": [value] for n, value in enumerate(row)}) for row in values]
-    expected = stats.bootstrap((values.mean(axis=0),), np.mean, n_resamples=9999, method="percentile", rng=0)
-    bounds = (expected.confidence_interval.low, expected.confidence_interval.high)
-    assert interval(runs) == pytest.approx(bounds, abs=2e-3)
-    assert means(runs).mean() == pytest.approx(values.mean())
-    assert means(runs).std() == pytest.approx(values.mean(axis=1).std(ddof=1))
-
-
 def test_only_common_cases_are_compared():
     first = [frame({"a": [0.9], "b": [0.8]}), frame({"b": [0.6], "c": [0.5]})]
     second = [frame({"b": [0.5], "c": [0.1], "d": [0.0]})]
@@ -147,22 +137,6 @@ def test_cases_without_the_region_can_be_left_out(tmp_path):
     assert [*means(runs)] == pytest.approx(expected)
     zeros = [run * 0 for run in runs]
     assert contrast(runs, zeros).gain == pytest.approx(np.mean(expected))
-
-
-def test_fewer_is_better_for_lesion_counts(tmp_path):
-    rows = {"BrainSegFounder": {"run": "ours"}} | {name: {"run": name, "new": True} for name in ("low", "high")}
-    for system, count in {"ours": 1.0, "low": 2.0, "high": 5.0}.items():
-        dice = dict.fromkeys("abcdefgh", (0.5,))
-        evaluate(tmp_path, f"{system}/fold0", dice, "atlas", lesion_count_difference=count, volume_difference=100.0)
-    spec = {"table": 6, "rows": rows, "baseline": ["low", "high"]}
-    lines = table(spec, study_of(("ours", "low", "high"), values=[0]), tmp_path)
-    line = (
-        lines[lines["metric"] == "lesion_count_difference"]
-        .set_index(["row", "column"])
-        .loc["BrainSegFounder", "average"]
-    )
-    assert (line["baseline"], line["ours"], line["paper"], line["unit"]) == ("low", 1.0, 3.421, "lesions")
-    assert line["gain"] == -1.0
 
 
 def test_an_unfinished_study_has_tables_and_figures(tmp_path):
