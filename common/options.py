@@ -178,7 +178,6 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
         ("modality_dropout", get("modality_dropout", 0) > 0 and len(modalities) == 1, "there is only one modality"),
         ("missing_modalities", not {*missing} <= {*modalities}, f"expected some of {', '.join(modalities)}"),
         ("missing_modalities", missing and {*missing} == {*modalities}, "leaves no modality"),
-        ("background", get("background") not in (None, *modalities), f"expected one of {', '.join(modalities)}"),
         ("modality_aliases", aliases and from_scratch, "needs --pretrained, which supplies the filters"),
         ("modality_aliases", not aliases.keys() <= {*modalities}, f"expected keys among {', '.join(modalities)}"),
     ]

@@ -193,8 +193,7 @@ AXES = Kind(
 
 # Options that checkpoints, run.json and embeddings.npz do not hold
 UNRECORDED = {"bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "existing", "accept", "pretrained", "resume"}
-UNRECORDED |= {"device", "store", "window_batch_size", "stitch_device", "slices", "probabilities"}
-UNRECORDED |= {"levels", "background"}
+UNRECORDED |= {"device", "store", "window_batch_size", "stitch_device", "probabilities", "levels"}
 # Options that a resumed run may change
 RESUMABLE = {"datalist", "cohort", "patience", "iterations", "save_interval", "keep", "num_workers", "cache_rate"}
 RESUMABLE |= {"attention", "compile", "activation_checkpointing"}
@@ -296,12 +295,10 @@ _ALL = (
     Option("stitch_device", or_auto(DEVICE), "device that stitches windows; auto: the GPU if the volume fits"),
     Option("flips", AXES, "axes of test-time mirroring, which averages the logits; checkpoints hold their default"),
     Option("cleanup", or_null(CLEANUP), "cleanup of each region; none: off (DIFF-37)"),
-    Option("slices", words("none, chosen, all"), "cases with a page of all slices; chosen: those of evaluation.html"),
     Option("probabilities", flags(), "also write each region's probabilities"),
     Option("levels", flags(), "also write a vector for each of the encoder's five levels"),
     Option("missing_modalities", NAMES, "modalities to treat as not acquired in every subject"),
     Option("protocol", or_null(words(", ".join(PROTOCOLS))), "scoring protocol; null: of the labels, else lesions"),
-    Option("background", or_null(TEXT), "modality drawn behind the labels; null: that of the highest contrast"),
     Option("challenge", or_null(words(", ".join(CHALLENGES))), "challenge of the protocol; null: the first"),
 )
 OPTIONS = {option.name: option for option in _ALL}

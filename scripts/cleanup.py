@@ -32,27 +32,27 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
         evaluation: output folder of evaluate.yaml with --split=validation, or of several pooled evaluations.
         checkpoint: the evaluated model.pt; several files, such as one per fold, as ['a.pt','b.pt'].
     """
-    from common.inference.masks import scored_masks  # late imports: `--help` stays fast
-    from common.inference.reading import read
-    from common.metrics.measures import spacing_of
+    from common.metrics.measures import spacing_of  # late imports: `--help` stays fast
+    from scripts.evaluate.records import read_record, scored_masks
 
     folder = expand_home(evaluation, evaluation)
-    details = read(folder)
-    files, made = weights.checkpoint_files(FILES.parse("checkpoint", checkpoint)), details.made
+    record, _ = read_record(folder)
+    files, made = weights.checkpoint_files(FILES.parse("checkpoint", checkpoint)), record["made"]
     if made.get("cleanup") or {"testing", "all"} & {*(made.get("split") or "").split(" or ")}:
         problem = f"made with split={made.get('split')} and cleanup={made.get('cleanup')}"
         raise InputError(folder, problem, "--split=validation and --cleanup=none")
     if sorted(made.get("checkpoints", {}).values()) != sorted(map(digest, files)):
         listed = ", ".join(made.get("checkpoints", {})) or "unknown weights"
         raise ArgumentError("checkpoint", checkpoint, "not the evaluated weights", f"{listed}, unchanged")
-    regions = [*regions_of(details.convention)]
+    convention = record["label_convention"]
+    regions = [*regions_of(convention)]
     cases: list[Case] = []
-    for case in details.files:
-        masks = scored_masks(case, details)
+    for entry in record["cases"].values():
+        masks = scored_masks(folder, entry, convention)
         predicted, true = (np.stack([part[region] for region in regions]) for part in masks[:2])
         box = (slice(None), *box_of(np.any([*predicted, *true], axis=0)))
         cases.append((predicted[box], true[box], float(np.prod(spacing_of(masks.affine)))))
-    cleanup, before, after = choose(cases, details.convention)
+    cleanup, before, after = choose(cases, convention)
     text = text_of(cleanup)
     for file in files:
         content = weights.load(file)

@@ -45,6 +45,10 @@ def run(bundle: str, config: str, *overlays: str, recipe: str = "text", **option
     workflow = create_workflow(config_file=files, **as_data(bundle_root | values))
     workflow.run()
     workflow.finalize()
+    if config == "evaluate":
+        from scripts.pages.evaluation import write_pages  # late import: slow
+
+        show(write_pages(Path(workflow.parser.get_parsed_content("output_dir"))))
 
 
 def config_files(bundle: str, config: str, overlays: Sequence[str] = (), recipe: str = "text") -> list[str]:

@@ -1,4 +1,4 @@
-"""Inference: cases, ensembles, segmentations, tables and pictures."""
+"""Inference: cases, ensembles, segmentations, evaluations and pictures."""
 
 from .. import lazy
 
@@ -8,11 +8,10 @@ __getattr__, __dir__ = lazy(
         "cases": "CheckFilesd check_missing check_results find_cases",
         "embeddings": "EmbeddingFile",
         "ensembles": "ensemble",
+        "evaluation": "EvaluationFiles",
         "pictures": "draw_inpainting draw_segmentations",
         "predictor": "Predictor",
-        "publishing": "begin",
         "segmentations": "SaveVolumed Volumes",
-        "segmenter": "Segmenter",
         "windows": "CropInferer WindowInferer",
     },
 )

@@ -9,17 +9,17 @@ from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
-from ..data.layouts.listing import UNPRINTABLE, list_images, stem_of, walk
-from ..data.layouts.names import Naming
-from ..data.layouts.reading import recognised
-from ..data.modalities import SPELLINGS, count_missing, missing_in
-from ..errors import ArgumentError, InputError, show
-from ..files import expand_home
+from ..data.modalities import SPELLINGS, count_missing, missing_in, split_name
+from ..data.volumes import open_volume, read_voxels
+from ..errors import ArgumentError, InputError, shortened, show
+from ..files import existing_folder
 from ..made import Results
-from .segmentations import complete
-from .tables import files_of, measured_in
+from .segmentations import files_of
 
-NNUNET = re.compile("images(Tr|Ts)")  # folder of images CASE_0000.nii.gz
+SCAN = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz]|nrrd)", re.IGNORECASE)  # file name without suffix
+MASK = re.compile(
+    r"(?:^|[_.\- ])(?:d?seg\w*|labels?|masks?|lesions?|roi|gt)$", re.IGNORECASE
+)  # of names without modality
 
 
 def find_cases(
@@ -34,8 +34,9 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    In a folder, `common.data.layouts.reading.recognised` finds the scans; the results folder is skipped, and unused
-    images are printed, with the reason. File names need no modality if the network has a single modality.
+    In a folder, scans are SUBJECT_MODALITY.nii.gz, or MODALITY.nii.gz in a folder SUBJECT; the results folder is
+    skipped, and unused images are printed. Names need no modality if the network has a single modality.
+    `python -m scripts.datalists` reads other layouts.
 
     Args:
         root: Folder of the scans; paths in a datalist are relative to it.
@@ -53,9 +54,8 @@ def find_cases(
             `check_missing` or `CheckFilesd` handles.
 
     Raises:
-        InputError: the folder or datalist cannot be read; there is no case; the results folder is the scans' folder, or
-            a subfolder with a file named like a scan (not checked for a single modality, because label maps are named
-            like its scans); or, with skip, a result would overwrite a scan.
+        InputError: the folder or datalist cannot be read; there is no case; a subject has two files of a modality; the
+            results folder is the scans' folder; or, with skip, a result would overwrite a scan.
     """
     if datalist is not None:
         cases = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
@@ -63,12 +63,22 @@ def find_cases(
         cases = _cases_in(root, modalities, None if results is None else results.folder, missing)
     if results is None or existing != "skip":
         return cases
-    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
-    _check_no_overwrite(cases, files)  # `check_results` does not see the scans of skipped cases
-    done = complete(files)
-    return [
-        case for case in cases if case["subject"] not in done or not results.is_current(case["subject"], case["image"])
-    ]
+    _check_no_overwrite(cases, results, probabilities)  # `check_results` does not see the scans of skipped cases
+    return [case for case in cases if not _is_done(case, results, probabilities)]
+
+
+def _is_done(case: Mapping[str, Any], results: Results, probabilities: bool) -> bool:
+    """Return whether a case has complete results from the same scans; print damaged results."""
+    files = files_of(case["subject"], results.folder, probabilities)
+    if not (all(file.exists() for file in files) and results.is_current(case["subject"], case["image"])):
+        return False
+    try:
+        for file in files:
+            read_voxels(open_volume(file), file)
+    except Exception:  # damaged files raise many exceptions
+        show(f"damaged result, to be replaced: {file}")
+        return False
+    return True
 
 
 def check_results(
@@ -83,63 +93,56 @@ def check_results(
         probabilities: Whether probability maps count as results.
 
     Raises:
-        InputError: a result exists already or would overwrite a scan; the folder holds results of different weights or
-            settings; or two cases have the same subject.
+        InputError: a result exists already or would overwrite a scan; or the folder holds results of different weights
+            or settings.
     """
-    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
-    if len(files) < len(cases):
-        raise InputError(f"{len(cases)} cases of {len(files)} subjects; expected a different subject for each case")
-    _check_no_overwrite(cases, files)
-    results.check(measured_in(results.folder) - ({*files} if existing == "replace" else set()))
-    present = [path for paths in files.values() for path in paths if path.exists()]
-    if existing == "refuse" and present:
-        count = f"{len(present)} results exist" if len(present) > 1 else "1 result exists"
-        raise InputError(f"{count} already, first {present[0]}; expected existing=skip or replace")
+    _check_no_overwrite(cases, results, probabilities)
+    replaced = {case["subject"] for case in cases} if existing == "replace" else set()
+    results.check({file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")} - replaced)
+    files = [file for case in cases for file in files_of(case["subject"], results.folder, probabilities)]
+    if existing == "refuse" and (present := [str(file) for file in files if file.exists()]):
+        raise InputError(shortened(present), "exist already", "existing=skip or replace")
 
 
-def _check_no_overwrite(cases: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:
-    outputs = {path.parent.resolve() / path.name for paths in results.values() for path in paths}
-    for case in cases:
-        for image in filter(None, case["image"]):
-            if Path(image).parent.resolve() / Path(image).name in outputs:
-                raise InputError(f"{image}: a result would overwrite this scan; expected another output_dir")
+def _check_no_overwrite(cases: Sequence[Mapping[str, Any]], results: Results, probabilities: bool) -> None:
+    files = [file for case in cases for file in files_of(case["subject"], results.folder, probabilities)]
+    outputs = {file.parent.resolve() / file.name for file in files}
+    for image in (image for case in cases for image in case["image"] if image):
+        if Path(image).parent.resolve() / Path(image).name in outputs:
+            raise InputError(image, "a result would overwrite this scan", "another output_dir")
 
 
 def _cases_in(
     root: str | Path, modalities: Sequence[str], results: Path | None, missing: Sequence[str]
 ) -> list[dict[str, Any]]:
-    folder = expand_home(root, f"--dataset_dir={root}").absolute()
-    if not folder.is_dir():
-        raise ArgumentError(f"dataset_dir={root}: no such folder; expected a folder with scans, or a datalist")
+    folder = existing_folder(root, f"--dataset_dir={root}", "a folder with scans, or a datalist").absolute()
     if results is not None and results.resolve() == folder.resolve():
-        raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
-    naming = Naming(tuple(modalities), {modalities[0]: ""} if len(modalities) == 1 else {})
-    if len(modalities) > 1 and results is not None and results.resolve().is_relative_to(folder.resolve()):
-        names = [entry.name for entry in walk(results) if not entry.is_folder] if results.is_dir() else []
-        scans = [name for name in names if (stem := stem_of(name)) and naming.parse(stem).kind in modalities]
-        if scans:  # with a single modality, label maps are named like scans
-            raise ArgumentError(f"output_dir={results}: holds the scan {scans[0]}; expected a folder without scans")
-    data = recognised(list_images(folder, without=results), naming)
-    if clashes := [clash for clash in data.clashes if clash.kind in modalities]:
-        raise ArgumentError("dataset_dir", root, clashes[0], "one")
-    show(*data.account(modalities, takes_labels=False))
-    images = {
-        subject.name: {name: str(folder / path) for name, path in subject.images.items()}
-        for subject in data.subjects.values()
-        if not subject.images.keys().isdisjoint(modalities)
-    }
-    if NNUNET.fullmatch(folder.name) and all(subject.endswith("_0000") for subject in images):
-        images = {subject.removesuffix("_0000"): files for subject, files in images.items()}  # as in labelsTs
-    for subject, files in images.items():
-        if UNPRINTABLE.search(subject):
-            problem = "its name contains a line break, control character or invalid Unicode"
-            raise InputError(f"{next(iter(files.values()))!a}: {problem}")
-    if not images:
+        raise ArgumentError("output_dir", results, "holds the scans", "another folder, or a subfolder")
+    subjects: dict[str, dict[str, str]] = {}
+    unused = []
+    for file in sorted(folder.rglob("*")):
+        if not (match := SCAN.fullmatch(file.name)) or (results is not None and results.absolute() in file.parents):
+            continue
+        subject, modality = split_name(match[1])
+        if modality is None and len(modalities) == 1 and not MASK.search(match[1]):
+            modality = modalities[0]
+        if modality not in modalities:
+            unused.append(file.relative_to(folder).as_posix())
+            continue
+        images = subjects.setdefault(subject or file.parent.name, {})
+        if str(modality) in images:
+            raise ArgumentError(
+                "dataset_dir", root, f"{images[str(modality)]} and {file} are of one subject", "one file"
+            )
+        images[str(modality)] = str(file)
+    if unused:
+        show(f"not used, as their names state no modality of this network: {shortened(unused)}")
+    if not subjects:
         example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
-        raise ArgumentError(f"dataset_dir={root}: contains no scan; expected files such as {example}, or a datalist")
+        raise ArgumentError("dataset_dir", root, "contains no scan", f"files such as {example}, or a datalist")
     return [
-        {"subject": subject, "image": [None if name in missing else files.get(name, "") for name in modalities]}
-        for subject, files in images.items()
+        {"subject": subject, "image": [None if name in missing else images.get(name, "") for name in modalities]}
+        for subject, images in subjects.items()
     ]
 
 
@@ -165,28 +168,22 @@ def check_missing(
     checked = [dict(case) for case in cases]
     if all(all(case["image"]) for case in checked):
         return checked
-    files = weights.checkpoint_files(checkpoint)
-    needed = {name: file for file in files for name in _needed(weights.metadata_of(file), modalities)}
+    needed: dict[str, Path] = {}
+    for file in weights.checkpoint_files(checkpoint):
+        metadata = weights.metadata_of(file)
+        spared = modalities if metadata.get("modality_dropout") else metadata.get("missing_modalities", ())
+        needed |= {name: file for name in modalities if name not in spared}
     for case in checked:
         lacking = [name for name, file in zip(modalities, case["image"], strict=True) if not file]
         if any(case["image"]) and needed.keys().isdisjoint(lacking):
             case["image"] = [file or None for file in case["image"]]
         if unfit := [name for name in missing_in(case, modalities) if name in needed]:
-            trained = f"{needed[unfit[0]]} was trained only on subjects with {unfit[0]}"
-            raise InputError(
-                f"subject {case['subject']} lacks {', '.join(unfit)}; {trained}; "
-                "expected complete subjects, or a checkpoint trained with modality_dropout above 0"
-            )
+            problem = f"lacks {', '.join(unfit)}; {needed[unfit[0]]} was trained only on subjects with {unfit[0]}"
+            expected = "complete subjects, or a checkpoint trained with modality_dropout above 0"
+            raise InputError(f"subject {case['subject']}", problem, expected)
     for names, count in count_missing(checked, modalities).items():
         show(f"missing: {names} in {count} subjects; results differ from those with all modalities")
     return checked
-
-
-def _needed(metadata: Mapping[str, Any], modalities: Sequence[str]) -> list[str]:
-    """Return the modalities that no training subject lacked; none after training with `modality_dropout`."""
-    if metadata.get("modality_dropout"):
-        return []
-    return [name for name in modalities if name not in metadata.get("missing_modalities", ())]
 
 
 class CheckFilesd(Transform):
@@ -207,21 +204,16 @@ class CheckFilesd(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         paths = data[self.key]
-        if paths == "":  # MONAI Label's path of an image that is not in its datastore
-            raise InputError("unknown image; expected the name of an image that the server lists")
-        paths = [paths] if isinstance(paths, str | Path) else paths
-        files = [None if path is None else str(path) for path in paths]
+        files = [None if path is None else str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
         if len(files) != len(self.modalities):
-            names = ", ".join(self.modalities)
-            problem = f"the number of files for this subject is {len(files)}"
+            problem, names = f"{len(files)} files for this subject", ", ".join(self.modalities)
             raise InputError(files[0], problem, f"{len(self.modalities)}, one for each of {names}")
         for modality, file in zip(self.modalities, files, strict=True):
-            if file is None:
-                continue
-            if not file:
+            if file == "":
                 words = ", ".join(f"_{word}" for word in SPELLINGS.get(modality, (modality,)))
-                raise InputError(f"no {modality}; expected a file whose name ends with {words}")
-            named = Naming().parse(stem_of(Path(file).name) or "").kind
+                raise InputError(f"no {modality}", expected=f"a file whose name ends with {words}")
+            match = SCAN.fullmatch(Path(file or "").name)
+            named = split_name(match[1])[1] if match else None
             if named != modality and named in self.modalities:
-                raise InputError(f"{file}: its name says {named}; expected {modality} here")
+                raise InputError(file, f"its name says {named}", f"{modality} here")
         return data

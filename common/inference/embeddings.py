@@ -10,7 +10,6 @@ from ignite.engine import Engine, Events
 
 from ..errors import InputError, choice
 from ..files import atomic_write
-from .segmentations import subjects_of
 
 
 class EmbeddingFile:
@@ -39,12 +38,11 @@ class EmbeddingFile:
         self.path, self.settings, self.splits = Path(output_dir) / "embeddings.npz", dict(settings), splits
         may_replace = choice("existing", existing, {"refuse": False, "replace": True})
         if self.path.exists() and not may_replace:
-            raise InputError(f"{self.path}: exists already; expected existing=replace, or another output_dir")
+            raise InputError(self.path, "exists already", "existing=replace, or another output_dir")
         self.vectors: dict[str, dict[str, np.ndarray]] = {}
 
     def attach(self, engine: Engine) -> None:
         """Collect the output of `engine`."""
-        engine.add_event_handler(Events.STARTED, lambda: self.vectors.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._gather)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
@@ -53,20 +51,20 @@ class EmbeddingFile:
             self.vectors[item["subject"]] = {name: value.cpu().numpy() for name, value in output["pred"].items()}
 
     def _write(self) -> None:
-        if not self.vectors:
-            return
-        subjects = sorted(self.vectors)
-        arrays: dict[str, Any] = {
-            name: np.stack([self.vectors[subject][name] for subject in subjects]) for name in self.vectors[subjects[0]]
-        }
-        arrays["split"] = np.array([self.splits.get(subject, "") for subject in subjects])
-        settings = json.dumps(self.settings, sort_keys=True)
-        with atomic_write(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
+        if self.vectors:
+            subjects = sorted(self.vectors)
+            levels = self.vectors[subjects[0]]
+            arrays = {name: np.stack([self.vectors[subject][name] for subject in subjects]) for name in levels}
+            arrays["split"] = np.array([self.splits.get(subject, "") for subject in subjects])
+            arrays |= {"subject": np.array(subjects), "settings": np.array(json.dumps(self.settings, sort_keys=True))}
+            with atomic_write(self.path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy takes them for its own options
 
     def figures(self, engine: Engine) -> list[str]:
         """Return the summary line of a run: the number of subjects and the vectors' length; none without vectors."""
-        if not self.vectors:
-            return []
-        values = len(next(iter(self.vectors.values()))["embedding"])
-        return [f"{subjects_of(self.vectors, engine)} embedded: vectors of {values} values"]
+        lengths = [len(levels["embedding"]) for levels in self.vectors.values()]
+        return (
+            [f"embedded: {len(lengths)} of {engine.state.epoch_length} subjects; vectors of {lengths[0]} values"]
+            if lengths
+            else []
+        )

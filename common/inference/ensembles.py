@@ -30,7 +30,7 @@ class Ensemble(nn.Module):
         total: Any = 0
         for network in self.networks:
             for mirror in self.mirrors:
-                total = total + (network(image.flip(mirror)).flip(mirror) if mirror else network(image))
+                total = total + network(image.flip(mirror)).flip(mirror)
         return total / (len(self.networks) * len(self.mirrors))
 
 
@@ -51,12 +51,9 @@ def ensemble(
         normalization: Normalization of the images (see `common.weights.restore`).
 
     Raises:
-        InputError: there is no checkpoint, a checkpoint does not fit (see `common.weights.restore`), or two checkpoints
-            have equal weights.
+        InputError: a checkpoint does not fit (see `common.weights.restore`), or two checkpoints have equal weights.
     """
     files = weights.checkpoint_files(checkpoint)
-    if not files:
-        raise ArgumentError("checkpoint=[]: expected at least one file")
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for member, file in zip(networks, files, strict=True):
         weights.restore(member, file, modalities, normalization)

@@ -1,62 +1,62 @@
-"""Draw figures of panels (`common.inference.panels`), such as a network's input, target and output."""
+"""Pictures of a network's input, target and output, as RGB pixels; TensorBoard shows them.
+
+Slices follow the radiological convention: the patient's right, or anterior, is on the left of the picture.
+"""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from ..data.regions import colours, painting_order, regions_of
 from ..data.transforms import ToRASd
-from ..drawing import Figure, Patch, new_figure
-from .panels import PLANES, SIDES, centre_of, grey_levels, panel, plane_of
 
-INK, PAPER = "#e8e8e8", "#111111"
+PLANES = ("axial", "coronal", "sagittal")
 FILLED = 0.65  # opacity of a mask
+EDGE, LINE = 200, 14  # pixels: least edge of a panel, height of a line of text
+
+Pixels = NDArray[np.uint8]  # [rows, columns, 3]
 
 
-def figure_of(
-    rows: Mapping[str, Sequence[NDArray[Any]]],
-    titles: Sequence[str] = (),
-    legend: Mapping[str, str] | None = None,
-    title: str = "",
-    inches: float = 1.7,
-) -> Figure:
-    """Return a figure with panels in labelled rows.
-
-    `rows` maps labels to panels, `titles` are those of the columns, and `legend` maps names to colours. `inches` is the
-    edge of a panel. Rows labelled with a plane have the patient's sides in the upper corners of their panels.
-    """
-    columns = max(map(len, rows.values()))
-    size = (inches * columns, inches * len(rows) + 0.6)
-    with new_figure(figsize=size, facecolor=PAPER, layout="constrained") as figure:
-        axes = figure.subplots(len(rows), columns, squeeze=False)
-        for row, (label, panels) in zip(axes, rows.items(), strict=True):
-            for axis, pixels in zip(row, panels, strict=True):
-                axis.imshow(pixels)
-                axis.set(xticks=[], yticks=[], frame_on=False)
-                for side, position in zip(SIDES.get(label, ""), (0.04, 0.96), strict=False):
-                    style: Any = {"color": INK, "fontsize": 8, "ha": "center", "va": "top"}
-                    axis.text(position, 0.97, side, transform=axis.transAxes, **style)
-            row[0].set_ylabel(label, color=INK, fontsize=8)
-        for axis, name in zip(axes[0], titles, strict=False):
-            axis.set_title(name, color=INK, fontsize=8)
-        if legend:
-            handles = [Patch(color=colour, label=name) for name, colour in legend.items()]
-            style = {"ncols": min(len(handles), 6), "labelcolor": INK, "fontsize": 8, "frameon": False}
-            figure.legend(handles=handles, loc="outside lower center", **style)
-        if title:
-            figure.suptitle(title, color=INK, fontsize=9)
-        return figure
+def window_of(volume: NDArray[Any]) -> tuple[float, float]:
+    """Return the intensities drawn black and white: percentiles 0.5 and 99.8 of finite non-zero voxels, or 0 and 1."""
+    voxels = volume[np.isfinite(volume) & (volume != 0)]
+    low, high = np.percentile(voxels, (0.5, 99.8)) if voxels.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6))
 
 
-def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str]) -> dict[str, Figure]:
+def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
+    """Return grey levels, 0 to 255, by `window_of(like)` (default: the volume); 0 and non-finite voxels are black."""
+    low, high = window_of(volume if like is None else like)
+    shown = np.where(np.isfinite(volume) & (volume != 0), volume, low)
+    return np.asarray(np.clip((shown - low) / (high - low), 0, 1) * 255, dtype=np.uint8)
+
+
+def plane_of(volume: NDArray[Any], plane: str, at: int) -> NDArray[Any]:
+    """Return a slice of a volume [x, y, z] in RAS orientation as displayed: [rows, columns], the top row first."""
+    return np.asarray(volume).take(at, axis=2 - PLANES.index(plane)).T[::-1, ::-1]
+
+
+def centre_of(mask: NDArray[Any]) -> tuple[int, int, int]:
+    """Return the median voxel (x, y, z) of a mask in its largest axial slice; the volume's centre for an empty mask."""
+    if not mask.any():
+        x, y, z = (side // 2 for side in mask.shape)
+        return x, y, z
+    z = int(mask.sum(axis=(0, 1)).argmax())
+    x, y = (int(np.median(indices)) for indices in np.nonzero(mask[:, :, z]))
+    return x, y, z
+
+
+def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str]) -> dict[str, Pixels]:
     """Draw the middle axial slice of a batch's first crops: corrupted input, reconstruction and clean crop.
 
-    Each modality of a view is a row; a figure has at most three views and six rows, or the modalities of a single view.
-    Each prediction with the image's shape, such as that of `common.ssl.Reconstruction`, is a column.
+    Each modality of a view is a row; a picture has at most three views and six rows, or the modalities of a single
+    view. Each prediction with the image's shape, such as that of `common.ssl.Reconstruction`, is a column.
 
     Args:
         output: Output of an engine that runs a `common.ssl.SSLHead`.
@@ -64,7 +64,7 @@ def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities:
         modalities: Names of the input channels.
 
     Returns:
-        The figure by its name, "inpainting"; empty without a prediction of the image's shape.
+        The picture by its name, "inpainting"; empty without a prediction of the image's shape.
     """
     restored = {name: volume for name, volume in output["pred"].items() if volume.shape == output["image"].shape}
     if not restored:
@@ -74,14 +74,14 @@ def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities:
     volumes = [volume[:views].detach().float().cpu().numpy() for volume in columns.values()]
     clean = volumes[-1]
     rows = {
-        f"crop {i + 1}, {name}": [
-            panel(grey_levels(volume[i, channel], clean[i, channel]), "axial", volume.shape[-1] // 2)
+        f"crop {view + 1}, {name}": [
+            _grey(grey_levels(volume[view, channel], clean[view, channel]), "axial", volume.shape[-1] // 2)
             for volume in volumes
         ]
-        for i in range(len(clean))
+        for view in range(len(clean))
         for channel, name in enumerate(modalities)
     }
-    return {"inpainting": figure_of(rows, list(columns))}
+    return {"inpainting": joined(rows, list(columns))}
 
 
 def draw_segmentations(
@@ -90,42 +90,42 @@ def draw_segmentations(
     modalities: Sequence[str],
     convention: str,
     name: str | None = None,
-) -> dict[str, Figure]:
+) -> dict[str, Pixels]:
     """Draw input, reference and prediction of each case, in three planes through the lesion (see `centre_of`).
 
     The lesion is that of the reference or, if the reference is empty, that of the prediction.
 
     Args:
         outputs: Decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
-        batch: Decollated items; "subject" titles the figure.
+        batch: Decollated items, with "subject".
         modalities: Names of the input channels; the first two present in the case are drawn.
         convention: Label convention of the regions.
-        name: Name of the figure; None: that of the subject.
+        name: Name of the picture; None: that of the subject.
 
     Returns:
-        The figures by name.
+        The pictures by name.
     """
-    return {
-        name or item["subject"]: _draw_case(output, modalities, convention, item["subject"])
-        for output, item in zip(outputs, batch, strict=True)
-    }
+    pictures = {}
+    for output, item in zip(outputs, batch, strict=True):
+        image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
+        shown = [channel for channel in range(len(modalities)) if image[channel].any()][:2] or [0]
+        levels = [grey_levels(image[channel]) for channel in shown]
+        centre = centre_of(np.any(truth if truth.any() else prediction, axis=0))
+        rows = {}
+        for plane, at in zip(PLANES, centre[::-1], strict=True):
+            panels = [_grey(volume, plane, at) for volume in levels]
+            filled = [_filled(panels[0], mask, convention, plane, at) for mask in (truth, prediction)]
+            rows[plane] = [*panels, *filled]
+        titles = [*(modalities[channel] for channel in shown), "reference", "prediction"]
+        pictures[name or item["subject"]] = joined(rows, titles, colours(convention), item["subject"])
+    return pictures
 
 
-def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention: str, title: str) -> Figure:
-    image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
-    shown = [channel for channel in range(len(modalities)) if image[channel].any()][:2] or [0]
-    levels = [grey_levels(image[channel]) for channel in shown]
-    centre = centre_of(np.any(truth if truth.any() else prediction, axis=0))
-    rows = {}
-    for plane, at in zip(PLANES, centre[::-1], strict=True):
-        panels = [panel(volume, plane, at) for volume in levels]
-        filled = [_filled(panels[0], mask, convention, plane, at) for mask in (truth, prediction)]
-        rows[plane] = [*panels, *filled]
-    titles = [*(modalities[channel] for channel in shown), "reference", "prediction"]
-    return figure_of(rows, titles, colours(convention), title)
+def _grey(levels: NDArray[np.uint8], plane: str, at: int) -> Pixels:
+    return np.repeat(plane_of(levels, plane, at)[..., None], 3, axis=-1)
 
 
-def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, plane: str, at: int) -> NDArray[np.uint8]:
+def _filled(pixels: Pixels, masks: NDArray[Any], convention: str, plane: str, at: int) -> Pixels:
     """Return a panel with masks [R, x, y, z] in colour, inner regions on top."""
     picture = pixels.astype(float)
     shades = [np.array([*bytes.fromhex(colours(convention)[name][1:])]) for name in regions_of(convention)]
@@ -133,6 +133,32 @@ def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, pla
         inside = plane_of(masks[channel], plane, at) > 0
         picture[inside] = (1 - FILLED) * pixels[inside] + FILLED * shades[channel]
     return picture.astype(np.uint8)
+
+
+def joined(
+    rows: Mapping[str, Sequence[Pixels]],
+    titles: Sequence[str] = (),
+    legend: Mapping[str, str] = MappingProxyType({}),
+    title: str = "",
+) -> Pixels:
+    """Join labelled rows of panels on black, with a title, the titles of the columns, and a legend of colours."""
+    longest = max(max(pixels.shape) for panels in rows.values() for pixels in panels)
+    scale = -(-EDGE // longest)
+    edge, columns = scale * longest, max(map(len, rows.values()))
+    canvas = Image.new("RGB", (edge * columns, LINE + (LINE + edge) * len(rows) + LINE))
+    draw, left = ImageDraw.Draw(canvas), 2.0
+    draw.text((left, 0), title)
+    for row, (label, panels) in enumerate(rows.items()):
+        top = LINE + (LINE + edge) * row
+        for column, pixels in enumerate(panels):
+            words = [*([label] if column == 0 else []), *titles[column : column + 1]]
+            draw.text((edge * column + 2, top), ": ".join(words))
+            enlarged = Image.fromarray(pixels.repeat(scale, axis=0).repeat(scale, axis=1))
+            canvas.paste(enlarged, (edge * column, top + LINE))
+    for name, colour in legend.items():
+        draw.text((left, canvas.height - LINE), name, colour)
+        left += draw.textlength(name) + LINE
+    return np.asarray(canvas)
 
 
 def _array(volume: torch.Tensor) -> NDArray[Any]:

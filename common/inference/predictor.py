@@ -19,14 +19,13 @@ class Predictor(SupervisedEvaluator):
         kwargs: Further arguments of `SupervisedEvaluator`.
 
     Attributes:
-        failures: Messages of the failed cases.
+        failures: Number of failed cases.
         cases: Number of cases.
     """
 
     def __init__(self, val_data_loader: Any, **kwargs: Any) -> None:
         super().__init__(val_data_loader=_Attempts(val_data_loader), **kwargs)
-        self.failures: list[str] = []
-        self.cases = len(val_data_loader)
+        self.failures, self.cases = 0, len(val_data_loader)
 
     def run(self, global_epoch: int = 1) -> None:
         """Process all cases, if any."""
@@ -37,24 +36,24 @@ class Predictor(SupervisedEvaluator):
 
     def _iteration(self, engine: Engine, batchdata: Any) -> Any:
         if isinstance(batchdata, Exception):  # a case that could not be read
-            return self._fail(batchdata)
+            return self._fail(batchdata, "")
         try:
             return super()._iteration(engine, batchdata)
         except Exception as error:  # a failed case must not stop the next
             return self._fail(error, f"subject {batchdata['subject'][0]}: ")
 
-    def _fail(self, error: Exception, subject: str = "") -> list[Any]:
+    def _fail(self, error: Exception, subject: str) -> list[Any]:
         if is_disk_full(error):
             raise error
-        self.failures.append(subject + one_line(error))
-        show(f"failed: {self.failures[-1]}", error=True)
+        self.failures += 1
+        show(f"failed: {subject}{one_line(error)}", error=True)
         self.state.output = self.state.batch = []  # so that handlers see no case
         return []
 
     def finish(self) -> None:
         """If any case failed, print the number of failed cases and exit with status 1."""
         if self.failures:
-            show(f"{len(self.failures)} of {self.cases} cases failed", error=True)
+            show(f"{self.failures} of {self.cases} cases failed", error=True)
             raise SystemExit(1)
 
 
@@ -72,9 +71,7 @@ class _Attempts:
         for _ in range(len(self.loader)):
             try:
                 yield next(batches)
-            except (InputError, MemoryError) as error:
-                yield error
-            except RuntimeError as error:  # from a worker; without an InputError inside, the loader itself failed
-                if input_error_message(error) is None:
-                    raise
+            except (InputError, MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and input_error_message(error) is None:
+                    raise  # the loader itself failed
                 yield error

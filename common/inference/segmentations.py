@@ -1,7 +1,7 @@
 """Write the results of inference in the geometry of the scans: label maps, probabilities and a table of volumes."""
 
+import csv
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -13,23 +13,26 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ..data.preparation import BRAIN
-from ..data.regions import display_order, regions_of
-from ..data.scan_checks import broken_file, check_grid
+from ..data.regions import display_order, label_names, regions_of
+from ..data.scan_checks import check_grid
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
-from ..errors import show
-from ..files import write_csv
-from ..made import MADE, Results
-from .tables import COLUMNS, VOLUMES, files_of, rows_of, write_label_tables
+from ..errors import InputError, show
+from ..files import atomic_write, write_csv
+from ..made import Results
+
+COLUMNS = ("subject", "region", "volume_ml", "voxels")
 
 
-def complete(files: Mapping[str, Sequence[Path]]) -> set[str]:
-    """Return the subjects whose result files all exist and can be read to the end; print damaged files."""
-    candidates = [subject for subject in files if all(path.exists() for path in files[subject])]
-    with ThreadPoolExecutor() as pool:
-        broken = dict(zip(candidates, pool.map(lambda subject: broken_file(files[subject]), candidates), strict=True))
-    show(*(f"damaged result, to be replaced: {faulty}" for faulty in broken.values() if faulty))
-    return {subject for subject in candidates if not broken[subject]}
+def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
+    """Return the result files of a subject: its label map and, on request, its probabilities.
+
+    Example:
+        >>> [path.as_posix() for path in files_of("P1", "out", probabilities=True)]
+        ['out/P1.nii.gz', 'out/probabilities/P1.nii.gz']
+    """
+    folders = [Path(output_dir), Path(output_dir) / "probabilities"]
+    return [folder / f"{subject}.nii.gz" for folder in folders[: 1 + probabilities]]
 
 
 class SaveVolumed(Transform):
@@ -52,7 +55,7 @@ class SaveVolumed(Transform):
 
     def __init__(self, keys: str, output_dir: str, dtype: str = "uint8", convention: str | None = None) -> None:
         self.key, self.folder, self.dtype, self.convention = keys, Path(output_dir), np.dtype(dtype), convention
-        self._has_tables = False
+        self._has_tables = convention is None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         if "subject" not in data:
@@ -65,8 +68,8 @@ class SaveVolumed(Transform):
         grid = voxels.shape[:3], np.asarray(volume.affine, dtype=float)
         check_grid(data["subject"], grid, (tuple(map(int, shape)), affine_in(forms)), "its scan")
         write_volume(path, voxels.astype(self.dtype), forms, is_label=self.convention is not None)
-        if self.convention is not None and not self._has_tables:
-            write_label_tables(self.folder, self.convention)
+        if not self._has_tables:
+            write_label_tables(self.folder, str(self.convention))
             self._has_tables = True
         return data
 
@@ -74,8 +77,7 @@ class SaveVolumed(Transform):
 class Volumes:
     """Measure segmented regions: write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels) after each case.
 
-    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks. If no
-    row is left, the run leaves neither table nor record.
+    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks.
 
     Args:
         output_dir: Folder of the table.
@@ -90,12 +92,16 @@ class Volumes:
     def __init__(
         self, output_dir: str, convention: str, results: Results | None = None, cases: Sequence[Mapping[str, Any]] = ()
     ) -> None:
-        self.results = results
+        self.results, self.path, values = results, Path(output_dir) / "volumes.csv", regions_of(convention)
         self.scans = {case["subject"]: case["image"] for case in cases}
-        self.path = Path(output_dir) / VOLUMES
-        values = regions_of(convention)
         self.regions = {name: values[name] for name in display_order(values)}
-        self.rows = rows_of(self.path)
+        self.rows: dict[tuple[str, str], tuple[str, str]] = {}
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                header, *rows = list(csv.reader(file)) or [[]]
+            if tuple(header) != COLUMNS:
+                raise InputError(self.path, "unexpected header row", f"the columns {', '.join(COLUMNS)}")
+            self.rows = {(subject, region): (volume, voxels) for subject, region, volume, voxels in rows}
         self.measured: list[str] = []
 
     def attach(self, engine: Engine) -> None:
@@ -103,19 +109,12 @@ class Volumes:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         if self.results is not None:
             engine.add_event_handler(Events.STARTED, self._begin, self.results)
-            engine.add_event_handler(Events.COMPLETED, self._end, self.results)
 
     def _begin(self, results: Results) -> None:
-        before = len(self.rows)
         self.keep(results.inputs.keys() - self.scans.keys())
-        if len(self.rows) < before:
-            self.write()
+        if self.path.exists():
+            self.write()  # before the new weights are stated
         results.begin(self.scans.keys())
-
-    def _end(self, results: Results) -> None:
-        if not self.rows:  # all cases failed
-            for path in (self.path, results.folder / MADE):
-                path.unlink(missing_ok=True)
 
     def __call__(self, engine: Engine) -> None:
         for output, item in zip(engine.state.output, engine.state.batch, strict=True):
@@ -146,18 +145,30 @@ class Volumes:
         """Return the summary line of a run: the number of subjects and their median volumes; none without subjects."""
         if not self.measured:
             return []
-        volumes = {
-            region: median(float(self.rows[subject, region][0]) for subject in self.measured) for region in self.regions
-        }
-        shown = ", ".join(f"{region} {volume:.1f} ml" for region, volume in volumes.items())
-        return [f"{subjects_of(self.measured, engine)} segmented; median volume: {shown}"]
+        volumes = [
+            f"{region} {median(float(self.rows[subject, region][0]) for subject in self.measured):.1f} ml"
+            for region in self.regions
+        ]
+        cases = engine.state.epoch_length  # a case in each batch
+        return [f"segmented: {len(self.measured)} of {cases} subjects; median volume: {', '.join(volumes)}"]
 
 
-def subjects_of(done: Collection[str], engine: Engine) -> str:
-    """Describe the number of processed subjects, with the total if some failed; each batch is a subject."""
-    cases = engine.state.epoch_length
-    return (
-        f"{len(done)} {'subject' if cases == 1 else 'subjects'}"
-        if len(done) == cases
-        else f"{len(done)} of {cases} subjects"
-    )
+def write_label_tables(folder: str | Path, convention: str) -> None:
+    """Write names and colours of label values for BIDS, 3D Slicer and ITK-SNAP; warn if earlier tables differ.
+
+    Formats: BIDS 1.10 (image-derived labels), Slicer's colour tables (no blanks), ITK-SNAP's label descriptions.
+    """
+    tsv, ctbl = ["index\tname\tcolor"], ["# Color table file", "0 background 0 0 0 0"]
+    snap = ["# ITK-SNAP Label Description File", "# IDX -R- -G- -B- -A- VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']
+    for label, (name, colour) in label_names(convention).items():
+        red, green, blue = bytes.fromhex(colour[1:])
+        tsv.append(f"{label}\t{name}\t{colour}")
+        ctbl.append(f"{label} {name.replace(' ', '_')} {red} {green} {blue} 255")
+        snap.append(f'{label} {red} {green} {blue} 1 1 1 "{name}"')
+    earlier = Path(folder) / "dseg.tsv"
+    if earlier.is_file() and earlier.read_text(encoding="utf-8", errors="replace").splitlines() != tsv:
+        problem = "label maps of earlier runs follow a different label convention"
+        show(f"warning: {folder}: {problem}; expected a different folder", error=True)
+    for file, lines in {"dseg.tsv": tsv, "slicer.ctbl": ctbl, "itksnap.txt": snap}.items():
+        with atomic_write(Path(folder) / file) as temporary:
+            temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")

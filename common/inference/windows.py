@@ -1,6 +1,5 @@
 """MONAI's inferers in mixed precision, with a single network pass for all windows of zeros."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,6 @@ from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
 BATCH = {"cpu": 2, "cuda": 8}  # windows per batch with `sw_batch_size` auto
-LONG = 60.0  # seconds; shorter volumes get no forecast
 FLOAT = 4  # bytes
 STITCHED = 4  # float32 values per voxel for each region (copies of the logits), and once more for weights and masks
 
@@ -47,7 +45,6 @@ class WindowInferer(SlidingWindowInferer):
             least twice the memory for stitching a volume, otherwise the host.
         dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
         regions: Number of channels of the logits, for `device` auto.
-        forecasts: Whether to print the expected time of a volume, once, if it is a minute or more.
         kwargs: Further arguments of `SlidingWindowInferer`.
 
     Shapes:
@@ -68,13 +65,11 @@ class WindowInferer(SlidingWindowInferer):
         device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
         regions: int = 3,
-        forecasts: bool = False,
         **kwargs: Any,
     ) -> None:
         size: Any = BATCH[torch.device(sw_device or "cpu").type] if sw_batch_size == AUTO else sw_batch_size
         super().__init__(roi_size, size, sw_device=sw_device, device=None if device == AUTO else device, **kwargs)
-        self.with_coord, self.dtype, self.stitches_where_free = True, dtype, device == AUTO
-        self.regions, self.calls_to_forecast = regions, 2 if forecasts else 0  # the first call also warms up
+        self.with_coord, self.dtype, self.stitches_where_free, self.regions = True, dtype, device == AUTO, regions
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         device = self._where_free(inputs) if self.stitches_where_free else self.device
@@ -82,11 +77,7 @@ class WindowInferer(SlidingWindowInferer):
         outside: list[torch.Tensor] = []
 
         def logits(windows: torch.Tensor) -> torch.Tensor:
-            start = time.monotonic()
-            result = self._in_batches(lambda part: in_precision(network, self.dtype)(part, *args, **kwargs), windows)
-            if self.calls_to_forecast:
-                self._forecast((time.monotonic() - start) / len(windows), occupied)
-            return result
+            return self._in_batches(lambda part: in_precision(network, self.dtype)(part, *args, **kwargs), windows)
 
         def predict(windows: torch.Tensor, boxes: Sequence[Sequence[slice]]) -> torch.Tensor:
             has_brain = [bool(occupied[box[0], *box[2:]].any()) for box in boxes]  # box[1]: all channels
@@ -102,22 +93,6 @@ class WindowInferer(SlidingWindowInferer):
         stitched = super().__call__(inputs, predict, device=device)
         check_finite(stitched)
         return stitched
-
-    def _forecast(self, seconds: float, occupied: torch.Tensor) -> None:
-        """Print the expected time of a volume in the second call; a window takes `seconds`, empty windows none."""
-        self.calls_to_forecast -= 1
-        if self.calls_to_forecast:
-            return
-        windows = 0
-
-        def count(window: torch.Tensor) -> torch.Tensor:
-            nonlocal windows
-            windows += bool(window.any())
-            return window
-
-        SlidingWindowInferer(self.roi_size, overlap=self.overlap)(occupied[:1, None].float(), count)
-        if windows * seconds >= LONG:
-            show(f"about {windows * seconds / 60:.0f} min a subject: {windows} windows of {seconds:.1f} s")
 
     def _where_free(self, inputs: torch.Tensor) -> str | torch.device:
         device = torch.device(self.sw_device or inputs.device)

@@ -19,7 +19,6 @@ from torch.utils.tensorboard import SummaryWriter
 from .. import metrics
 from ..data.regions import display_order, regions_of
 from ..data.scan_checks import check_grid
-from ..drawing import Figure, pixels_of
 from ..errors import InputError, one_line, show
 from ..files import atomic_write
 from ..ssl import COSINE
@@ -71,7 +70,7 @@ def _steps_left(engine: Engine) -> int:
 class Pictures:
     """Draw the inputs and outputs of a validation or an evaluation, as PNG files and in TensorBoard.
 
-    `draw` is a function from the engine's output and batch to pictures by file name; see `common.inference.pictures`.
+    `draw` is a function from the engine's output and batch to RGB pictures by name; see `common.inference.pictures`.
     `last_only` draws only the last batch of a run. `epoch_length` makes TensorBoard's steps count iterations. A failed
     picture does not end the run; a line reports it.
     """
@@ -79,7 +78,7 @@ class Pictures:
     def __init__(
         self,
         output_dir: str,
-        draw: Callable[[Any, Any], Mapping[str, Figure]],
+        draw: Callable[[Any, Any], Mapping[str, np.ndarray]],
         last_only: bool = False,
         epoch_length: int = 1,
     ) -> None:
@@ -93,8 +92,7 @@ class Pictures:
     def __call__(self, engine: Engine) -> None:
         try:
             with SummaryWriter(self.folder / "tensorboard" / "pictures") as writer:
-                for name, figure in self.draw(engine.state.output, engine.state.batch).items():
-                    pixels = pixels_of(figure, dots=110)
+                for name, pixels in self.draw(engine.state.output, engine.state.batch).items():
                     with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
                         Image.fromarray(pixels).save(file, format="PNG")
                     writer.add_image(name, pixels, engine.state.epoch * self.epoch_length, dataformats="HWC")

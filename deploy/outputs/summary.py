@@ -13,10 +13,11 @@ from pydicom.dataset import Dataset
 
 from common.data.volumes import axes_of
 from common.drawing import Axes, Figure, new_figure, pixels_of
-from common.inference.panels import AXES, SIDES, grey_levels, plane_of
+from common.inference.pictures import grey_levels, plane_of
 from deploy.outputs import Case
 from deploy.outputs.segmentation import CAUTION, new_series
 from deploy.source_header import sanitised_header
+from scripts.pages.panels import AXES, SIDES
 
 STEP = 2
 SIZE = (12.0, 7.5)  # inches

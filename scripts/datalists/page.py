@@ -12,11 +12,12 @@ import numpy as np
 
 from common.data.regions import colours, regions_of
 from common.data.scan_checks import Problem
-from common.inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
+from common.inference.pictures import PLANES, centre_of, grey_levels
 from common.made import origin_of
-from common.pages.scenes import read_volume
-from common.pages.templates import png_uri, render
 from scripts.datalists.examine import CHECKS
+from scripts.pages.panels import panel, png, side_by_side
+from scripts.pages.slices import read_image
+from scripts.pages.templates import png_uri, render
 
 EDGE = 224  # pixels of the longest edge of a volume in a picture
 INVALID = "#ff00ff"  # non-finite voxels, and labels of no region
@@ -47,9 +48,9 @@ def draw(
     the volume.
     """
     case, file = order
-    label = read_volume(f"{root}/{case['label']}") if "label" in case else None
+    label = read_image(f"{root}/{case['label']}") if "label" in case else None
     for image in dict.fromkeys(filter(None, [file, *case["image"]])):
-        volume = None if image == case.get("label") else read_volume(f"{root}/{image}")
+        volume = None if image == case.get("label") else read_image(f"{root}/{image}")
         if volume is not None:
             modality = modalities[case["image"].index(image)]
             return image, modality, _picture(*volume, label and label[0], convention)

@@ -25,7 +25,7 @@ from common.errors import (
 )
 from common.files import atomic_write, expand_home, write_csv
 from common.locks import claimed
-from common.pages.templates import render
+from scripts.pages.templates import render
 from scripts.pools import map_in_processes
 from scripts.prepare.figures import UNITS, Figures
 from scripts.prepare.scans import find_subjects

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from common.data.regions import colours, regions_of
 from common.data.volumes import canonical
 from common.files import atomic_write
-from common.inference.panels import PLANES, centre_of, grey_levels, panel, png
+from common.inference.pictures import PLANES, centre_of, grey_levels, joined
+from scripts.pages.panels import panel, png
 from scripts.prepare.subject import Prepared
 from scripts.prepare.volumes import Volume
 
 TEMPLATE, BRAIN, LABELS = "#56b4e9", "#e69f00", "#cc79a7"  # blue, orange, purple: distinct for the colour-blind
-INCHES, DOTS = 2.6, 110  # inches per panel, dots per inch
+EDGE = 286  # pixels of a panel's longest edge
 Panels = list[NDArray[np.uint8]]
 
 
@@ -54,14 +55,10 @@ def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention
 def _panels(levels: NDArray[np.uint8], centre: Any, spacing: Any, outlines: Mapping[str, NDArray[Any]]) -> Panels:
     """Return axial, coronal and sagittal panels through a voxel (x, y, z)."""
     planes = zip(PLANES, centre[::-1], strict=True)
-    return [panel(levels, plane, at, spacing, outlines, round(INCHES * DOTS)) for plane, at in planes]
+    return [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in planes]
 
 
 def _write(path: Path, rows: Mapping[str, Panels], legend: Mapping[str, str], title: str) -> None:
     """Write a PNG file of labelled rows of panels."""
-    from common.drawing import pixels_of  # slow imports
-    from common.inference.pictures import figure_of
-
-    pixels = pixels_of(figure_of(rows, legend=legend, title=title, inches=INCHES), DOTS)
     with atomic_write(path) as file:
-        file.write_bytes(png(pixels))
+        file.write_bytes(png(joined(rows, legend=legend, title=title)))

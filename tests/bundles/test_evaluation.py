@@ -1,4 +1,4 @@
-"""Training, evaluation and the command line give the same scores and pages."""
+"""Training, evaluation and the command line give the same scores."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained
     places = [f"--predictions={by_bundle / 'predictions'}", f"--output={by_command}", f"--protocol={protocol}"]
     scored = execute([sys.executable, "-m", "scripts.evaluate", *places, *data])
     assert scored.returncode == 0, scored.stderr
-    for name in ("metrics.csv", "lesions.csv", "summary.json"):
+    for name in ("metrics.csv", "summary.json"):
         assert (by_bundle / name).read_bytes() == (by_command / name).read_bytes()
     with (by_command / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "dice"]
@@ -46,17 +46,12 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained
     assert record["workflow"] == "evaluate"
     assert [made["made_up"] for made in (record, training)] == [True, True], "as the files say"
     assert weights.read(trained(bundle) / "models/model.pt").metadata["made_up"]
-    assert f"page         {by_bundle.resolve()}/evaluation.html" in evaluated.stdout.splitlines()
-    pages = [
-        (folder / "evaluation.html").read_text().partition("About this page")[0] for folder in (by_bundle, by_command)
-    ]
-    assert pages[0].replace(f"Evaluation of {bundle}", "Evaluation of predictions") == pages[1]
 
 
 def test_the_checkpoints_cleanup_is_that_of_inference_and_evaluation_and_can_be_switched_off(
     run_bundle, cohorts, trained, tmp_path
 ):
-    """Expected label maps: the written ones, cleaned up afterwards. Pages name the cleanup."""
+    """Expected label maps: the written ones, cleaned up afterwards. Records name the cleanup."""
     model, out = tmp_path / "model.pt", tmp_path / "brats_finetune"
     shutil.copy(trained("brats_finetune") / "models/model.pt", model)
 
@@ -85,6 +80,6 @@ def test_the_checkpoints_cleanup_is_that_of_inference_and_evaluation_and_can_be_
         assert found.keys() == labels.keys()
         for name, image in found.items():
             np.testing.assert_array_equal(image.dataobj, labels[name])
-    assert f">{text}<" in (tmp_path / "evaluated/evaluation.html").read_text()
+    assert json.loads((tmp_path / "evaluated/cases.json").read_text())["made"]["cleanup"] == text
     made = [json.loads((tmp_path / name / "made.json").read_text())["settings"] for name in ("inferred", "off")]
     assert [each["cleanup"] for each in made] == [text, None]

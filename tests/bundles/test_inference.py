@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError, input_error_message
-from common.inference import Segmenter
+from scripts.segmenter import Segmenter
 from tests.bundles.workflows import untrained, workflow
 from tests.oracles import nifti
 from tests.support import ROOT
@@ -55,7 +55,7 @@ def test_a_folder_and_a_datalist_give_the_same(infer, cohorts, tmp_path):
     assert float(rows["ET"]["volume_ml"]) == pytest.approx((first == 4).sum() * 4**3 / 1000, rel=1e-5)  # 4 mm
     with pytest.raises(RuntimeError, match="Failed to") as error:
         infer("brats_finetune", "scanned", **folder)
-    assert "1 result exists already, first " in input_error_message(error.value)
+    assert "exist already; expected existing=skip or replace" in input_error_message(error.value)
 
 
 def turned(volume, affine, order, flips):
@@ -129,15 +129,7 @@ def test_from_python_the_label_map_is_that_of_the_command(infer, cohorts, tmp_pa
     label = segment(images)
     np.testing.assert_array_equal(label.numpy(), voxels(path))
     np.testing.assert_array_equal(label.affine.numpy(), nibabel.load(path).affine)
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match="lacks T2"):
         segment({name: images[name] for name in ("FLAIR", "T1ce", "T1")})
-    assert "T2" in str(error.value)
-    (tmp_path / "cut.nii.gz").write_bytes(images["T1"].read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"cut\.nii\.gz: Compressed file ended before"):
-        segment(images | {"T1": tmp_path / "cut.nii.gz"})
-    with pytest.raises(InputError, match=r"none\.pt"):
-        Segmenter(ROOT / "bundles/brats_finetune", tmp_path / "none.pt", amp=False)
-    with pytest.raises(InputError):
-        segment({})
     with pytest.raises(InputError, match="images=T1c: expected one of"):
         segment({"T1c": images["T1ce"]})

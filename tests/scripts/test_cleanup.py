@@ -7,10 +7,10 @@ import torch
 from common import weights
 from common.data.cleanup import Cleanup
 from common.files import digest, write_json
-from common.inference.reading import read
 from scripts.cleanup import choose, choose_cleanup
 from scripts.evaluate.__main__ import evaluate
 from scripts.evaluate.__main__ import pool as pool_evaluations
+from scripts.evaluate.records import read_record
 from tests.scripts.evaluate.evaluations import save
 from tests.support import refused
 
@@ -105,4 +105,4 @@ def test_a_datalist_gives_the_split_that_was_scored(tmp_path):
         workers=1,
         slices="none",
     )
-    assert read(f"{folder}/scored").made["split"] == "validation"
+    assert read_record(f"{folder}/scored")[0]["made"]["split"] == "validation"

@@ -11,6 +11,7 @@ import torch
 from common.errors import InputError
 from common.inference.cases import CheckFilesd, check_missing, check_results, find_cases
 from common.made import Results
+from tests.support import refused
 
 BRATS = ["FLAIR", "T1ce", "T1", "T2"]
 
@@ -34,23 +35,27 @@ def scans_of(*arguments, **options):
     return {case["subject"]: case["image"] for case in find_cases(*arguments, **options)}
 
 
-def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
+def test_scans_are_found_by_their_names_in_a_folder_and_below(tmp_path, capsys):
     names = {
         "a/P1": ["_flair.nii.gz", "_t1ce.nii.gz", "_t1.nii.gz", "_t2.nii.gz"],  # BraTS 2021
         "P2": ["-t2f.nii", "-t1c.nii", "-t1n.nii", "-t2w.nii"],  # BraTS 2023
-        "b/c/P.3": [".FLAIR.nii.gz", "_T1Gd.nii.gz", "-T1w.nii.gz", "_T2W.NII.GZ"],
+        "P3/": ["FLAIR.nii.gz", "T1_Gd.nii.gz", "T1w.nii.gz", "T2W.NII.GZ"],
     }
     files = {name: [scan(tmp_path / f"{name}{end}") for end in ends] for name, ends in names.items()}
-    for other in ("a/P1_seg.nii.gz", "P2-mask.nii", "a/.P1_t1.nii.gz", "P9_other.nii.gz"):
+    for other in ("a/P1_seg.nii.gz", "P2-mask.nii", "a/.P1_t1.nii.gz"):
         scan(tmp_path / other)
-    assert scans_of(tmp_path, BRATS) == {"a_P1": files["a/P1"], "P2": files["P2"], "b_c_P.3": files["b/c/P.3"]}
+    assert scans_of(tmp_path, BRATS) == {"P1": files["a/P1"], "P2": files["P2"], "P3": files["P3/"]}
+    assert capsys.readouterr().out.endswith(": P2-mask.nii, a/P1_seg.nii.gz\n"), "what is not used"
     assert scans_of(tmp_path, ["T2", "FLAIR"])["P2"] == [files["P2"][3], files["P2"][0]]
+    scan(tmp_path / "b/P1_t1.nii.gz")
+    with refused("dataset_dir", tmp_path, "b/P1_t1.nii.gz are of one subject"):
+        find_cases(tmp_path, BRATS)
 
 
-def test_cases_of_nnunets_test_images_are_named_like_their_labels(tmp_path):
-    for folder in ("imagesTs", "scans"):
-        scan(tmp_path / folder / "P11_0000.nii.gz")
-    assert [*scans_of(tmp_path / "imagesTs", ["T1"]), *scans_of(tmp_path / "scans", ["T1"])] == ["P11", "P11_0000"]
+def test_scans_for_a_network_of_one_modality_need_no_modality_in_their_names(tmp_path):
+    for name in ("P1", "P2_T1w", "P1_FLAIR", "P1_lesion_mask"):
+        scan(tmp_path / f"{name}.nii.gz")
+    assert [*scans_of(tmp_path, ["T1"])] == ["P1", "P2"]
 
 
 def results(folder, weights="1", overlap=0.5, file="a.pt"):
@@ -74,9 +79,7 @@ def test_existing_results_are_replaced_only_on_request(tmp_path):
         ({"existing": "replace"}, ["P1", "P2"]),
     ):
         assert pending(tmp_path / "in", results(tmp_path / "out"), **options) == subjects
-    with pytest.raises(
-        InputError, match=r"^1 result exists already, first .*out/P2.nii.gz; expected existing=skip or replace"
-    ):
+    with refused(f"{tmp_path}/out/P2.nii.gz", text="exist already; expected existing=skip or replace"):
         pending(tmp_path / "in", results(tmp_path / "out"), "refuse")
 
 
@@ -84,7 +87,6 @@ def test_one_folder_holds_the_results_of_one_model(tmp_path):
     """Results of P1 by the weights 1; then P1 or P2 is asked for, by the same weights elsewhere or by others."""
     for name in ("in/P1", "in/P2", "out/P1"):
         scan(tmp_path / f"{name}.nii.gz")
-    (tmp_path / "out/volumes.csv").write_text("subject,region,volume_ml,voxels\nP1,lesion,0,0\n")
     root, out = tmp_path / "in", tmp_path / "out"
     unknown = rf"^{out}: results of unknown weights \(no made.json\): P1; expected a different output_dir"
     with pytest.raises(InputError, match=unknown):
@@ -113,10 +115,10 @@ def test_a_result_never_replaces_a_scan(tmp_path):
         find_cases(tmp_path, ["T1"], results=results(tmp_path), existing="replace")
     datalist = listed(tmp_path / "list.json", {"P2": ["P1.nii.gz"], "P1": ["P2.nii.gz"]})
     (tmp_path / "link").symlink_to(tmp_path)
-    refused = r"P1.nii.gz: a result would overwrite this scan; expected another output_dir"
-    with pytest.raises(InputError, match=refused):
+    refusal = r"P1.nii.gz: a result would overwrite this scan; expected another output_dir"
+    with pytest.raises(InputError, match=refusal):
         check_results(find_cases(tmp_path, ["T1"], datalist), results(tmp_path / "link"), "replace")
-    with pytest.raises(InputError, match=refused):  # the scan of a case that may be skipped
+    with pytest.raises(InputError, match=refusal):  # the scan of a case that may be skipped
         find_cases(tmp_path, ["T1"], datalist, results=results(tmp_path / "link"), existing="skip")
 
 
@@ -163,5 +165,5 @@ def test_a_file_that_a_folder_lacks_is_missing_where_the_network_can_do_without(
     CheckFilesd("image", BRATS)(done_without[0])
     unchanged = check_missing(cases, BRATS, checkpoint(tmp_path))
     assert unchanged == cases, "the case fails alone"
-    with pytest.raises(InputError, match=r"^no FLAIR; expected a file whose name ends with _flair"):
+    with pytest.raises(InputError, match=r"^no FLAIR: expected a file whose name ends with _flair"):
         CheckFilesd("image", BRATS)(unchanged[0])

@@ -118,8 +118,8 @@ def test_a_fourth_task_trains_and_is_measured_and_drawn(tmp_path):
     metrics = engine.run([output]).metrics
     assert -1 <= metrics.pop("contrastive_cosine") <= 1
     assert metrics == pytest.approx({name: term.item() for name, term in terms.items()} | {"key": metrics["total"]})
-    titles = [axis.get_title() for axis in draw_inpainting(output, modalities=["T1", "T2"])["inpainting"].axes[:4]]
-    assert titles == ["corrupted input", "reconstruction", "masked", "clean crop"]
+    picture = draw_inpainting(output, modalities=["T1", "T2"])["inpainting"]
+    assert picture.shape[1] == 4 * 256, "corrupted input, reconstruction, masked, clean crop"
 
     file, single = tmp_path / "model.pt", SSLHead(1, "micro", tasks=tasks)
     weights.write(

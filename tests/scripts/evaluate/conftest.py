@@ -2,15 +2,14 @@
 
 import pytest
 
-from common.pages import evaluation as pages
+from scripts.pages import evaluation as pages
 from tests.scripts.evaluate.evaluations import AFFINE, blobs, save
 
 
 @pytest.fixture
 def cohort(tmp_path, monkeypatch):
-    """Predictions and references of five cases with labels 0 and 1; the page is replaced by a line of text."""
-    monkeypatch.setattr(pages, "page_of", lambda details, *_: f"page of {details.name}: {len(details.files)} cases")
-    monkeypatch.setattr(pages, "write_case", lambda *_: None)
+    """Predictions and references of five cases with labels 0 and 1; the page is left out."""
+    monkeypatch.setattr(pages, "write_pages", lambda folder, *_: folder / "evaluation.html")
     arrays = {}
     for number in range(5):
         pair = blobs(2 * number), blobs(2 * number + 1)

@@ -1,13 +1,14 @@
 """Label maps and folders of evaluations that the tests share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel
 import numpy as np
 
-from common.inference import results
-from common.metrics import Protocol
+from common.inference.evaluation import entry_of, new_record, write
+from common.made import origin_of
+from common.metrics import Protocol, Scores
 from tests.support import oblique
 
 SHAPE = (7, 8, 9)
@@ -43,14 +44,11 @@ def blobs(seed: int, values: Sequence[int] = (1,)) -> np.ndarray:
     return labels
 
 
-def write_evaluation(
-    folder: Path, scores: results.Cases, protocol: Protocol, missing: Sequence[str] = (), name: str = "ours"
-) -> str:
-    """Write the files of an evaluation, whose label maps do not exist; returns the folder."""
-    files = [
-        results.CaseFiles(case, None if case in missing else folder / f"p/{case}.nii", folder / f"r/{case}.nii")
-        for case in scores
-    ]
+def write_evaluation(folder: Path, scores: Mapping[str, Mapping[str, Scores]], protocol: Protocol) -> str:
+    """Write the files of an evaluation, whose label maps do not exist; return the folder."""
     convention = "brats2023" if protocol.name == "brats" else "atlas"
-    results.write(folder, results.Details(name, convention, protocol, files, scores))
+    record = new_record("ours", convention, protocol, origin_of({}))
+    for case, measured in scores.items():
+        record["cases"][case] = entry_of(folder, measured, folder / f"p/{case}.nii", folder / f"r/{case}.nii")
+    write(folder, record, protocol)
     return str(folder)

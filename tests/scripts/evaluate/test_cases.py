@@ -2,9 +2,8 @@
 
 import pytest
 
-from common.inference.results import CaseFiles
 from common.metrics import protocol
-from scripts.evaluate.cases import find_cases
+from scripts.evaluate.cases import Case, find_cases
 
 ATLAS = protocol("atlas")
 
@@ -26,8 +25,8 @@ def test_files_of_one_name_are_a_case(folders):
     touch(predictions, ".hidden.nii.gz", "dataset.json", "scores.csv", "a.nii.gz.txt")
     (predictions / "more").mkdir()
     assert find_cases(predictions, references, ATLAS)[1] == [
-        CaseFiles("a", predictions / "a.nii", references / "a.nii.gz"),
-        CaseFiles("b", predictions / "b.nii.gz", references / "b.nii.gz"),
+        Case("a", predictions / "a.nii", references / "a.nii.gz"),
+        Case("b", predictions / "b.nii.gz", references / "b.nii.gz"),
     ]
 
 

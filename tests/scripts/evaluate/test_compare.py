@@ -5,8 +5,7 @@ import pytest
 
 from common.metrics import Scores, protocol
 from common.metrics.lesions import Lesion
-from scripts.evaluate.compare import compare, cumulative_ranks, read_all
-from scripts.evaluate.folders import named_folders
+from scripts.evaluate.several import compare, cumulative_ranks, read_all
 from scripts.paired_tests import holm
 from tests.scripts.evaluate.evaluations import write_evaluation
 
@@ -28,8 +27,8 @@ def write(folder, values, rules=ATLAS, lesions=(ORIGIN,), volume=0.0):
     return write_evaluation(folder, cases, rules)
 
 
-def opened(*folders):
-    return read_all(named_folders("compare", folders))
+def compared(*folders):
+    return compare(*read_all(folders, None))
 
 
 def test_ranks_are_those_worked_out_by_hand():
@@ -51,20 +50,20 @@ def test_a_comparison_of_three_systems(tmp_path):
     theirs = {"a": 0.8, "b": 0.5, "c": 0.5, "d": 0.15}
     third = {"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.0}
     folders = [write(tmp_path / name, values) for name, values in (("x", ours), ("y", theirs), ("z", third))]
-    comparison = compare(opened(*folders))
-    assert [(test.first, test.second) for test in comparison.tests[::4]] == [("x", "y"), ("x", "z"), ("y", "z")]
-    assert len(comparison.tests) == 12, "three pairs; four metrics"
-    dice = comparison.tests[0]
+    tests, ranking = compared(*folders)
+    assert [(test.first, test.second) for test in tests[::4]] == [("x", "y"), ("x", "z"), ("y", "z")]
+    assert len(tests) == 12, "three pairs; four metrics"
+    dice = tests[0]
     assert (dice.region, dice.metric, dice.unit) == ("lesion", "dice", "1")
     assert dice.difference == pytest.approx((0.1 + 0.2 + 0 - 0.05) / 4)
     assert (dice.wins, dice.ties, dice.losses) == (2, 1, 1)
     assert dice.p == pytest.approx(4 / 8), "ranks 2, 3, -1: of the eight sums of ranks, 0, 1, 5 and 6 are as far from 3"
     assert np.isnan([dice.low, dice.high]).all(), "four cases"
-    assert [test.p_holm for test in comparison.tests] == pytest.approx(holm([test.p for test in comparison.tests]))
+    assert [test.p_holm for test in tests] == pytest.approx(holm([test.p for test in tests]))
     # dice: x 1, 1, 1.5, 2; y 2, 2, 1.5, 1; z 3 in each; the other three metrics tie at 2
     scores = {name: (3 * 2 + mean) / 4 for name, mean in (("x", 5.5 / 4), ("y", 6.5 / 4), ("z", 3))}
-    assert [(place.place, place.system) for place in comparison.ranking] == [(1, "x"), (2, "y"), (3, "z")]
-    assert {place.system: place.score for place in comparison.ranking} == pytest.approx(scores)
+    assert [(place.place, place.system) for place in ranking] == [(1, "x"), (2, "y"), (3, "z")]
+    assert {place.system: place.score for place in ranking} == pytest.approx(scores)
 
 
 def test_a_lower_distance_wins_and_equal_figures_tie_but_for_rounding(tmp_path):
@@ -73,11 +72,9 @@ def test_a_lower_distance_wins_and_equal_figures_tie_but_for_rounding(tmp_path):
     for name, distance, share in (("x", 3.0, 0.1 + 0.2), ("y", 4.0, 0.3)):
         values = {**dict.fromkeys(rules.units, 0.5), "lesionwise_hd95": distance, "hd95": distance, "dice": share}
         write_evaluation(tmp_path / name, {c: {r: Scores(values) for r in regions} for c in ("a", "b")}, rules)
-    comparison = compare(opened(str(tmp_path / "x"), str(tmp_path / "y")))
+    tests, ranking = compared(str(tmp_path / "x"), str(tmp_path / "y"))
     counts = {
-        test.metric: (test.difference, test.wins, test.ties, test.losses)
-        for test in comparison.tests
-        if test.region == "TC"
+        test.metric: (test.difference, test.wins, test.ties, test.losses) for test in tests if test.region == "TC"
     }
     assert counts == {
         "lesionwise_dice": (0, 0, 2, 0),
@@ -85,4 +82,4 @@ def test_a_lower_distance_wins_and_equal_figures_tie_but_for_rounding(tmp_path):
         "dice": (0, 0, 2, 0),
         "hd95": (-1, 2, 0, 0),
     }
-    assert [place.score for place in comparison.ranking] == [1.25, 1.75]
+    assert [place.score for place in ranking] == [1.25, 1.75]

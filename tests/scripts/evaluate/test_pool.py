@@ -38,8 +38,8 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
     capsys.readouterr()
     pooled(parts)
     shown = capsys.readouterr().out.splitlines()
-    assert (shown[0], shown[-1]) == ("5 cases by atlas", f"{parts}/pooled/evaluation.html")
-    for name in ("metrics.csv", "lesions.csv", "summary.json"):
+    assert (shown[0], shown[-1]) == ("cases scored by atlas: 5", f"{parts}/pooled/evaluation.html")
+    for name in ("metrics.csv", "summary.json"):
         assert (parts / "pooled" / name).read_bytes() == (parts / "whole/out" / name).read_bytes()
     merged, whole = (content(parts / folder, "cases.json") for folder in ("pooled", "whole/out"))
     assert {case: files["regions"] for case, files in merged["cases"].items()} == {

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
-from .. import weights
-from ..configs import read_config
-from ..data.datasets import CaseDataset
-from ..errors import InputError, choice, input_error_message
-from .cases import check_missing
+from common import weights
+from common.configs import read_config
+from common.data.datasets import CaseDataset
+from common.errors import choice
+from common.inference import check_missing
 
 
 class Segmenter:
@@ -22,7 +22,7 @@ class Segmenter:
     prepares raw scans.
 
     Args:
-        bundle_root: Folder of a bundle, such as bundles/brats_finetune.
+        bundle_root: Folder of a bundle that segments, such as bundles/brats_finetune.
         checkpoint: File with trained weights; by default models/model.pt of the bundle.
         options: Further options of `inference.yaml`, such as device="cuda" or overlap=0.25.
 
@@ -40,22 +40,20 @@ class Segmenter:
 
     def __init__(self, bundle_root: str | Path, checkpoint: str | Path | None = None, **options: Any) -> None:
         root = Path(bundle_root)
-        config = root / "configs" / "inference.yaml"
-        values = {"bundle_root": str(root)} | options
-        self.checkpoint = str(checkpoint or root / "models" / "model.pt")
-        values["checkpoint"] = str(weights.path_of("checkpoint", self.checkpoint))
-        parser = read_config([config], values)
+        self.checkpoint = str(weights.path_of("checkpoint", checkpoint or root / "models" / "model.pt"))
+        values = {"bundle_root": str(root), "checkpoint": self.checkpoint}
+        parser = read_config([root / "configs" / "inference.yaml"], values | options)
         parser.get_parsed_content("imports")
-        settings = _parsed(parser, "options")
-        if not hasattr(settings, "label_convention"):
-            raise InputError(f"bundle_root={root}", "not a bundle that segments", "brats_finetune or atlas_finetune")
+        settings = parser.get_parsed_content("options")
         self.modalities: list[str] = list(settings.modalities)
         self.convention: str = settings.label_convention
         self._device = torch.device(settings.device)
-        self._preprocess, self._postprocess = (_parsed(parser, name) for name in ("preprocessing", "postprocessing"))
-        self._network, self._infer = (_parsed(parser, name) for name in ("network", "inferer"))
-        self._network.to(self._device).eval()
+        self._preprocess = parser.get_parsed_content("preprocessing")
+        self._postprocess = parser.get_parsed_content("postprocessing")
+        self._infer = parser.get_parsed_content("inferer")
+        self._network = parser.get_parsed_content("network").to(self._device).eval()
 
+    @torch.no_grad()
     def __call__(self, images: Mapping[str, str | Path]) -> MetaTensor:
         """Segment one subject.
 
@@ -70,23 +68,12 @@ class Segmenter:
                 that the network needs is missing.
         """
         for name in images:
-            choice("images", name, self.modalities)
+            choice("images", name, dict.fromkeys(self.modalities))
         files = [str(images[name]) if name in images else None for name in self.modalities]
         name = next((Path(file).name for file in files if file), "without images")
         cases = check_missing([{"subject": name, "image": files}], self.modalities, self.checkpoint)
         (data,) = CaseDataset(cases, self._preprocess)
         del data["subject"]  # so that nothing is written
-        with torch.no_grad():
-            data["pred"] = self._infer(data["image"][None].to(self._device), self._network)[0]
+        data["pred"] = self._infer(data["image"][None].to(self._device), self._network)[0]
         label: MetaTensor = self._postprocess(data)["pred"][0]
         return label.to(torch.uint8)
-
-
-def _parsed(parser: Any, name: str) -> Any:
-    """Return a config's content by its key; raise `InputError` without MONAI's exception around it."""
-    try:
-        return parser.get_parsed_content(name)
-    except RuntimeError as error:
-        if message := input_error_message(error):
-            raise InputError(message) from error
-        raise

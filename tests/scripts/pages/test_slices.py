@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from common.inference.masks import masks_of
-from common.inference.results import CaseFiles, Details
+from common.inference.evaluation import entry_of, new_record
+from common.made import origin_of
 from common.metrics.protocols import protocol
-from common.pages.slices import page_of, write_case
+from scripts.evaluate.records import read_masks
+from scripts.pages.slices import write_slices
 from tests.html_pages import Page
 from tests.support import oblique
 
@@ -44,16 +45,10 @@ def case_of(folder, affine, seed=0, name="P 1"):
         image[4:28, 3:30, 3:24] = random.uniform(0.2, 1, (24, 27, 21)) * scale
         images.append((modality, save(folder / f"{modality}.nii.gz", image, affine)))
     files = save(folder / "p.nii.gz", predicted, affine), save(folder / "r.nii.gz", labels, affine)
-    return CaseFiles(name, *files, tuple(images))
-
-
-def scores_of(files):
-    return protocol("brats").score(*masks_of(files, "brats2021"))
-
-
-def details_of(files, scores=None):
-    scores = scores_of(files) if scores is None else scores
-    return Details("ours", "brats2021", protocol("brats"), [files], {files.name: scores})
+    record = new_record("ours", "brats2021", protocol("brats"), origin_of({}))
+    scores = protocol("brats").score(*read_masks(*files, "brats2021"))
+    record["cases"] = {name: entry_of(folder, scores, *files, images)}
+    return record, *files, images
 
 
 def block(html, name):
@@ -66,15 +61,14 @@ def volume(html, name):
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
 def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
-    files = case_of(tmp_path, affine)
-    page = write_case(tmp_path, files, details_of(files))
-    assert page == tmp_path / "slices/P 1.html"
-    html = page.read_text()
+    record, prediction, reference, images = case_of(tmp_path, affine)
+    write_slices(tmp_path, record, "P 1", None)
+    html = (tmp_path / "slices/P 1.html").read_text()
     data = json.loads(block(html, "data"))
-    labels = {"prediction": files.prediction, "reference": files.reference}
+    labels = {"prediction": prediction, "reference": reference}
     assert data["layers"] == list(labels)
     assert [modality["name"] for modality in data["modalities"]] == ["FLAIR", "T1"]
-    everywhere = np.argwhere(np.asanyarray(nibabel.load(files.reference).dataobj) >= 0)
+    everywhere = np.argwhere(np.asanyarray(nibabel.load(reference).dataobj) >= 0)
 
     def held(scan):
         """The values that a volume of the page has at the places of the file's voxels, and which of them it has."""
@@ -86,7 +80,7 @@ def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
         np.testing.assert_array_equal(np.rint(apply_affine(to_scene, everywhere)), places)
         return np.asarray(scan.dataobj)[tuple(places[inside].T)], inside
 
-    for number, (_, path) in enumerate(files.images):
+    for number, (_, path) in enumerate(images):
         scan = volume(html, f"image-{number}")
         assert nibabel.aff2axcodes(scan.affine) == ("R", "A", "S")
         assert list(scan.shape) == data["shape"]
@@ -111,8 +105,11 @@ def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
 
 def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
     attack = "</script><script>alert(1)</script>"
-    files = case_of(tmp_path, AFFINES["RAS"], name="a")
-    html = page_of(files._replace(missing=(attack,), images=((attack, files.images[0][1]),)), details_of(files, {}))
+    record, *_ = case_of(tmp_path, AFFINES["RAS"])
+    entry = record["cases"]["P 1"]
+    entry |= {"missing_modalities": [attack], "modalities": {attack: entry["modalities"]["FLAIR"]}}
+    write_slices(tmp_path, record, "P 1", None)
+    html = (tmp_path / "slices/P 1.html").read_text()
     assert "alert(1)</script>" not in html
     for tag, attributes in Page(html.replace("<input", "<img")).tags:
         assert tag not in ("link", "iframe", "object", "embed", "form")

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from common.inference.panels import panel, plane_of
+from common.inference.pictures import plane_of
+from scripts.pages.panels import panel
 
 
 def test_planes_are_seen_as_in_radiology():
@@ -15,10 +16,9 @@ def test_planes_are_seen_as_in_radiology():
 def test_the_patients_sides_are_marked():
     levels = np.zeros((40, 40, 40), np.uint8)
     for plane in ("axial", "coronal", "sagittal"):
-        marked = panel(levels, plane, 20, edge=80)[..., 0] > 0
+        marked = panel(levels, plane, 20, (1, 1, 1), {}, 80)[..., 0] > 0
         assert not marked[40:].any()
         halves = (marked[:, :40], marked[:, 40:]) if plane != "sagittal" else (marked[:, 40:], marked[:, :40])
         first, other = (half[half.any(axis=1)].sum(axis=1) for half in halves)  # R and L; P, on the right, and A
         assert first[0] > other[0], "the bar of an R or a P is at its top; that of an L at its bottom, an A has a tip"
         assert first[-1] < other[-1], "an L has its bar, an A two legs at the bottom"
-    assert not panel(levels, "axial", 20).any(), "a pixel per voxel: data, not a picture"

@@ -5,17 +5,16 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.inference.masks import masks_of
-from common.inference.results import CaseFiles
+from scripts.evaluate.records import read_masks
 from tests.scripts.evaluate.evaluations import AFFINE, SHAPE, label_map, save
 
 
-def case(tmp_path, prediction, reference, **more):
-    """A case of two files; arrays are saved, paths and None are used as they are."""
+def masks_of(tmp_path, prediction, reference, convention="atlas", **more):
+    """Masks of two files; arrays are saved, paths and None are used as they are."""
     files = []
     for folder, voxels in (("p", prediction), ("r", reference)):
         files.append(save(tmp_path / folder / "c.nii.gz", voxels, **more) if isinstance(voxels, np.ndarray) else voxels)
-    return CaseFiles("c", *files)
+    return read_masks(*files, convention)
 
 
 def header(path, labels, **fields):
@@ -33,8 +32,7 @@ def header(path, labels, **fields):
 
 def test_regions_of_brats_are_unions_of_labels(tmp_path):
     prediction, reference = label_map([0, 1, 2, 4], 1), label_map([0, 1, 2, 3], 2)
-    files = case(tmp_path, prediction, reference)
-    masks = masks_of(files, "brats2023")
+    masks = masks_of(tmp_path, prediction, reference, "brats2023")
     for by_region, labels, enhancing in ((masks.predictions, prediction, 4), (masks.references, reference, 3)):
         assert list(by_region) == ["WT", "TC", "ET"]
         assert all(mask.dtype == bool for mask in by_region.values())
@@ -51,7 +49,7 @@ def test_labels_that_a_header_scales_are_read(stored, sign, tmp_path):
     values = np.unique(nibabel.load(path).get_fdata())
     assert values[0] == 0
     assert 0 < sign * (values[1] - 1) < 1e-6, "the factor is stored in single precision"
-    masks = masks_of(case(tmp_path, path, labels), "atlas")
+    masks = masks_of(tmp_path, path, labels)
     np.testing.assert_array_equal(masks.predictions["lesion"], labels == 1)
 
 
@@ -68,13 +66,13 @@ def test_another_grid_than_the_reference_is_named(tmp_path):
         (save(tmp_path / "c.nii", labels, moved(0.01)), "affine differs by up to 0.01 mm; expected"),
     ):
         with pytest.raises(InputError, match=message):
-            masks_of(case(tmp_path, prediction, labels), "atlas")
+            masks_of(tmp_path, prediction, labels)
     near = save(tmp_path / "near.nii", labels, moved(0.0005))
-    assert masks_of(case(tmp_path, near, labels), "atlas").predictions["lesion"].any()
+    assert masks_of(tmp_path, near, labels).predictions["lesion"].any()
 
 
 def test_a_prediction_may_fill_the_volume_and_a_reference_may_not(tmp_path):
     full, some = np.ones(SHAPE, np.uint8), label_map([0, 1])
-    assert masks_of(case(tmp_path, full, some), "atlas").predictions["lesion"].all()
+    assert masks_of(tmp_path, full, some).predictions["lesion"].all()
     with pytest.raises(InputError, match=r"r/c\.nii\.gz: label 1 and no 0; expected lesions, and 0 elsewhere$"):
-        masks_of(case(tmp_path, some, full), "atlas")
+        masks_of(tmp_path, some, full)

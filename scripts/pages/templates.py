@@ -1,7 +1,6 @@
 """Render self-contained HTML pages; all text is escaped."""
 
 import base64
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,16 +11,16 @@ from markupsafe import Markup
 
 RESTRICTION = "Research only. Not a medical device: not for diagnosis, treatment or any decision about a patient."
 SOFTWARE = {"brainsegfounder": "BrainSegFounder", "monai": "MONAI", "torch": "PyTorch", "python": "Python"}
+CONTENTS = '<nav class="contents"></nav>'
 
 
 def render(
     template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, *, made: Mapping[str, Any], **content: Any
 ) -> str:
-    """Render a Jinja template, which may include files from its folder and this folder; undefined names are errors.
+    """Return a page from a Jinja template, which may include files of its folder and this folder.
 
     File names that are not UTF-8 are escaped. The end of the page prints `made`, a record of `common.made.origin_of` or
-    empty. Keys of `filters` and `content` are names in the template. `<nav class="contents"></nav>` becomes the list of
-    sections with an id and a heading.
+    empty. `<nav class="contents"></nav>` becomes the list of sections with an id and a heading.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -33,7 +32,10 @@ def render(
     environment.filters.update({"words": _words, **(filters or {})})
     content |= {"made": _facts(made), "made_up": made.get("made_up", False), "restriction": RESTRICTION}
     page = environment.get_template(template.name).render(**content)
-    return _with_contents(page.encode("utf-8", "backslashreplace").decode())
+    sections = re.findall(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', page)
+    items = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading in sections)
+    page = page.replace(CONTENTS, f'<nav class="contents" aria-label="Contents"><ol>{items}</ol></nav>', 1)
+    return page.encode("utf-8", "backslashreplace").decode()
 
 
 def _words(text: str) -> Markup:
@@ -51,26 +53,12 @@ def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("made on", made["started"].replace("T", " ").replace("+00:00", " UTC")),
         ("command", made["command"]),
         ("cohort", "made-up subjects" if made["made_up"] else made["cohort"] or "not named"),
-        *((title, made[name]) for title, name in (("split", "split"), ("cleanup", "cleanup")) if made.get(name)),
+        *((name, made[name]) for name in ("split", "cleanup") if made.get(name)),
         *(("checkpoint", f"{path} (SHA-256 {sha256})") for path, sha256 in made["checkpoints"].items()),
         ("software", ", ".join([*software, *commit])),
     ]
 
 
-def _with_contents(page: str) -> str:
-    before, contents, after = page.partition('<nav class="contents"></nav>')
-    if not contents:
-        return page
-    sections = re.findall(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', after)
-    items = (f'<li><a href="#{name}">{re.sub("<.*", "", heading).strip()}</a></li>' for name, heading in sections)
-    return f'{before}<nav class="contents" aria-label="Contents"><ol>{"".join(items)}</ol></nav>{after}'
-
-
 def png_uri(content: bytes) -> str:
     """Return a PNG picture as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def hash_of(script: bytes) -> str:
-    """Return a script's SHA-256 in base 64; a page runs only scripts whose hashes are in its `script_hashes`."""
-    return base64.b64encode(hashlib.sha256(script).digest()).decode()

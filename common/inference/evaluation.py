@@ -1,0 +1,198 @@
+"""Write an evaluation: metrics.csv and summary.json for people, and cases.json, the record, for programs.
+
+docs/reference/evaluation.md defines each column and key.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ..data.modalities import images_of, missing_in
+from ..data.provenance import cohort_of
+from ..data.regions import display_order
+from ..data.volumes import is_made_up
+from ..errors import aligned
+from ..files import move_aside, write_csv, write_json
+from ..made import origin_of
+from ..metrics.cards import PRESENT, Protocol, Scores, by_metric
+from ..metrics.statistics import FEWEST, RESAMPLES, describe
+from .segmentations import files_of
+
+CASES, METRICS, SUMMARY, PAGE, SLICES = "cases.json", "metrics.csv", "summary.json", "evaluation.html", "slices"
+RESULTS = (METRICS, CASES, PAGE, SLICES, SUMMARY)
+OF_RUN = ("run.json", "predictions", "pictures", "tensorboard")
+EARLIER = "earlier"
+COLUMNS = ("case", "region", "metric", "value", "unit")
+
+Record = dict[str, Any]  # content of cases.json
+
+
+class EvaluationFiles:
+    """Handler that writes the files of an evaluation when the evaluator ends without an error.
+
+    The evaluator's key metric must be a `common.training.RegionScores`. Results of an earlier evaluation in the folder
+    are moved aside before the run.
+
+    Args:
+        output_dir: Folder of the files.
+        protocol: Scoring protocol.
+        cases: Entries from `common.data.Datalist.load`.
+        predictions: Folder of the label maps from `SaveVolumed`.
+        convention: Label convention of the label maps.
+        name: Title of the page, unless `settings` name the cohort.
+        modalities: Modalities of the images, in channel order.
+        settings: Settings of the run, with its cohort and checkpoints.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        protocol: Protocol,
+        cases: Sequence[Mapping[str, Any]],
+        predictions: str,
+        convention: str,
+        name: str,
+        modalities: Sequence[str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.folder, self.predictions, self.protocol, self.modalities = (
+            Path(output_dir),
+            predictions,
+            protocol,
+            modalities,
+        )
+        self.cases = {case["subject"]: case for case in cases}
+        self.made = origin_of(settings, any(is_made_up(case["label"]) for case in cases[:1]))
+        self.record = new_record(cohort_of(settings) or name, convention, protocol, self.made)
+        self.lines: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda: set_aside(self.folder, *OF_RUN))
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        for subject, scores in engine.state.metric_details[engine.state.key_metric_name].items():
+            case, (prediction,) = self.cases[subject], files_of(subject, self.predictions)
+            entry = entry_of(self.folder, scores, prediction, case["label"], images_of(case, self.modalities))
+            missing = missing_in(case, self.modalities)
+            self.record["cases"][subject] = entry | ({"missing_modalities": [*missing]} if missing else {})
+        self.lines = write(self.folder, self.record, self.protocol)
+
+    def figures(self, engine: Engine) -> list[str]:
+        """Return the lines of the evaluation's printed summary."""
+        return self.lines
+
+
+def new_record(name: str, convention: str, protocol: Protocol, made: Mapping[str, Any]) -> Record:
+    """Return the record of an evaluation without cases."""
+    rules = {"protocol": protocol.name, "settings": dict(protocol.settings)}
+    return {"name": name, "label_convention": convention, **rules, "made": dict(made), "cases": {}}
+
+
+def entry_of(
+    folder: Path,
+    scores: Mapping[str, Scores],
+    prediction: Path | None,
+    reference: str | Path,
+    images: Sequence[tuple[str, Path]] = (),
+) -> dict[str, Any]:
+    """Return a case's entry in the record of an evaluation in `folder`; an infinite HD95 becomes None."""
+
+    def scored(region: Scores) -> dict[str, Any]:
+        hd95 = [lesion.hd95 if math.isfinite(lesion.hd95) else None for lesion in region.lesions]
+        lesions = [asdict(lesion) | {"hd95": value} for lesion, value in zip(region.lesions, hd95, strict=True)]
+        return {"values": dict(region.values), "volumes_mm3": region.volumes, "lesions": lesions}
+
+    def path(file: str | Path) -> str:  # relative in the folder, which may be moved
+        file, root = Path(file).parent.resolve() / Path(file).name, folder.resolve()
+        return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+
+    entry: dict[str, Any] = {
+        "prediction": None if prediction is None else path(prediction),
+        "reference": path(reference),
+    }
+    entry |= {"regions": {region: scored(scores[region]) for region in display_order(scores)}}
+    return entry | ({"modalities": {name: path(file) for name, file in images}} if images else {})
+
+
+def set_aside(folder: Path, *names: str) -> None:
+    """Move an earlier evaluation, `names` included, to FOLDER/earlier-TIME, so that the results of two never mix."""
+    if (folder / SUMMARY).exists():
+        (folder / EARLIER).mkdir(exist_ok=True)  # exists after a kill
+        for name in (*names, *RESULTS):
+            if (folder / name).exists():
+                (folder / name).rename(folder / EARLIER / name)
+        move_aside(folder / EARLIER)
+
+
+def write(folder: Path, record: Record, protocol: Protocol) -> list[str]:
+    """Write metrics.csv, cases.json and, last, summary.json; return the lines to print."""
+    rows = [
+        (case, region, metric, scores["values"][metric], unit)
+        for case, entry in record["cases"].items()
+        for region, scores in entry["regions"].items()
+        for metric, unit in protocol.units.items()
+    ]
+    write_csv(folder / METRICS, [COLUMNS, *rows])
+    write_json(folder / CASES, record)
+    summary = summarise(record, protocol)
+    write_json(folder / SUMMARY, summary)
+    return _lines(record, summary)
+
+
+def regions_in(record: Record) -> list[str]:
+    """Return the regions of an evaluation, in display order."""
+    return list(next(iter(record["cases"].values()))["regions"])
+
+
+def summarise(record: Record, protocol: Protocol) -> dict[str, Any]:
+    """Return the content of summary.json: protocol, number of cases, missing predictions, and statistics by region."""
+    cases, regions, lesions = record["cases"], {}, {}
+    for region in regions_in(record):
+        entries = [entry["regions"][region] for entry in cases.values()]
+        scores = [Scores(entry["values"], (), entry["volumes_mm3"]) for entry in entries]
+        regions[region] = {
+            name: {**describe(values), "unit": protocol.units.get(name, "1")}
+            for name, values in by_metric(scores, protocol).items()
+        }
+        lesions[region] = count_lesions([lesion for entry in entries for lesion in entry["lesions"]])
+    return {
+        "protocol": protocol.name,
+        **protocol.settings,
+        "cases": len(cases),
+        "missing": [name for name, entry in cases.items() if entry["prediction"] is None],
+        "interval": f"ci95: percentile bootstrap of the mean, {RESAMPLES} resamples; null below {FEWEST} cases",
+        "regions": regions,
+        "lesions": lesions,
+    }
+
+
+def count_lesions(lesions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Count the reference lesions, those large enough to be scored, those of them that are found, and false lesions."""
+    scored = [lesion for lesion in lesions if lesion["is_reference"] and lesion["is_scored"]]
+    references = sum(lesion["is_reference"] for lesion in lesions)
+    found = sum(lesion["is_found"] for lesion in scored)
+    return {"reference": references, "scored": len(scored), "found": found, "false": len(lesions) - references}
+
+
+def _lines(record: Record, summary: Mapping[str, Any]) -> list[str]:
+    """Return the terminal output of an evaluation: means by region and metric."""
+    missing = f", {len(summary['missing'])} without prediction counted as empty" if summary["missing"] else ""
+    lines = [f"cases scored by {summary['protocol']}: {summary['cases']}{missing}"]
+    without = Counter(", ".join(entry.get("missing_modalities", ())) for entry in record["cases"].values())
+    lines += [f"segmented without {names}: {count}" for names, count in without.items() if names]
+    rows = [("region", "metric", "mean", "unit", "cases", "95 % interval")]
+    for region, means in summary["regions"].items():
+        for name, statistics in means.items():
+            unit = "" if statistics["unit"] == "1" else statistics["unit"]
+            mean = "-" if statistics["mean"] is None else f"{statistics['mean']:.4g}"
+            interval = "" if statistics["ci95"] is None else "[{:.4g}, {:.4g}]".format(*statistics["ci95"])
+            rows.append((region, name, mean, unit, statistics["n"], interval))
+    lines += ["", *aligned(rows, right=(2, 4)), ""]
+    lines.append("dice: all cases; a case without the region scores 1 if nothing is predicted, else 0")
+    return [*lines, f"{PRESENT}: only cases with the region in the reference, as in the paper's code"]

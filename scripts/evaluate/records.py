@@ -1,0 +1,84 @@
+"""Read cases.json, the record of an evaluation, and the masks of its cases."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.regions import aliases_of, alike, display_order, regions_of
+from common.data.scan_checks import check_grid, labels_in, read_scan, warn_of_orientation
+from common.errors import InputError, within
+from common.files import existing_folder, read_json
+from common.inference.evaluation import CASES, Record
+from common.metrics.cards import Protocol
+from common.metrics.measures import spacing_of
+from common.metrics.protocols import protocol as protocol_of
+
+EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"
+SCHEMA = {"type": "object", "required": ["name", "label_convention", "protocol", "settings", "made", "cases"]}
+
+
+class CaseMasks(NamedTuple):
+    """Masks [x, y, z] by region, in display order, on the grid of the reference; of a missing prediction, empty."""
+
+    predictions: dict[str, NDArray[np.bool_]]
+    references: dict[str, NDArray[np.bool_]]
+    affine: NDArray[np.float64]
+
+
+def read_record(folder: str | Path) -> tuple[Record, Protocol]:
+    """Read an evaluation, its cases sorted by name, and its protocol; raise `InputError` if cases.json does not fit."""
+    path = existing_folder(folder, str(folder), EVALUATION) / CASES
+    record = read_json(path, EVALUATION, SCHEMA)
+    with within(path):
+        protocol = protocol_of(record["protocol"], record["settings"].get("challenge"))
+    if record["settings"] != protocol.settings:
+        raise InputError(path, f"settings {record['settings']}", f"{protocol.settings}, of {protocol.name}")
+    return record | {"cases": dict(sorted(record["cases"].items()))}, protocol
+
+
+def read_masks(prediction: str | Path | None, reference: str | Path, convention: str) -> CaseMasks:
+    """Read and check the masks of a case.
+
+    Trailing axes of length 1 are dropped. For brats2021 and brats2023, enhancing tumour may be 3 or 4, but not both.
+    Raise `InputError` if a file cannot be read, has unknown labels, or is on a different grid (tolerance: 0.001 mm).
+    """
+    truth, affine = _read_labels(reference, convention)
+    predicted = np.zeros_like(truth)
+    if prediction is not None:
+        predicted, grid = _read_labels(prediction, convention, may_fill=True)
+        check_grid(str(prediction), (predicted.shape, grid), (truth.shape, affine), "the reference")
+    regions = regions_of(alike(convention)[0])
+    values = {region: tuple(regions[region]) for region in display_order(regions)}
+    masks = [{region: np.isin(volume, labels) for region, labels in values.items()} for volume in (predicted, truth)]
+    return CaseMasks(masks[0], masks[1], affine)
+
+
+def scored_masks(folder: Path, entry: Mapping[str, Any], convention: str) -> CaseMasks:
+    """Return the masks of a scored case; raise `InputError` if a region's volume has changed since the scoring."""
+    files = [None if entry["prediction"] is None else folder / entry["prediction"], folder / entry["reference"]]
+    masks = read_masks(files[0], folder / entry["reference"], convention)
+    voxel = math.prod(spacing_of(masks.affine))
+    for region, scores in entry["regions"].items():
+        for file, regions, volume in zip(files, masks[:2], scores["volumes_mm3"], strict=True):
+            mm3 = voxel * np.count_nonzero(regions[region])
+            if not math.isclose(mm3, volume, rel_tol=1e-4, abs_tol=voxel / 2):
+                problem = f"{region} has {mm3:.6g} mm3 but had {volume:.6g} mm3 when scored"
+                raise InputError(file, problem, "the scored file; restore it or evaluate again")
+    return masks
+
+
+def _read_labels(
+    path: str | Path, convention: str, may_fill: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Read a label map [x, y, z] and its affine; replace aliases of labels."""
+    conventions, (scan, voxels) = alike(convention), read_scan(str(path))
+    warn_of_orientation(str(path), scan)
+    labels_in(str(path), voxels, conventions, may_fill)
+    labels = np.rint(voxels).astype(np.uint8)
+    for value, other in aliases_of(conventions).items():
+        labels = np.where(labels == value, np.uint8(other), labels)
+    return labels, scan.affine
