@@ -11,7 +11,7 @@ __getattr__, __dir__ = lazy(
         "provenance": "is_skull_stripped model_name space_of trained_on",
         "regions": "known_labels regions_of symmetric_axes",
         "transforms": "CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd "
-        "RandModalityDropoutd RandRegionCropd RegionsToLabeld ResampleScand ToRASd",
+        "RandModalityDropoutd RandRegionCropd RegionsToLabeld ToRASd",
         "store": "Store",
     },
 )

@@ -9,13 +9,11 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import (
-    AsDiscrete,
     CropForegroundd,
     InvertibleTransform,
     MapTransform,
     RandCropByLabelClassesd,
     RandomizableTransform,
-    Spacingd,
     Transform,
 )
 from monai.transforms.utils import correct_crop_centers
@@ -35,21 +33,17 @@ MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if
 
 
 class LoadScand(MapTransform):
-    """Load and check images and label maps, channel first and in float32; a missing modality becomes zeros.
+    """Load and check images and label maps as float32 [C, H, W, D], all with the affine of the first file.
 
-    MONAI's `NibabelReader` would replace an sform that differs from a rounded pixdim. All keys get the affine of the
-    first file. With `modalities`, an image's background becomes 0 (`without_background`). A header that leaves
-    positions ambiguous gets a warning.
+    MONAI's `NibabelReader` would replace an sform that differs from a rounded pixdim. With `modalities`, an image's
+    background becomes 0 (`without_background`).
 
     Args:
-        keys: Keys of the files: a path, or a list with a path for each modality, None if missing. Volumes are
-            [C, H, W, D], on the grid of the existing files.
+        keys: Keys of the files: a path, or a list with a path for each modality; None, if missing, becomes zeros.
         modalities: Expected modalities of the first key, the image; None skips the checks of its voxels.
 
     Raises:
-        InputError: a file cannot be read, fails a header check, or is not on the grid of the first key's first file.
-            With `modalities`: the number of files differs, an image has a non-finite voxel, an outlier or fewer than
-            two different non-zero values, two images are equal, or no voxel is above zero.
+        InputError: a file cannot be read, fails a check, or is not on the grid of the first file.
     """
 
     def __init__(self, keys: KeysCollection, modalities: Sequence[str] | None = None) -> None:
@@ -106,8 +100,8 @@ def _check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modal
 class ToRASd(MapTransform, InvertibleTransform):
     """Turn the volumes of a case [C, H, W, D] to RAS orientation, all by the axes of the first key (`axes_of`).
 
-    `Invertd` undoes it exactly. MONAI's `Orientationd` chooses axes for each key and, to undo it, from the turned
-    affine; if two orders fit equally, as in scans tilted by 45 degrees, these differ.
+    MONAI's `Orientationd` chooses axes for each key and, to undo it, from the turned affine: in scans tilted by 45
+    degrees, where two orders fit equally, these differ.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -175,9 +169,6 @@ class CheckPreparationd(Transform):
             modalities is checked.
         accept: Names of `PREPARATION_CHECKS` that may fail.
         spacing: Voxel size in mm to which the scan is resampled later; None without resampling.
-
-    Raises:
-        InputError: a check that is not in `accept` fails.
     """
 
     def __init__(
@@ -198,15 +189,11 @@ class CheckPreparationd(Transform):
 
 
 class RandModalityDropoutd(RandomizableTransform, MapTransform):
-    """Modality dropout: set all voxels of randomly drawn modalities in an image [C, H, W, D] to zero.
+    """Modality dropout: with probability `prob`, set all voxels of randomly drawn modalities of an image to zero.
 
     The remaining modalities are drawn uniformly from the non-empty proper subsets of the subject's modalities (after
     ModDrop, which drops each independently: Neverova et al., IEEE TPAMI 2016). Modalities that the subject lacks are
     reset to zero, as in inference, so list this transform after all transforms that shift intensities.
-
-    Args:
-        keys: Keys of the images; each image has a separate draw of modalities.
-        prob: Probability that modalities are dropped, 0 to 1.
     """
 
     def __init__(self, keys: KeysCollection, prob: float) -> None:
@@ -214,7 +201,7 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
 
     def randomize(self, data: Sequence[int]) -> list[int]:
-        """Draw the channels to keep from `data`, the channels of the modalities that the subject has."""
+        """Draw the channels to keep from `data`, those of the modalities that the subject has."""
         super().randomize(None)
         if not self._do_transform or len(data) < 2:
             return list(data)
@@ -233,20 +220,11 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
 
 
 class RandRegionCropd(RandCropByLabelClassesd):
-    """Crop a scan: with probability `share` around a voxel of one of its regions, else anywhere.
+    """Crop a scan [C, H, W, D]: with probability `share` around a voxel of one of its regions, else anywhere.
 
     All regions in the scan are equally likely, whatever their size, and so are all voxels of the drawn region. A crop
     drawn anywhere is uniform over all positions. Crops stay within the volume. nnU-Net draws a third of its patches
-    around a region's voxel (Isensee et al., Nature Methods 2021).
-
-    Args:
-        keys: Keys of image and regions, [C, H, W, D], each edge at least as long as the crop's.
-        label_key: Key of the regions [R, H, W, D], 0 or 1.
-        spatial_size: Edges of the crop, in voxels.
-        share: Probability of a crop around a region's voxel, 0 to 1; a scan without regions is cropped anywhere.
-
-    Returns:
-        A list with a single crop, like MONAI's crops by label.
+    around a region's voxel (Isensee et al., Nature Methods 2021). Returns a list with one crop, as MONAI does.
     """
 
     def __init__(
@@ -270,11 +248,7 @@ class RandRegionCropd(RandCropByLabelClassesd):
 
 
 class LabelToRegionsd(MapTransform):
-    """Convert a label map [1, H, W, D] to one binary channel per region, float32 [R, H, W, D].
-
-    Raises:
-        InputError: a label map has a value that is not in the convention (aliases do not count), or no background.
-    """
+    """Convert a label map [1, H, W, D] to one binary channel per region, float32 [R, H, W, D]; check its labels."""
 
     def __init__(self, keys: KeysCollection, convention: str) -> None:
         super().__init__(keys)
@@ -297,15 +271,11 @@ def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
 
 
 class NestRegionsd(MapTransform):
-    """Make regions consistent with each other: convert them to a label map (`RegionsToLabeld`) and back to regions.
+    """Make regions [R, H, W, D] consistent with each other: convert them to a label map and back.
 
     A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or disjoint regions
-    may overlap. Metrics must measure the label map that users get.
-
-    Args:
-        keys: Keys of the regions [R, H, W, D], 0 or 1; with an affine if there is a cleanup.
-        convention: Label convention; see `common.data.regions`.
-        cleanup: Cleanup of the result, such as "WT=100mm3+largest" (`common.data.cleanup`); None for none.
+    may overlap. Metrics must measure the label map that users get. `cleanup` is text such as "WT=100mm3+largest"
+    (`common.data.cleanup`).
     """
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
@@ -326,11 +296,7 @@ class NestRegionsd(MapTransform):
 
 
 class RegionsToLabeld(MapTransform):
-    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D] of uint8.
-
-    A voxel gets the label of the innermost region that contains it. In BraTS, a voxel in ET is enhancing tumour; in TC
-    without ET, necrosis; in WT alone, oedema.
-    """
+    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D], where inner regions win."""
 
     def __init__(self, keys: KeysCollection, convention: str) -> None:
         super().__init__(keys)
@@ -345,26 +311,3 @@ class RegionsToLabeld(MapTransform):
                 label[channels[channel : channel + 1] > 0] = value
             result[key] = label
         return result
-
-
-class ResampleScand(Spacingd):
-    """Resample images and label regions linearly to a spacing, like MONAI's `Spacingd`; `Invertd` can undo this.
-
-    Args:
-        keys: Keys of images and regions [C, H, W, D].
-        spacing: Voxel size in mm; None changes nothing.
-        label: Key of the regions among `keys`; resampled values of at least 0.5 become 1, all others 0.
-    """
-
-    def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, label: str | None = None) -> None:
-        super().__init__(keys, pixdim=spacing or 1, mode="bilinear", dtype=torch.float32)
-        self.spacing, self.label, self.threshold = spacing, label, AsDiscrete(threshold=0.5)
-
-    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
-        if self.spacing is None:
-            return dict(data)
-        resampled = super().__call__(data, lazy)
-        return resampled | ({} if self.label is None else {self.label: self.threshold(resampled[self.label])})
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        return dict(data) if self.spacing is None else super().inverse(data)
