@@ -20,25 +20,23 @@ from .preparation import is_brain
 EDGES = (128, 128, 128)  # voxels of deepbet's input
 GRID = 4.0  # mm; approximate voxel size for the head mask
 CLOSING = 9.0  # mm; half the width of the fissures and ventricles that are closed
+NORMALIZATIONS = ("brain", "nonzero", "fixed_range", "none")
 BRIGHTEST = 99  # intensities are clipped to this percentile before the threshold
 
 
 class NormalizeBraind(MapTransform):
-    """Scale the intensities of each channel of an image [C, H, W, D] (DIFF-9).
+    """Scale the intensities of each channel of an image [C, H, W, D] (DIFF-9: z-scores).
 
     Args:
         keys: Keys of the images. Voxels of a tensor without affine count as 1 mm.
         normalization: "brain" gives z-scores by the masks of `brain_and_head`, "nonzero" by all non-zero voxels; the
             background becomes zero, and so does a constant channel. Both are equal for images without skull.
             "fixed_range" scales -1000 to 1000 to 0 to 1, and clips; "none" changes nothing.
-
-    Raises:
-        ArgumentError: `normalization` is unknown.
     """
 
     def __init__(self, keys: KeysCollection, normalization: str = "brain") -> None:
         super().__init__(keys)
-        self.scale = choice("normalization", normalization, SCALES)
+        self.normalization = choice("normalization", normalization, {name: name for name in NORMALIZATIONS})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -46,32 +44,22 @@ class NormalizeBraind(MapTransform):
             image = result[key] = result[key].float().clone()
             spacing = image.pixdim.tolist() if isinstance(image, MetaTensor) else [1.0, 1.0, 1.0]
             for number, channel in enumerate(torch.as_tensor(image)):
-                image[number] = self.scale(channel, spacing)
+                image[number] = self._scale(channel, spacing)
         return result
 
-
-def _brain_z_scores(channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
-    return _z_scores(channel, *brain_and_head(channel, spacing))
-
-
-def _nonzero_z_scores(channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
-    return _z_scores(channel, channel != 0, channel != 0)
-
-
-def _fixed_range(channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
-    return (channel.clamp(-1000, 1000) + 1000) / 2000
-
-
-def _unchanged(channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
-    return channel
-
-
-def _z_scores(channel: torch.Tensor, brain: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
-    values = channel[brain]
-    if not len(values):
-        return torch.zeros_like(channel)
-    deviation = values.std(unbiased=False).item() or 1.0
-    return torch.where(foreground, (channel - values.mean().item()) / deviation, 0.0)
+    def _scale(self, channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
+        if self.normalization == "none":
+            return channel
+        if self.normalization == "fixed_range":
+            return (channel.clamp(-1000, 1000) + 1000) / 2000
+        brain = foreground = channel != 0
+        if self.normalization == "brain":
+            brain, foreground = brain_and_head(channel, spacing)
+        values = channel[brain]
+        if not len(values):
+            return torch.zeros_like(channel)
+        deviation = values.std(unbiased=False).item() or 1.0
+        return torch.where(foreground, (channel - values.mean().item()) / deviation, 0.0)
 
 
 def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,6 +123,3 @@ def otsu(values: np.ndarray) -> float:
     mass = counts * centres
     means = np.cumsum(mass)[:-1] / np.maximum(lower, 1), np.cumsum(mass[::-1])[-2::-1] / np.maximum(upper, 1)
     return float(edges[1:][np.argmax(lower * upper * (means[0] - means[1]) ** 2)])
-
-
-SCALES = {"brain": _brain_z_scores, "nonzero": _nonzero_z_scores, "fixed_range": _fixed_range, "none": _unchanged}

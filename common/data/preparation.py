@@ -39,33 +39,30 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
 
     "spacing" and "extent" (of the foreground) are in mm along right, anterior and superior; "volume" is the largest
     channel's foreground, in L; "air" is its share of border voxels; "overlap" is the lowest Dice between the brains of
-    the first and a further channel (1 if a brain is not extracted). The foreground is what is not 0, the background
-    (`without_background`). Empty channels do not count.
+    the first and a further channel (1 if a brain is not extracted). The foreground is what is not 0, the background.
+    Empty channels, of missing modalities, do not count.
     """
     from nibabel.affines import voxel_sizes
 
     spacing = voxel_sizes(affine)
     inside = image != 0
-    inside = inside[inside.any(axis=(1, 2, 3))]  # drops missing modalities
-    edges = [side.stop - side.start for side in box_of(np.asarray(inside.any(axis=0)))]
+    inside = inside[inside.any(axis=(1, 2, 3))]
+    anywhere = np.asarray(inside.any(axis=0))
+    edges = [side.stop - side.start for side in box_of(anywhere)]
     figures = {
         "spacing": [round(float(edge), 3) for edge in spacing],
         "extent": [round(float(edge), 1) for edge in np.multiply(edges, spacing)],
         "volume": round(max(litres(channel, spacing) for channel in inside), 3),
-        "air": round(_share_of_border(np.asarray(inside.any(axis=0))), 3),
+        "air": round(float(border(anywhere).mean()), 3),
         "overlap": round(min([1.0, *(brain_overlap(inside[0], other) for other in inside[1:])]), 3),
     }
     return {name: [value, value] for name, value in figures.items()}
 
 
 def without_background(volume: NDArray[Any]) -> NDArray[Any]:
-    """Subtract the background from a volume [x, y, z], so that it becomes 0, whatever the offset of the intensities.
-
-    The background is the value that fills the border, such as 0 around a brain; without such a value, as where the air
-    is noise, it is the lowest value.
-    """
+    """Subtract the background from a volume [x, y, z]: the value that fills its border or, without one, the lowest."""
     background = border_value(volume)
-    if background is None:
+    if background is None:  # the air is noise
         background = volume.min()
     return volume - background if background and np.isfinite(background) else volume
 
@@ -83,16 +80,12 @@ def litres(inside: Any, spacing: Sequence[float]) -> float:
 
 def is_brain(inside: NDArray[np.bool_], spacing: Sequence[float]) -> bool:
     """Whether a scan's non-zero voxels, `inside`, are a brain without skull; `spacing` is the voxel size in mm."""
-    return litres(inside, spacing) <= BRAIN and _share_of_border(inside) <= REACHING
+    return litres(inside, spacing) <= BRAIN and float(border(inside).mean()) <= REACHING
 
 
 def border(volume: NDArray[Any]) -> NDArray[Any]:
     """Return the voxels of a volume's six outer faces as a flat array."""
     return np.concatenate([np.take(volume, (0, -1), axis).ravel() for axis in range(3)])
-
-
-def _share_of_border(inside: NDArray[np.bool_]) -> float:
-    return float(border(inside).mean())
 
 
 def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:
@@ -111,12 +104,9 @@ def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
 
 def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
     """Return the smallest range of each measurement that contains the ranges of all scans."""
+    lows = {name: np.min([ranges[name][0] for ranges in measured], axis=0).tolist() for name in measured[0]}
     return {
-        name: [
-            np.min([ranges[name][0] for ranges in measured], axis=0).tolist(),
-            np.max([ranges[name][1] for ranges in measured], axis=0).tolist(),
-        ]
-        for name in measured[0]
+        name: [low, np.max([ranges[name][1] for ranges in measured], axis=0).tolist()] for name, low in lows.items()
     }
 
 
@@ -130,55 +120,56 @@ def describe(ranges: Ranges) -> str:
     """Describe measured ranges in words, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
     words = [f"voxels of {_mm(ranges['spacing'])} mm", skull_in(ranges) or "brains and whole heads"]
     words.append("background 0" if ranges["air"][1] < AIR else "background not 0")
-    return ", ".join([*words] if ranges["overlap"][0] >= OVERLAP_ON_ONE_GRID else [*words, "modalities not registered"])
+    words += ["modalities not registered"] if ranges["overlap"][0] < OVERLAP_ON_ONE_GRID else []
+    return ", ".join(words)
 
 
 def differences(
     ranges: Ranges, expected: Ranges | None, spacing: Sequence[float] | None = None, file: str = ""
 ) -> dict[str, Problem]:
-    """Compare measured ranges of scans with those of the training data; return a problem for each failed check.
+    """Compare measured ranges of scans with those of the training data; return the problem of each failed check.
 
-    `expected` holds the ranges of the training data; None checks only the alignment. `spacing` is the voxel size after
-    resampling, in mm. The keys are names in `PREPARATION_CHECKS`.
+    `expected` of None checks only the alignment. `spacing` is the voxel size after resampling, in mm. The keys are
+    names in `PREPARATION_CHECKS`.
     """
-    differ: dict[str, tuple[str, str]] = {}  # check -> measured and expected value, in words
-    if ranges["overlap"][0] < OVERLAP_ON_ONE_GRID:
-        overlap = f"modalities' brains overlap by Dice {ranges['overlap'][0]:.2f}"
-        differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more between scans of one head (not masks)"
-    if expected is not None:
-        edges = ranges["spacing"] if spacing is None else [spacing, spacing]
-        if _is_outside(edges, expected["spacing"], SPACING):
-            differ["spacing"] = f"voxels of {_mm(edges)} mm", f"{_mm(expected['spacing'])} mm"
-        if skull_in(ranges) and skull_in(expected) and skull_in(ranges) != skull_in(expected):
-            differ["skull"] = f"{skull_in(ranges)} ({_litres(ranges)})", f"{skull_in(expected)} ({_litres(expected)})"
-        elif _is_outside(ranges["extent"], expected["extent"], EXTENT):
-            differ["extent"] = f"extends over {_mm(ranges['extent'])} mm", f"{_mm(expected['extent'])} mm"
-        if ranges["air"][1] > expected["air"][1] + AIR:
-            value = f"{ranges['air'][1]:.0%} of the volume's border is not 0, where air should be"
-            differ["air"] = value, f"{expected['air'][1]:.0%}"
-    return {name: Problem(name, file, *difference) for name, difference in differ.items()}
+    problems: dict[str, Problem] = {}
+
+    def add(check: str, value: str, wanted: str) -> None:
+        problems[check] = Problem(check, file, value, wanted)
+
+    if (overlap := ranges["overlap"][0]) < OVERLAP_ON_ONE_GRID:
+        wanted = f"{OVERLAP_ON_ONE_GRID} or more between scans of one head (not masks)"
+        add("alignment", f"modalities' brains overlap by Dice {overlap:.2f}", wanted)
+    if expected is None:
+        return problems
+    edges = ranges["spacing"] if spacing is None else [spacing, spacing]
+    if _is_outside(edges, expected["spacing"], SPACING):
+        add("spacing", f"voxels of {_mm(edges)} mm", f"{_mm(expected['spacing'])} mm")
+    kind, wanted = skull_in(ranges), skull_in(expected)
+    if kind and wanted and kind != wanted:
+        add("skull", f"{kind} ({_litres(ranges)})", f"{wanted} ({_litres(expected)})")
+    elif _is_outside(ranges["extent"], expected["extent"], EXTENT):
+        add("extent", f"extends over {_mm(ranges['extent'])} mm", f"{_mm(expected['extent'])} mm")
+    if ranges["air"][1] > expected["air"][1] + AIR:
+        value = f"{ranges['air'][1]:.0%} of the volume's border is not 0, where air should be"
+        add("air", value, f"{expected['air'][1]:.0%}")
+    return problems
 
 
 def training_problems(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
-    """Check extent, voxel size and background of training scans; return the first problem of each failed check.
+    """Compare training scans with the first, and their extents with a head's; return a problem of each failed check.
 
     `measured` maps each scan's name, for messages, to its ranges. `spacing` is the voxel size after resampling, in mm.
     """
     problems: dict[str, Problem] = {}
     reference = next(iter(measured.values()))
-    has_brains = any(ranges["volume"][1] <= BRAIN for ranges in measured.values())
     for name, ranges in measured.items():
+        problems = differences(ranges, reference, spacing, name) | problems
         longest = max(ranges["extent"][1])
         if not HEAD[0] <= longest <= HEAD[1]:
             expected = "about 200 mm, the size of a head; is the affine in mm?"
-            problems.setdefault("extent", Problem("extent", name, f"extends over {longest:.3g} mm", expected))
-        if spacing is None and _is_outside(ranges["spacing"], reference["spacing"], SPACING):
-            expected = f"{_mm(reference['spacing'])} mm, as in the first subject; --spacing resamples scans"
-            problems.setdefault("spacing", Problem("spacing", name, f"voxels of {_mm(ranges['spacing'])} mm", expected))
-        if has_brains and ranges["air"][1] >= AIR:
-            value = f"{ranges['air'][1]:.0%} of the volume's border is not 0"
-            problems.setdefault("air", Problem("air", name, value, "0 around the brain, as in scans without skull"))
-    return problems
+            problems["extent"] = Problem("extent", name, f"extends over {longest:.3g} mm", expected)
+    return {name: problem for name, problem in problems.items() if name != "alignment"}
 
 
 def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float) -> bool:

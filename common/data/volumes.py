@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..files import atomic_write
 
 MADE_UP = b"made-up subject"  # `descrip` in the header of a synthetic subject's file
+LABEL = 1002  # intent code of a label map
 AFTER = 2**20  # bytes; most content after the voxels of a compressed file
 CODES = ("sform_code", "qform_code")
 HIGHEST_CODE = 5  # form code, in NIfTI-2
@@ -113,8 +114,7 @@ def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | No
     """Return the affine that some programs use instead of a volume's sform, with its source and the shift in mm.
 
     These programs (ITK, for some codes) read the qform, or scale the sform's axes to pixdim. Returns "qform" or
-    "pixdim", the affine, and the largest shift of a voxel in mm; None without an sform, with an invalid qform,
-    or if no voxel shifts by more than half a voxel.
+    "pixdim", the affine, and the largest shift of a voxel in mm; None if no voxel shifts by more than half a voxel.
     """
     import nibabel
 
@@ -135,18 +135,19 @@ def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | No
 
 def is_made_up(path: str | Path) -> bool:
     """Whether a NIfTI file is marked as that of a synthetic subject; False if the file cannot be read."""
-    try:
-        return bool(open_volume(path).header["descrip"] == MADE_UP)
-    except Exception:  # the header checks report damaged files
-        return False
+    return bool(_header_of(path).get("descrip") == MADE_UP)
 
 
 def is_label_map(path: str | Path) -> bool:
     """Whether a NIfTI file is marked as a label map, as by `write_volume`; False if the file cannot be read."""
+    return bool(_header_of(path).get("intent_code") == LABEL)
+
+
+def _header_of(path: str | Path) -> Any:
     try:
-        return bool(open_volume(path).header.get_intent()[0] == "label")
-    except Exception:
-        return False
+        return open_volume(path).header
+    except Exception:  # reading the voxels reports a damaged file
+        return {}
 
 
 def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
@@ -201,9 +202,8 @@ def write_volume(
 ) -> None:
     """Write voxels [x, y, z(, t)] as .nii.gz or .nii, depending on the path; equal content gives equal bytes.
 
-    See `header_on` for `grid` and the form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI). Level 6
-    compresses a brain's label map in 0.1 s. Label maps get the intent NIFTI_INTENT_LABEL; a description has up to 79
-    bytes.
+    See `header_on` for `grid` and the form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI). Label maps get
+    the intent NIFTI_INTENT_LABEL; a description has up to 79 bytes.
     """
     header = header_on(grid, code)
     header["descrip"] = description
