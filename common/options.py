@@ -1,12 +1,17 @@
-"""Read and check the options of a run; `common.values.OPTIONS` defines them."""
+"""Read configs and check the options of a run, which `common.values.OPTIONS` defines; hand options to MONAI as data.
+
+MONAI evaluates text with $ and follows @, % and #.
+"""
 
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from . import ROOT
 from .data.cleanup import cleanup_of
 from .data.regions import regions_of, with_sides
 from .environment import prepare_process
@@ -15,6 +20,8 @@ from .locks import claim, release
 from .metrics.protocols import check_convention
 from .ssl.weighting import task_name
 from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, TRAINING_DEFAULTS, UNRECORDED
+
+BUNDLES = ROOT / "bundles"
 
 
 class Options(SimpleNamespace):
@@ -222,3 +229,37 @@ def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> Non
             is_same = name in CHANGEABLE or value == stated
         if not is_same:
             raise ArgumentError(name, value, f"{options['checkpoint']} was trained with {stated}")
+
+
+def as_data(value: Any) -> Any:
+    r"""Return an option's value for MONAI; text that MONAI would evaluate becomes an expression for the text.
+
+    Example:
+        >>> print(as_data("/data/$x #1"), as_data([64, 64]))
+        $'/data/\x24x \x231' [64, 64]
+    """
+    if isinstance(value, Mapping):
+        return {key: as_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_data(item) for item in value]
+    return quoted(value) if value is None or (isinstance(value, str) and re.search("[$@%#]", value)) else value
+
+
+def quoted(value: Any) -> str:
+    """Return an expression of MONAI's for a value of Python's own types."""
+    return "$" + re.sub("[$@%#]", lambda match: rf"\x{ord(match[0]):02x}", repr(value))
+
+
+def read_config(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
+    """Build the `ConfigParser` of a run without starting it; later files override earlier files.
+
+    A training config gets the `TRAINING_DEFAULTS` that it lacks. The caller must resolve `imports` before other items.
+    """
+    from monai.bundle import ConfigParser  # imported here because it is slow
+
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    if "ckpt_dir" in parser:
+        parser.update({name: value for name, value in TRAINING_DEFAULTS.items() if name not in parser})
+    parser.update({name: as_data(value) for name, value in (options or {}).items()})
+    return parser

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.configs import quoted
 from common.data.scan_checks import read_scan
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import write_json
+from common.options import quoted
 from deploy.bundle import Bundle
 from scripts.prepare.volumes import Volume
 from scripts.run import typed

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.configs import BUNDLES, read_config
 from common.data import datalists
 from common.errors import InputError, show
 from common.files import expand_home
+from common.options import BUNDLES, read_config
 from common.values import OPTIONS
 from scripts import cli
 from scripts.datalists.splits import hold_out, numbers_of

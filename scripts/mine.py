@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from common.configs import read_config
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
 from common.files import existing_folder, expand_home, read_yaml
-from common.options import check_used
+from common.options import check_used, read_config
 from common.values import names_of
 from scripts import cli
 from scripts.datalists.splits import numbers_of

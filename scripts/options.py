@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.configs import BUNDLES
 from common.errors import aligned, choice, show
 from common.files import read_yaml
+from common.options import BUNDLES
 from common.values import OPTIONS, TRAINING_DEFAULTS
 from scripts import cli
 from scripts.run import bundles_with

@@ -13,11 +13,11 @@ import yaml
 
 from common import ROOT
 from common import weights as checkpoints
-from common.configs import BUNDLES, read_config
 from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
 from common.files import digest, read_json, write_json
+from common.options import BUNDLES, read_config
 from scripts import cli
 from scripts.run import bundles_with
 

@@ -15,7 +15,6 @@ import torch
 import yaml
 from nibabel.affines import voxel_sizes
 
-from common import configs
 from common.data import preparation
 from common.data.layouts.names import naming
 from common.data.provenance import NAME
@@ -25,7 +24,7 @@ from common.data.transforms import measure_case
 from common.data.volumes import axes_of, open_volume
 from common.errors import InputError, check_number, lacks_gpu_memory, show
 from common.files import atomic_write, expand_home, move_aside
-from common.options import automatic_amp
+from common.options import BUNDLES, automatic_amp, read_config
 from common.ssl.networks import in_precision
 from common.values import AUTO, DEVICE, names_of, or_auto
 from scripts import cli
@@ -188,10 +187,10 @@ def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float, float]
 
 def trial(scan: Scan, options: Mapping[str, Any], device: str) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return a function that takes a training step, and a function that predicts a window, of zeros."""
-    folder = configs.BUNDLES / BUNDLE / "configs"
+    folder = BUNDLES / BUNDLE / "configs"
     settings: dict[str, Any] = {"modalities": [*scan.modalities], "label_convention": scan.convention, "flips": []}
     settings |= {"device": device, "amp": automatic_amp(device, trains=True), **options}
-    parser = configs.read_config([folder / "train.yaml", folder / "recipe_robust.yaml"], settings)
+    parser = read_config([folder / "train.yaml", folder / "recipe_robust.yaml"], settings)
     parser.get_parsed_content("imports")
     network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
     compute = in_precision(network, parser.get_parsed_content("dtype"))

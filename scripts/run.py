@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.configs import BUNDLES, as_data
 from common.errors import InputError, choice, show
+from common.options import BUNDLES, as_data
 from common.values import OPTIONS, TRACKING
 from scripts import cli
 

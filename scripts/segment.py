@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, made, weights
-from common.configs import BUNDLES
 from common.data.cohorts import COHORTS, LIKE
 from common.data.provenance import is_skull_stripped, space_of
 from common.data.volumes import is_label_map
 from common.errors import InputError, choice, shortened, show
 from common.files import digest, existing_folder
-from common.options import check_stated
+from common.options import BUNDLES, check_stated
 from scripts import cli
 from scripts.prepare.settings import Settings
 from scripts.steps import ending_of

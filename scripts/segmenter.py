@@ -8,10 +8,10 @@ import torch
 from monai.data import MetaTensor
 
 from common import weights
-from common.configs import read_config
 from common.data.datasets import CaseDataset
 from common.errors import choice
 from common.inference import check_missing
+from common.options import read_config
 
 
 class Segmenter:

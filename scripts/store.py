@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from common.configs import BUNDLES, read_config
 from common.errors import InputError, check_number, show
 from common.files import expand_home
+from common.options import BUNDLES, read_config
 from scripts import cli
 from scripts.pools import map_in_processes
 from scripts.run import config_files, typed

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 import scripts.run
-from common.configs import read_config
 from common.data.cohorts import COHORTS
 from common.errors import InputError
-from common.options import check_used
+from common.options import check_used, read_config
 from scripts.cli import bound
 from tests.programs import run_module
 

@@ -10,9 +10,9 @@ from tests.support import ROOT
 ABOVE = {"scripts", "deploy", "studies", "tests"}
 FORBIDDEN = {
     "common": ABOVE,
-    "common/ssl": ABOVE | {f"common.{name}" for name in ("options", "configs", "training", "inference", "data")},
-    "common/networks": ABOVE | {f"common.{name}" for name in ("options", "configs", "training", "inference", "data")},
-    "common/metrics": ABOVE | {f"common.{name}" for name in ("options", "configs", "training", "inference", "data")},
+    "common/ssl": ABOVE | {f"common.{name}" for name in ("options", "training", "inference", "data")},
+    "common/networks": ABOVE | {f"common.{name}" for name in ("options", "training", "inference", "data")},
+    "common/metrics": ABOVE | {f"common.{name}" for name in ("options", "training", "inference", "data")},
     "common/weights": ABOVE | {"common.training", "common.inference"},
     "common/data": ABOVE | {"common.training", "common.inference"},
     "scripts": {"tests", "deploy"},

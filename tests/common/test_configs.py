@@ -7,7 +7,7 @@ import monai.bundle
 import pytest
 from monai.bundle import ConfigParser
 
-from common.configs import as_data
+from common.options import as_data
 from common.values import OPTIONS
 from deploy.inference import argument
 from scripts.run import typed
