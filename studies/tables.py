@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, t, ttest_1samp
 
-from common.drawing import new_figure
 from common.files import atomic_write, read_json, read_yaml
 from common.metrics.cards import DICE, PRESENT
 from common.metrics.protocols import protocol
@@ -235,7 +235,8 @@ def encoders() -> pd.DataFrame:
 
 def draw_losses(file: Path, rows: Mapping[str, Any], study: Mapping[str, Any], output: Path) -> None:
     """Draw Figure 4: the total training and held-out losses of the rows' runs."""
-    with atomic_write(file) as part, new_figure(figsize=(10, 3), layout="constrained") as figure:
+    with atomic_write(file) as part:
+        figure = Figure(figsize=(10, 3), layout="constrained")
         axes = dict(zip(("train", "validation"), figure.subplots(1, 2), strict=True))
         for number, (row, definition) in enumerate(rows.items()):
             records = [output / "runs" / run / "eval/run.json" for run in runs_of(definition, study)]
@@ -252,7 +253,8 @@ def draw_few_shot(file: Path, lines: pd.DataFrame) -> None:
     """Draw Figure 5 from Table 9: means over subsets with one standard deviation; diamonds are the paper's means."""
     averages = lines[lines["column"] == "average"]
     names = averages["row"].str.rpartition(" ")  # such as BSF, 5%
-    with atomic_write(file) as part, new_figure(figsize=(5, 3), layout="constrained") as figure:
+    with atomic_write(file) as part:
+        figure = Figure(figsize=(5, 3), layout="constrained")
         axes = figure.subplots()
         for system, rows in averages.groupby(names[0], sort=False):
             level, (paper, ours, sd) = names[2][rows.index], rows[["paper", "ours", "sd"]].astype(float).to_numpy().T

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import highdicom as hd
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from nibabel.orientations import apply_orientation
 from pydicom.dataset import Dataset
 
 from common.data.volumes import axes_of
-from common.drawing import Axes, Figure, new_figure, pixels_of
 from common.inference.pictures import grey_levels, plane_of
 from deploy.outputs import Case
 from deploy.outputs.segmentation import CAUTION, new_series
@@ -30,45 +32,45 @@ def draw_summary(case: Case) -> Figure:
     Without any segment, the middle planes are drawn.
     """
     volume, bundle = case.reference, case.bundle
-    with new_figure(figsize=SIZE, facecolor="black") as figure:
-        layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
-        orientation = axes_of(volume.affine)
-        image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
-        edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
-        colours = [segment.colour for segment in bundle.segments]
-        for column, (plane, sides) in enumerate(reversed(SIDES.items())):
-            vertical, horizontal = AXES[plane]
-            counts = (label > 0).sum(axis=AXES[plane])
-            at = int(np.argmax(counts)) if counts.any() else len(counts) // 2
-            pixels = np.repeat(plane_of(levels, plane, at)[..., None] / 255, 3, axis=-1)
-            for row in range(2):
-                if row:
-                    shown = plane_of(label, plane, at)
-                    for number, colour in enumerate(colours, 1):
-                        pixels[shown == number] = (
-                            0.45 * pixels[shown == number] + 0.55 * np.array([*bytes.fromhex(colour[1:])]) / 255
-                        )
-                axes = figure.add_subplot(layout[row, column])
-                axes.imshow(pixels.copy(), aspect=edges[vertical] / edges[horizontal], interpolation="nearest")
-                for position, text in zip((0.02, 0.94), sides, strict=True):
-                    axes.text(position, 0.5, text, color="white", transform=axes.transAxes)
-                axes.set_axis_off()
-        texts = [
-            (bundle.name, "white"),
-            (f"version {bundle.version}", "white"),
-            (f"trained on {bundle.trained_on}", "lightgrey"),
-            ("", "white"),
-            *(
-                (f"{name}: {amount:.2f} mL", shade)
-                for (name, amount), shade in zip(case.volumes.items(), colours, strict=False)
-            ),
-            ("", "white"),
-            *((remark, "orange") for remark in case.remarks),
-            ("", "white"),
-            (f"{CAUTION}.", "white"),
-        ]
-        _write(figure.add_subplot(layout[:, 3]), texts)
-        return figure
+    figure = Figure(figsize=SIZE, dpi=DOTS, facecolor="black")
+    layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
+    orientation = axes_of(volume.affine)
+    image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
+    edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
+    colours = [segment.colour for segment in bundle.segments]
+    for column, (plane, sides) in enumerate(reversed(SIDES.items())):
+        vertical, horizontal = AXES[plane]
+        counts = (label > 0).sum(axis=AXES[plane])
+        at = int(np.argmax(counts)) if counts.any() else len(counts) // 2
+        pixels = np.repeat(plane_of(levels, plane, at)[..., None] / 255, 3, axis=-1)
+        for row in range(2):
+            if row:
+                shown = plane_of(label, plane, at)
+                for number, colour in enumerate(colours, 1):
+                    pixels[shown == number] = (
+                        0.45 * pixels[shown == number] + 0.55 * np.array([*bytes.fromhex(colour[1:])]) / 255
+                    )
+            axes = figure.add_subplot(layout[row, column])
+            axes.imshow(pixels.copy(), aspect=edges[vertical] / edges[horizontal], interpolation="nearest")
+            for position, text in zip((0.02, 0.94), sides, strict=True):
+                axes.text(position, 0.5, text, color="white", transform=axes.transAxes)
+            axes.set_axis_off()
+    texts = [
+        (bundle.name, "white"),
+        (f"version {bundle.version}", "white"),
+        (f"trained on {bundle.trained_on}", "lightgrey"),
+        ("", "white"),
+        *(
+            (f"{name}: {amount:.2f} mL", shade)
+            for (name, amount), shade in zip(case.volumes.items(), colours, strict=False)
+        ),
+        ("", "white"),
+        *((remark, "orange") for remark in case.remarks),
+        ("", "white"),
+        (f"{CAUTION}.", "white"),
+    ]
+    _write(figure.add_subplot(layout[:, 3]), texts)
+    return figure
 
 
 def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
@@ -89,9 +91,11 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
     BurnedInAnnotation refers to text in the scans, which may identify the patient (PS3.3, C.7.6.1), not to the figure.
     """
     header = sanitised_header(case.slices[0])
+    canvas = FigureCanvasAgg(draw_summary(case))
+    canvas.draw()
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=header,
-        pixel_array=pixels_of(draw_summary(case), DOTS),
+        pixel_array=np.asarray(canvas.buffer_rgba())[..., :3].copy(),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",

@@ -1,13 +1,15 @@
 """Draw charts as inline SVG."""
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
-
-from common.drawing import Figure, MaxNLocator, new_figure, svg_of
 
 SERIES = ("#1f6fb4", "#c2560b", "#2a7f4f", "#7b4aa8")
 STYLE: Any = {
@@ -24,8 +26,12 @@ POINTS = 600  # of a drawn curve, at most about
 
 
 def svg(figure: Figure, alternative: str) -> Markup:
-    """Convert a figure to an SVG element with a text alternative."""
-    drawing = svg_of(figure, STYLE | {"svg.hashsalt": alternative})  # so that identifiers differ between charts
+    """Convert a figure to an SVG element with a text alternative; equal figures give equal bytes."""
+    content = io.StringIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": alternative}):  # so that identifiers differ between charts
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(content, format="svg", transparent=True, metadata=metadata)
+    drawing = content.getvalue()
     drawing = drawing[drawing.index("<svg ") + len("<svg ") :]
     return Markup(f'<svg role="img" aria-label="{escape(alternative)}" ') + Markup(drawing)
 
@@ -36,7 +42,8 @@ def rows_chart(label: str, rows: Mapping[str, Sequence[float]], **axis: Any) -> 
     `axis` are settings of Matplotlib's axes, such as xlim.
     """
     random = np.random.default_rng(0)
-    with new_figure(STYLE, figsize=(WIDTH, 0.8 + 0.62 * len(rows)), layout="constrained") as figure:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.62 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for row, values in enumerate(rows.values()):
             heights = row + random.uniform(-0.3, 0.3, len(values))
@@ -58,7 +65,8 @@ def agreement_chart(region: str, predicted: ArrayLike, reference: ArrayLike) -> 
     volumes = np.array([predicted, reference], dtype=float)
     means, differences = volumes.mean(axis=0), volumes[0] - volumes[1]
     middle, reach = differences.mean(), 1.96 * differences.std(ddof=1)
-    with new_figure(STYLE, figsize=(WIDTH, 2.9), layout="constrained") as figure:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes = figure.add_subplot()
         axes.plot(means, differences, "o", color=SERIES[0], markersize=4, alpha=0.7)
         axes.axhline(0, color="black", linewidth=0.8)
@@ -73,7 +81,8 @@ def agreement_chart(region: str, predicted: ArrayLike, reference: ArrayLike) -> 
 
 def curves_chart(label: str, unit: str, curves: Mapping[str, tuple[Sequence[int], ArrayLike]]) -> Markup:
     """Draw named curves, (iterations, values), over the iterations."""
-    with new_figure(STYLE, figsize=(WIDTH, 2.9), layout="constrained") as figure:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         axes = figure.add_subplot()
         for index, (name, (iterations, values)) in enumerate(curves.items()):
             step, marker = max(1, len(iterations) // POINTS), "." if len(iterations) <= 50 else ""
