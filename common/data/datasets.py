@@ -19,7 +19,6 @@ from ignite.utils import convert_tensor
 from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
-from tqdm import tqdm
 
 from ..errors import InputError, chain_of, input_error_message, is_disk_full
 from ..files import expand_home
@@ -28,10 +27,7 @@ from .store import Store
 
 
 class Draw(int):
-    """The index of a case in a dataset, and the `seed` for its random transforms.
-
-    A `Draw` is an int, so MONAI's own datasets also accept it as an index; they ignore the seed.
-    """
+    """The index of a case in a dataset, and the `seed` for its random transforms, which MONAI's datasets ignore."""
 
     seed: int
 
@@ -50,10 +46,6 @@ class CaseDataset(CacheDataset):
         transform: MONAI `Compose`.
         cache_rate: Share of the cases to keep in memory, after the deterministic transforms; 0 to 1.
         store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
-
-    Raises:
-        InputError: a case cannot be read or transformed.
-        ArgumentError: the store lacks cases.
     """
 
     def __init__(
@@ -64,7 +56,8 @@ class CaseDataset(CacheDataset):
         store: str | None = None,
     ) -> None:
         data = [_case_of(entry) for entry in data]
-        super().__init__(data, transform, cache_rate=0 if store else cache_rate)
+        is_main = idist.get_rank() == 0
+        super().__init__(data, transform, cache_rate=0 if store else cache_rate, progress=is_main)
         self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
         if self.store is not None:
             self.store.check_complete(data)
@@ -73,12 +66,6 @@ class CaseDataset(CacheDataset):
         if isinstance(index, Draw):
             self.transform.set_random_state(seed=index.seed)
         return super().__getitem__(index)
-
-    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
-        """Fill the cache in this thread: MONAI's main thread waits for others, and can miss signals."""
-        indices = range(self.cache_num) if indices is None else indices
-        is_silent = not indices or idist.get_rank() != 0
-        return [self._load_cache_item(index) for index in tqdm(indices, "cache", unit="case", disable=is_silent)]
 
     def _load_cache_item(self, index: int) -> Any:
         with naming_errors(self.data[index]):
@@ -120,11 +107,7 @@ def naming_errors(entry: Mapping[str, Any]) -> Iterator[None]:
 
 
 class CaseSampler(Sampler[Draw]):
-    """An endless training order: passes over all cases, each in a new random order.
-
-    Attributes:
-        position: Position in the endless order at which the next iteration starts.
-    """
+    """An endless training order: passes over all cases, each in a new random order, starting at `position`."""
 
     def __init__(self, data: Sized, seed: int = 0) -> None:
         self.cases, self.seed, self.position = len(data), seed, 0
@@ -179,13 +162,8 @@ def copied_ahead(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
 class Steps:
     """Endless iterator over the optimiser steps of a training run; each item is the step's `Batches`.
 
-    Args:
-        dataloader: Loader of the batches, with a `CaseSampler`.
-        accumulation_steps: Batches per step.
-        device: Training device; batches are copied to a GPU ahead of time.
-
-    Attributes:
-        waited: Total time that this process has waited for batches, in seconds.
+    `dataloader` has a `CaseSampler`; a step has `accumulation_steps` batches, which are copied to a GPU ahead of time.
+    `waited` is the total time that this process has waited for batches, in seconds.
     """
 
     def __init__(self, dataloader: DataLoader, accumulation_steps: int = 1, device: str | torch.device = "cpu") -> None:
