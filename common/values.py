@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from .data.cleanup import EXPECTED, cleanup_of, text_of
 from .data.preparation import PREPARATION_CHECKS
-from .data.provenance import NAME
 from .data.regions import CONVENTIONS, canonical
 from .errors import ArgumentError, InputError, is_number
 from .metrics.protocols import CHALLENGES, PROTOCOLS
@@ -151,6 +150,7 @@ def _are_weights(value: Any) -> bool:
     return len(weights) > 0 and all(is_number(weight, float, 0, 1000) for weight in weights)
 
 
+NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # of a cohort; safe in YAML and HTML
 COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.fullmatch, str, is_text=True)
 FOLDER = Kind("folder", str, _path, is_text=True)
 FILE = Kind("file", str, _path, is_text=True)

@@ -9,7 +9,6 @@ from typing import Any
 from unicodedata import combining, normalize
 
 from common import weights
-from common.data import is_skull_stripped, model_name, space_of, trained_on
 from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
@@ -17,6 +16,7 @@ from common.errors import InputError, input_error_message
 from common.files import digest, read_json, read_yaml
 from common.options import check_flips, check_stated
 from deploy.dicom.series.choice import MODALITIES
+from scripts.provenance import is_skull_stripped, model_name, space_of, trained_on
 from scripts.run import typed, warn_of_program
 
 RESERVED_OPTIONS = (  # set by the application

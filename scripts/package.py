@@ -13,12 +13,12 @@ import yaml
 
 from common import ROOT
 from common import weights as checkpoints
-from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
 from common.files import digest, read_json, write_json
 from common.options import BUNDLES, read_config
 from scripts import cli
+from scripts.provenance import cohort_of, model_name, trained_on
 from scripts.run import bundles_with
 
 METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")

@@ -17,7 +17,6 @@ from nibabel.affines import voxel_sizes
 
 from common.data import preparation
 from common.data.layouts.names import naming
-from common.data.provenance import NAME
 from common.data.regions import CONVENTIONS, mapping_of, symmetric_axes
 from common.data.scan_checks import AFFINE_TOLERANCE, broken_file, files_in
 from common.data.transforms import measure_case
@@ -26,7 +25,7 @@ from common.errors import InputError, check_number, lacks_gpu_memory, show
 from common.files import atomic_write, expand_home, move_aside
 from common.options import BUNDLES, automatic_amp, read_config
 from common.ssl.networks import in_precision
-from common.values import AUTO, DEVICE, names_of, or_auto
+from common.values import AUTO, DEVICE, NAME, names_of, or_auto
 from scripts import cli
 from scripts.datalists.regions import UNNAMED, read_regions
 from scripts.datalists.scan import Scan, scan_any

@@ -30,10 +30,10 @@ def report(run_dir: str) -> None:
     Args:
         run_dir: folder of a run, with a `run.json`, or a folder that contains runs at any depth.
     """
-    from common.data.provenance import UNNAMED  # late imports: slow
     from common.inference.evaluation import EARLIER
     from common.made import origin_of
     from scripts.pages.templates import render
+    from scripts.provenance import UNNAMED  # late imports: slow
 
     folder = expand_home(run_dir, f"--run_dir={run_dir}")
     inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]

@@ -11,13 +11,13 @@ from typing import Any
 
 from common import ROOT, made, weights
 from common.data.cohorts import COHORTS, LIKE
-from common.data.provenance import is_skull_stripped, space_of
 from common.data.volumes import is_label_map
 from common.errors import InputError, choice, shortened, show
 from common.files import digest, existing_folder
 from common.options import BUNDLES, check_stated
 from scripts import cli
 from scripts.prepare.settings import Settings
+from scripts.provenance import is_skull_stripped, space_of
 from scripts.steps import ending_of
 from scripts.weights import network_of
 

@@ -8,7 +8,6 @@ __getattr__, __dir__ = lazy(
         "datalists": "Datalist convention_of write",
         "datasets": "CaseDataset CaseSampler Steps fixed_draws",
         "intensities": "NormalizeBraind",
-        "provenance": "is_skull_stripped model_name space_of trained_on",
         "regions": "known_labels regions_of symmetric_axes",
         "transforms": "CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd "
         "RandModalityDropoutd RandRegionCropd RegionsToLabeld ToRASd",

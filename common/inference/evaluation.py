@@ -13,7 +13,6 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from ..data.modalities import images_of, missing_in
-from ..data.provenance import cohort_of
 from ..data.regions import display_order
 from ..data.volumes import is_made_up
 from ..errors import aligned
@@ -68,7 +67,8 @@ class EvaluationFiles:
         )
         self.cases = {case["subject"]: case for case in cases}
         self.made = origin_of(settings, any(is_made_up(case["label"]) for case in cases[:1]))
-        self.record = new_record(cohort_of(settings) or name, convention, protocol, self.made)
+        cohort = settings.get("cohort", "unnamed")
+        self.record = new_record(name if cohort == "unnamed" else cohort, convention, protocol, self.made)
         self.lines: list[str] = []
 
     def attach(self, engine: Engine) -> None:

@@ -1,16 +1,15 @@
 """Describe a checkpoint's training data in words for users of the model."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import choice, within
-from .cohorts import COHORTS
-from .preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
-from .regions import CONVENTIONS, regions_of
+from common.data.cohorts import COHORTS
+from common.data.preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
+from common.data.regions import CONVENTIONS, regions_of
+from common.errors import choice, within
+from common.values import NAME
 
-NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # safe in YAML and HTML
 UNNAMED = "unnamed"  # default of the option `cohort`
 SYNTHETIC = "synthetic heads, computed from an anatomical template, without patients"
 
