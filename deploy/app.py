@@ -3,21 +3,17 @@
 import json
 import os
 import shutil
-import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from common.errors import InputError, input_error_message, show
-from common.weights.records import path_of
-from deploy.bundle import Bundle, check_options, open_bundle, split_options
+from common.errors import InputError, choice, input_error_message, show
+from deploy.bundle import open_bundle, split_options
 from deploy.dicom.geometry import grid_of
-from deploy.dicom.series.choice import choose_series
+from deploy.dicom.series.choice import choose_series, parse_series_option
 from deploy.dicom.series.names import read_table
-from deploy.dicom.series.request import parse_series_option
 from deploy.dicom.study import read_study
-from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
+from deploy.job import REPORT, RESULT_FILES, Job, working_folder
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
-from deploy.replaced import read_replaced, remark_on
 from scripts.cli import run
 from scripts.prepare.volumes import check_grid
 
@@ -32,7 +28,6 @@ def segment(
     bundle_options: str = "",
     force: bool = False,
     prepare: bool = False,
-    replaces: str = "",
     series_names: str = "",
 ) -> None:
     """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
@@ -51,55 +46,38 @@ def segment(
         prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
             that. Preconditions are checked afterwards, and results are resampled to the grid of the reference series.
         series_names: YAML file with the modality of each of the site's series names or patterns.
-        replaces: folder with earlier results of this study; the new results refer to them as replaced.
     """
-    required = {"input": input, "bundle": bundle, "output": output}
-    if missing := next((name for name, value in required.items() if not str(value).strip()), None):
-        raise InputError(f"--{missing}: missing; it has no default")
-    model, options = open_model(bundle, checkpoint, reference, bundle_options)
-    exit_cleanly_on_signals()
-    requested = parse_series_option(series, model.modalities)
-    folder = path_of("output", output)
-    if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(str(input))):
-        raise InputError("--output: inside --input; expected a folder outside the study")
-    prepare_output(folder)
-    names = read_table(path_of("series_names", series_names) if series_names else None)
-    choice = choose_series(read_study(Path(str(input))), model.modalities, requested, not prepare, names)
-    study = next(iter(choice.series.values())).header.StudyInstanceUID
-    replaced = read_replaced(path_of("replaces", replaces), study) if replaces else []
-    choice.remarks += remark_on(replaced)
-    for selected in choice.series.values():
-        check_grid(grid_of([instance.header for instance in selected.instances], selected.name)[0], selected.name)
-    for modality, selected in choice.series.items():
-        show(f"{modality}: {selected.name}, {len(selected.instances)} images; {choice.reasons[modality]}")
-    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.absolute()))  # only this user can read it
-    try:
-        work, results = temporary / "work", temporary / "results"
-        work.mkdir()
-        results.mkdir()
-        grid_modality = reference or model.reference
-        chosen = {modality: selected.without_headers() for modality, selected in choice.series.items()}
-        job = Job(model, chosen, choice.reasons, grid_modality, work, results, options, force, prepare, choice.remarks)
-        job.replaced = replaced
-        run_guarded(_run_operators, job)
-        for remark in json.loads((results / REPORT).read_text())["remarks"]:
-            show(f"remark: {remark['text']}")
-        publish(results, folder)
-        show(f"wrote {', '.join(RESULT_FILES)}")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
-    """Check the options that do not depend on a study; return the bundle, and `bundle_options` as a list."""
+    if missing := [name for name, value in {"input": input, "bundle": bundle, "output": output}.items() if not value]:
+        raise InputError(f"--{missing[0]}: missing; it has no default")
     if not [*distributions(name="monai-deploy-app-sdk")]:
         raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     options = split_options(bundle_options)
-    model = open_bundle(path_of("bundle", bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
-    check_options(options, model)
-    if reference and reference not in model.modalities:
-        raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")
-    return model, options
+    model = open_bundle(Path(bundle), Path(checkpoint) if checkpoint else None)
+    if reference:
+        choice("reference", reference, model.modalities)
+    exit_cleanly_on_signals()
+    requested = parse_series_option(series, model.modalities)
+    study, folder = Path(input), Path(output)
+    if folder.resolve().is_relative_to(study.resolve()):
+        raise InputError("--output: inside --input; expected a folder outside the study")
+    temporary = working_folder(folder)
+    try:
+        names = read_table(Path(series_names) if series_names else None)
+        selection = choose_series(read_study(study), model.modalities, requested, not prepare, names)
+        for modality, selected in selection.series.items():
+            check_grid(grid_of([instance.header for instance in selected.instances], selected.name)[0], selected.name)
+            show(f"{modality}: {selected.name}, {len(selected.instances)} images; {selection.reasons[modality]}")
+        chosen = {modality: selected.without_headers() for modality, selected in selection.series.items()}
+        grid, remarks = reference or model.reference, selection.remarks
+        job = Job(model, chosen, selection.reasons, grid, temporary, options, force, prepare, remarks)
+        run_guarded(_run_operators, job)
+        for remark in json.loads((temporary / REPORT).read_text())["remarks"]:
+            show(f"remark: {remark['text']}")
+        for name in RESULT_FILES:
+            (temporary / name).rename(folder / name)
+        show(f"wrote {', '.join(RESULT_FILES)}")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _run_operators(job: Job) -> None:
@@ -109,7 +87,7 @@ def _run_operators(job: Job) -> None:
         SegmentationApplication(job).run()
     except Exception as error:
         if message := input_error_message(error):  # without the output's folder, which may name the patient
-            raise InputError(message.replace(f"{job.work.parent}/", "")) from None
+            raise InputError(message.replace(f"{job.folder}/", "")) from None
         raise
 
 

@@ -9,16 +9,16 @@ from typing import Any
 from unicodedata import combining, normalize
 
 from common import weights
-from common.data.cards import Cohort
 from common.data.cohorts import COHORTS, LIKE
 from common.data.regions import Segment, segments_of
-from common.errors import InputError, input_error_message
+from common.errors import InputError
 from common.files import digest, read_json, read_yaml
-from common.options import check_flips, check_stated
+from common.options import check_stated
 from deploy.dicom.series.choice import MODALITIES
 from scripts.provenance import is_skull_stripped, model_name, space_of, trained_on
 from scripts.run import typed, warn_of_program
 
+LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 RESERVED_OPTIONS = (  # set by the application
     "bundle_root",
     "config_file",
@@ -30,21 +30,6 @@ RESERVED_OPTIONS = (  # set by the application
     "label_convention",
     "checkpoint",
 )
-
-
-def _mapping(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON schema of a mapping with these required keys."""
-    return {"type": "object", "required": [*properties], "properties": properties}
-
-
-LINE = {"type": "string", "pattern": r"^[^\\\x00-\x1f]+$", "description": "a line of text"}
-VERSION = LINE | {"maxLength": 64, "description": "a line of up to 64 characters"}  # DICOM's limit of SoftwareVersions
-NUMBERS = {"pattern": "^[0-9]+$", "description": "the numbers of channels"}
-NAMES = {"type": "object", "propertyNames": NUMBERS, "additionalProperties": {"type": "string"}}
-CHANNELS = _mapping(channel_def=NAMES)
-FORMATS = _mapping(inputs=_mapping(image=CHANNELS))
-METADATA = _mapping(name=LINE, version=VERSION, network_data_format=FORMATS)
-INFERENCE = _mapping(attached=_mapping(name={"enum": [*LIKE]}))
 
 
 @dataclass(frozen=True)
@@ -70,11 +55,6 @@ class Bundle:
     cleanup: str | None  # cleanup of regions that the checkpoint states, if any
 
     @property
-    def card(self) -> Cohort:
-        """Description of the model's cohort in `COHORTS`, with its expected space."""
-        return COHORTS[self.cohort]
-
-    @property
     def segments(self) -> list[Segment]:
         """The segments in DICOM, numbered from 1."""
         return segments_of(self.convention)
@@ -82,29 +62,28 @@ class Bundle:
     @property
     def reference(self) -> str:
         """The modality whose series gives the grid of the result, unless the user chooses."""
-        return self.card.reference if self.card.reference in self.modalities else self.modalities[0]
+        usual = COHORTS[self.cohort].reference
+        return usual if usual in self.modalities else self.modalities[0]
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     """Open a bundle's folder; raise an InputError if the bundle is unsuitable or the checkpoint contains code.
 
-    The default checkpoint is models/model.pt. Archives are refused: unpacking an untrusted archive can write anywhere.
+    The default checkpoint is models/model.pt.
     """
-    if folder.is_file():
-        raise InputError(f"--bundle={folder}: a file; expected the bundle's folder, as archives are not unpacked")
-    candidates = [folder / "configs" / f"inference.{suffix}" for suffix in ("yaml", "yml", "json")]
+    candidates = [folder / "configs" / f"inference.{suffix}" for suffix in ("yaml", "json")]
     config = next((path for path in candidates if path.is_file()), None)
     if config is None:
         raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
-    read = read_json if config.suffix == ".json" else read_yaml
-    content = read(config, "the inference of brats_finetune or atlas_finetune", INFERENCE)
-    name, stated = content["attached"]["name"], content.get("label_convention")
+    content = (read_json if config.suffix == ".json" else read_yaml)(config)
+    name, stated = content.get("attached", {}).get("name"), content.get("label_convention")
+    if name not in LIKE:
+        raise InputError(f"--bundle={folder}: expected one like {' or '.join(LIKE)}")
     fixed = stated if isinstance(stated, str) and not stated.startswith("$") else None  # as packages have it
     warn_of_program(config)
-    metadata = read_json(folder / "configs" / "metadata.json", "metadata of brats_finetune or atlas_finetune", METADATA)
-    formats = metadata["network_data_format"]
+    metadata = read_json(folder / "configs" / "metadata.json")
+    channels = metadata["network_data_format"]["inputs"]["image"]["channel_def"]
     cohort = LIKE[name]
-    card = COHORTS[cohort]
     path = checkpoint or folder / "models" / "model.pt"
     weights.check_file(path)
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
@@ -112,7 +91,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")
     weights.check_bundle(record, path, name)
     check_stated(weights.settings_of(path), path)
-    modalities = tuple(record.get("modalities") or _channels(formats["inputs"]["image"]))
+    modalities = tuple(record.get("modalities") or [channels[number] for number in sorted(channels, key=int)])
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")
     space = space_of(record, cohort, path)
@@ -122,11 +101,11 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         config=config.resolve(),
         checkpoint=path.resolve(),
         name=_ascii(model_name(metadata["name"], record)),
-        version=metadata["version"],
+        version=_ascii(metadata["version"])[:LONG_STRING],
         modalities=modalities,
         cohort=cohort,
         space=space,
-        convention=record.get("label_convention") or fixed or next(iter(card.conventions)),
+        convention=record.get("label_convention") or fixed or next(iter(COHORTS[cohort].conventions)),
         skull_stripped=COHORTS[space].space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),
@@ -136,9 +115,9 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
 
 
 def _ascii(text: str) -> str:
-    """Return text in ASCII, DICOM's default: without accents, and with a question mark for each remaining character."""
+    """Return text in ASCII, DICOM's default, without accents; characters that DICOM cannot hold become "?"."""
     letters = (letter for letter in normalize("NFKD", text) if not combining(letter))
-    return "".join(letters).encode("ascii", "replace").decode()
+    return re.sub(r"[^ -\[\]-~]", "?", "".join(letters))
 
 
 def _spacing(record: Mapping[str, Any]) -> tuple[float, float]:
@@ -151,22 +130,14 @@ def _spacing(record: Mapping[str, Any]) -> tuple[float, float]:
     return float(min(edges)), float(max(edges))
 
 
-def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(name for _, name in sorted(data_format["channel_def"].items(), key=lambda item: int(item[0])))
-
-
 def split_options(text: str) -> list[str]:
     """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into a list of options.
 
     The last value of a repeated option counts. Raise an InputError for an option that the application sets itself.
     """
-    try:
-        options = shlex.split(str(text))
-    except ValueError as error:
-        raise InputError(f"--bundle_options={text}: {error}; expected options as on a command line") from error
-    for option in options:
-        if not re.match(r"--\w.*=", option):
-            raise InputError(f"--bundle_options={text}: {option}: expected options such as --overlap=0.25")
+    options = shlex.split(str(text))
+    if not all(re.match(r"--\w.*=", option) for option in options):
+        raise InputError(f"--bundle_options={text}: expected options such as --overlap=0.25")
     if reserved := [name for name in RESERVED_OPTIONS if name in named(options)]:
         raise InputError(f"--bundle_options: --{reserved[0]} is set by the application; expected other options")
     return options
@@ -176,11 +147,3 @@ def named(options: Sequence[str]) -> dict[str, Any]:
     """Return options such as --overlap=0.25 by name, with parsed values."""
     texts = dict(option.removeprefix("--").split("=", 1) for option in options)
     return {name: typed(name, text) for name, text in texts.items()}
-
-
-def check_options(options: Sequence[str], bundle: Bundle) -> None:
-    """Raise an InputError for an invalid value in `--bundle_options`; the bundle refuses unknown names."""
-    try:
-        check_flips({"label_convention": bundle.convention} | named(options))
-    except InputError as error:
-        raise InputError("--bundle_options", input_error_message(error)) from error

@@ -68,9 +68,7 @@ def argument(word: str) -> str:
 def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     """Run the bundle's inference command in `folder` without showing its output.
 
-    If the command fails, raise an InputError with the bundle's reason for the case; without a reason, with the first
-    exception or, if stderr shows none, its last line. The message omits the path of `work`, which may identify the
-    patient.
+    If the command fails, raise an InputError with the reason, without the path of `work`, which may name the patient.
     """
     own = ("PYTHONPATH", "PYTHONSAFEPATH")  # the bundle has its own code, in `folder`
     environment = {name: value for name, value in os.environ.items() if name not in own}

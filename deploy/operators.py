@@ -4,9 +4,8 @@ MONAI Deploy's own operators are not used; docs/explanation/architecture.md list
 selector cannot express "T1 without contrast agent".
 """
 
-from io import BytesIO
+from dataclasses import asdict
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from pydicom.dataset import Dataset
 from common.data.cohorts import COHORTS
 from common.data.preparation import PREPARATION_CHECKS, without_background
 from common.errors import InputError
-from common.files import atomic_write, write_json
+from common.files import write_json
 from common.values import optional
 from deploy.bundle import named
 from deploy.dicom.geometry import read_series
@@ -40,14 +39,10 @@ from scripts.prepare.volumes import Volume
 
 
 class Scans(NamedTuple):
-    """The scans of a study, aligned for the model and as acquired.
+    """The scans of a study, aligned for the model and as acquired."""
 
-    The volumes in `aligned` share the reference's grid or, if the scans were prepared, the model's grid. `reference`
-    and `slices` describe the scans as acquired.
-    """
-
-    aligned: dict[str, Volume]
-    reference: Volume
+    aligned: dict[str, Volume]  # on the reference's grid or, if prepared, the model's
+    reference: Volume  # as acquired
     slices: dict[str, list[Dataset]]  # by modality, in the order of the volume's last axis
     preparation: Preparation | None
 
@@ -101,12 +96,7 @@ class Infer(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans = op_input.receive("scans")
         job: Job = self.fragment.job
-        try:
-            label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
-        except InputError as error:
-            hint = "; options of the bundle go into --bundle_options" if "--" in str(error) else ""
-            changed = f"; changed here: {' '.join(job.options)}" if job.options else ""
-            raise InputError(f"{error}{hint}{changed}") from error
+        label = infer(job.bundle, scans.aligned, job.folder, inference_options(job))
         segments = label_segments(label, job.bundle.segments)
         if scans.preparation is not None:
             segments = scans.preparation.segments_on(scans.reference.grid, segments)
@@ -133,6 +123,7 @@ class Write(Operator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans, segments = op_input.receive("case")
+        preparation = scans.preparation
         job: Job = self.fragment.job
         bundle, described = job.bundle, job.bundle.segments
         counts = np.bincount(segments.ravel(), minlength=len(described) + 1)[1:]
@@ -143,9 +134,9 @@ class Write(Operator):
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
         remarks = [remark.text for remark in job.remarks]
-        objects = make_all(Case(segments, scans.reference, slices, volumes, bundle, remarks, job.replaced, burned_in))
+        objects = make_all(Case(segments, scans.reference, slices, volumes, bundle, remarks, burned_in))
         for name, image in objects.items():
-            write_dicom(image, job.results / f"{name}.dcm")
+            image.save_as(job.folder / f"{name}.dcm")
         report = {
             "model": {
                 "name": bundle.name,
@@ -163,23 +154,14 @@ class Write(Operator):
             "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
             "remarks": [remark._asdict() for remark in job.remarks],
             "held": [remark.text for remark in job.remarks if remark.kind in HELD],
-            "preparation": None if scans.preparation is None else scans.preparation.record(),
+            "preparation": preparation
+            and {"description": preparation.description, "figures": asdict(preparation.figures)},
             **{
-                name: {
-                    "sop_instance_uid": image.SOPInstanceUID,
-                    "series_uid": image.SeriesInstanceUID,
-                }
+                name: {"sop_instance_uid": image.SOPInstanceUID, "series_uid": image.SeriesInstanceUID}
                 for name, image in objects.items()
             },
         }
-        write_json(job.results / REPORT, report)
-
-
-def write_dicom(image: Dataset, path: Path) -> None:
-    """Write a DICOM file atomically."""
-    image.save_as(content := BytesIO())  # in memory, because pydicom's error on a full disk contains a traceback
-    with atomic_write(path) as file:
-        file.write_bytes(content.getvalue())
+        write_json(job.folder / REPORT, report)
 
 
 class SegmentationApplication(Application):

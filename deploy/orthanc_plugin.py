@@ -11,7 +11,6 @@ import orthanc
 
 settings = json.loads(orthanc.GetConfiguration())["BrainSegFounder"]
 COMMAND, SEND_TO, REVIEW = (settings[key] for key in ("Command", "SendTo", "Review"))
-OURS = "BrainSegFounder bundles"  # Manufacturer of the results
 changed: SimpleQueue[str] = SimpleQueue()
 
 
@@ -26,16 +25,13 @@ def on_change(change: int, level: int, resource: str) -> None:
 def segment(study: str, folder: Path) -> None:
     series = json.loads(orthanc.RestApiGet(f"/studies/{study}/series"))
     images = [key for item in series if item["MainDicomTags"].get("Modality") == "MR" for key in item["Instances"]]
-    earlier = [key for item in series if item["MainDicomTags"].get("Manufacturer") == OURS for key in item["Instances"]]
     metadata = f"/studies/{study}/metadata"  # 4711: the number of MR images, and the outcome
     if not images or json.loads(orthanc.RestApiGet(f"{metadata}?expand")).get("4711", "").startswith(f"{len(images)} "):
         return
-    command = ["setpriv", "--pdeathsig=TERM", *COMMAND, f"--output={folder}/output"]  # ends with Orthanc
-    for name, ids in {"input": images, "replaces": earlier}.items():
-        (folder / name).mkdir()
-        command += [f"--{name}={folder / name}"] if ids else []
-        for key in ids:
-            (folder / name / f"{key}.dcm").write_bytes(orthanc.GetDicomForInstance(key))
+    (folder / "input").mkdir()
+    for key in images:
+        (folder / f"input/{key}.dcm").write_bytes(orthanc.GetDicomForInstance(key))
+    command = ["setpriv", "--pdeathsig=TERM", *COMMAND, f"--input={folder}/input", f"--output={folder}/output"]
     run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     outcome = f"failed: {run.stderr.strip().rpartition(chr(10))[2]}"
     if run.returncode == 0:

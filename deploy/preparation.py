@@ -6,8 +6,7 @@ The limits come from `common.data.preparation` and `scripts.prepare`; README.md 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from nibabel.affines import from_matvec
@@ -60,10 +59,6 @@ class Preparation:
         for row in self.figures.outside():
             remarks.append(Remark("coverage" if row.name == "coverage" else "quality", f"preparation: {row}"))
         return remarks
-
-    def record(self) -> dict[str, Any]:
-        """Return the preparation as JSON data."""
-        return {"description": self.description, "figures": asdict(self.figures)}
 
     def segments_on(self, grid: Grid, segments: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resample segments of the prepared scans to a grid in the original space of the reference series."""

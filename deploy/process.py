@@ -14,15 +14,11 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
-from threading import Thread
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 from common.errors import InputError, report_in_one_line, show
 from scripts.steps import ending_of
-
-SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C already raises
 
 
 def restrict_output() -> None:
@@ -49,15 +45,9 @@ def exit_cleanly_on_signals() -> None:
 
     Call this after importing MONAI Deploy, as Holoscan replaces the handler of SIGHUP.
     """
-    for number in SIGNALS:
+    for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _exit)
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # a further signal would interrupt the clean-up
-    raise SystemExit(128 + number)  # the shell's convention
+            signal.signal(number, lambda received, _: sys.exit(128 + received))  # the shell's convention
 
 
 def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
@@ -66,12 +56,9 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
     The function must be importable and its arguments picklable; its return value is discarded. Raises SystemExit with
     the child's status if the function fails, and InputError if a signal ends the child.
     """
-    context = multiprocessing.get_context("spawn")
-    parent_end, child_end = context.Pipe()  # the child exits when `parent_end` closes, even by SIGKILL of this process
-    process = context.Process(target=_lead_process_group, args=(child_end, work, *arguments))
+    process = multiprocessing.get_context("spawn").Process(target=_lead_process_group, args=(work, *arguments))
     try:
         process.start()
-        child_end.close()
         process.join()
     except BaseException:
         if process.pid is not None:
@@ -80,25 +67,16 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.join()
         raise
-    finally:
-        parent_end.close()
     if process.exitcode and process.exitcode < 0:
         raise InputError(f"a process of this command {ending_of(process.exitcode)}")
     if process.exitcode:
         raise SystemExit(process.exitcode)
 
 
-def _lead_process_group(pipe: Connection, work: Callable[..., None], *arguments: Any) -> None:
+def _lead_process_group(work: Callable[..., None], *arguments: Any) -> None:
     os.setsid()  # descendants join this group and are killed with it
-    Thread(target=_end_with, args=(pipe,), daemon=True).start()
     restrict_output()
     try:
         work(*arguments)
     except BaseException:
         sys.excepthook(*sys.exc_info())  # multiprocessing would print the exception's text
-
-
-def _end_with(pipe: Connection) -> None:
-    """Kill this process group when the other end of the pipe closes, for example because the parent was killed."""
-    wait([pipe])
-    os.killpg(0, signal.SIGKILL)

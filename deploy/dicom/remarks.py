@@ -2,9 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-Kind = Literal[
-    "contrast", "coverage", "series", "replaces", "precondition", "prepared", "quality", "spacing", "cleanup"
-]
+Kind = Literal["contrast", "coverage", "series", "precondition", "prepared", "quality", "spacing", "cleanup"]
 HELD = ("contrast", "coverage")  # a person should look before such a result is used
 
 

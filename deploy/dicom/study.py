@@ -5,10 +5,8 @@ by its number and the last eight characters of its UID.
 """
 
 import logging
-import os
 import re
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +18,6 @@ import pydicom
 from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     JPEG2000,
     JPEG2000MC,
@@ -31,13 +28,11 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from common.errors import InputError, show
+from common.errors import InputError, show, within
 
 from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-LARGEST = 2**30  # bytes, maximum size of an inflated file
-UNREADABLE = "contains a DICOM file that cannot be read"
 
 KEYWORDS = [  # all attributes to read
     "SOPClassUID",
@@ -139,153 +134,68 @@ class Series:
         return Series(str(self.uid), tuple(Instance(path, header) for path in self.files))
 
 
-def read_study(folder: Path, name: str = "--input") -> list[Series]:
+def read_study(folder: Path) -> list[Series]:
     """Read the only study in a folder and its subfolders; return its series, sorted by number.
 
-    Messages call the folder `name`. Raise InputError for damaged files, links outside the folder, conflicting copies,
-    and several patients or studies.
+    Identical copies count once, files other than DICOM are ignored with a warning. Raise InputError for damaged files,
+    invalid headers, conflicting copies, and several patients or studies.
     """
-    studies = studies_in(folder, name)
-    if len(studies) > 1:
-        raise InputError(f"{name}: contains {len(studies)} studies; expected one study")
-    try:
-        return series_of(*studies.values())
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-
-
-def studies_in(folder: Path, name: str, accept_damaged: bool = False) -> dict[str, list[Path]]:
-    """Group the DICOM files in a folder and its subfolders by StudyInstanceUID.
-
-    Files other than DICOM are ignored with a warning, DICOMDIR silently. Raise InputError if there is no study, a link
-    leads outside the folder, or a file is damaged; with `accept_damaged`, damaged files are only counted in a warning.
-    """
-    studies: dict[str, list[Path]] = {}
-    ignored = damaged = 0
-    try:
-        if not folder.is_dir():
-            raise InputError("no such folder; expected a folder with DICOM files")
-        for path in _files(folder):
-            try:
-                uid = _study_uid(path)
-            except InputError:
-                if not accept_damaged:
-                    raise
-                damaged += 1
-                continue
-            if uid:
-                studies.setdefault(uid, []).append(path)
-            else:
-                ignored += path.name != "DICOMDIR"
-        if not studies:
-            left_out = f" ({damaged} damaged)" if damaged else ""
-            raise InputError(f"contains no DICOM files{left_out}; expected the files of a study")
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-    for count, text in ((ignored, "files ignored, as they are not DICOM"), (damaged, "damaged DICOM files left out")):
-        if count:
-            show(f"warning: {name}: {text}: {count}", error=True)
-    return studies
-
-
-def series_of(paths: Iterable[Path]) -> list[Series]:
-    """Return the series of a study's files, sorted by number; identical copies count once.
-
-    Raise InputError for invalid headers, conflicting copies and several patients.
-    """
+    if not folder.is_dir():
+        raise InputError("--input: no such folder; expected a folder with DICOM files")
     instances: list[Instance] = []
     first: dict[str, Path] = {}
-    for path in paths:
-        headers, has_voxels = _read_headers(path)
-        copied = first.setdefault(headers[0].SOPInstanceUID, path)
-        if copied == path:
-            instances += [Instance(path, header, has_voxels) for header in headers]
-        elif not _same_content(copied, path):  # e.g. before and after skull stripping
-            raise InputError("two different files have the same SOPInstanceUID")
-    _check_one_patient([instance.header for instance in instances])
+    ignored = 0
+    with within("--input"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink() and not path.is_file():
+                raise InputError("contains a link that is broken or leads to a folder; expected the files themselves")
+            if path.is_dir():
+                continue
+            headers, has_voxels = _read_headers(path) if path.is_file() else ([], False)
+            if not headers:
+                ignored += path.name != "DICOMDIR"
+                continue
+            copied = first.setdefault(headers[0].SOPInstanceUID, path)
+            if copied == path:
+                instances += [Instance(path, header, has_voxels) for header in headers]
+            elif not _same_content(copied, path):  # e.g. before and after skull stripping
+                raise InputError("two different files have the same SOPInstanceUID")
+        studies = {instance.header.StudyInstanceUID for instance in instances}
+        if len(studies) != 1:
+            raise InputError(f"contains {len(studies)} studies; expected the DICOM files of one study")
+        _check_one_patient([instance.header for instance in instances])
+    if ignored:
+        show(f"warning: --input: files ignored, as they are not DICOM: {ignored}", error=True)
     return _group(instances)
 
 
-def _files(folder: Path) -> Iterable[Path]:
-    """Yield the files below a folder, sorted by name; refuse broken links and links that lead outside the folder."""
-    root = os.path.realpath(folder)
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names) + [name for name in folders if Path(parent, name).is_symlink()]:
-            path = Path(parent, name)
-            if path.is_symlink() and not (path.exists() and Path(os.path.realpath(path)).is_relative_to(root)):
-                raise InputError(
-                    "contains a link that is broken or leads outside the folder; expected the files themselves"
-                )
-            if not path.is_dir():
-                yield path
-
-
-def check_inflated(path: Path) -> None:
-    """Refuse a deflated DICOM file that inflates to more than `LARGEST` bytes: pydicom would inflate it into memory.
-
-    Raises:
-        InputError: The inflated file is larger.
-        InvalidDicomError: The file is not DICOM.
-    """
-    meta = read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    stream, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    with path.open("rb") as file:
-        file.seek(144 + meta.FileMetaInformationGroupLength)  # preamble, "DICM" and the element with the length
-        part = file.read(2**20)
-        while part and not stream.eof:
-            size += len(stream.decompress(part, 2**24))
-            if size > LARGEST:
-                limit = f"{LARGEST / 2**20:g} MiB"
-                raise InputError(f"contains a deflated DICOM file that inflates to more than {limit}")
-            part = stream.unconsumed_tail or file.read(2**20)
-
-
-def _study_uid(path: Path) -> str:
-    """Return the StudyInstanceUID of a file; empty if the file is not DICOM."""
-    image, _ = _open(path, ["SOPInstanceUID", "StudyInstanceUID"]) if path.is_file() else (None, False)
-    if image is None:
-        return ""
-    _check(image, "StudyInstanceUID")
-    return str(image.StudyInstanceUID)
-
-
 def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
-    """Return the headers of a file's frames (several only for enhanced MR), and whether the file has voxels."""
-    image, has_voxels = _open(path, [*KEYWORDS, *ENHANCED_ATTRIBUTES])
-    with without_values(UNREADABLE):
-        return [_with_keywords(frame) for frame in frames_of(image or Dataset())], has_voxels
+    """Return the headers of a file's frames (several only for enhanced MR), and whether the file has voxels.
 
-
-def _open(path: Path, keywords: Sequence[str]) -> tuple[Dataset | None, bool]:
-    """Read attributes of a DICOM file, None if the file is not DICOM; also return whether the file has voxels."""
-    with without_values(UNREADABLE), path.open("rb") as file:
+    There are no headers if the file is not DICOM, or a DICOMDIR.
+    """
+    with without_values("contains a DICOM file that cannot be read"), path.open("rb") as file:
         try:
-            check_inflated(path)
-            image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*keywords])
+            image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*KEYWORDS, *ENHANCED_ATTRIBUTES])
         except InvalidDicomError:
             if _may_be_an_image(path):  # from an interrupted export, or damaged
                 size = path.stat().st_size
                 raise InputError(f"contains a DICOM file that is empty or damaged ({size} bytes)") from None
-            return None, False
+            return [], False
         if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            return None, False
+            return [], False
         syntax = image.file_meta.get("TransferSyntaxUID")
         if syntax in LOSSY and not image.get("LossyImageCompression"):
             image.LossyImageCompression = "01"
-        is_fully_read = syntax == DeflatedExplicitVRLittleEndian
-        return image, is_fully_read or len(file.read(13)) > 12
+        has_voxels = syntax == DeflatedExplicitVRLittleEndian or len(file.read(13)) > 12
+        return [_with_keywords(frame) for frame in frames_of(image)], has_voxels
 
 
 @contextmanager
 def without_values(problem: str) -> Iterator[None]:
-    """Context manager: suppress pydicom's warnings and log, and report exceptions by type, as their texts quote values.
+    """Context manager: silence pydicom, and raise an InputError with `problem` and the type of any other exception.
 
-    Raises:
-        InputError: `problem` with the type of the exception; or an InputError of the block, unchanged.
-        MemoryError: the host is out of memory.
+    Texts of pydicom's warnings, log and exceptions quote header values.
     """
     log = logging.getLogger("pydicom")
     before = log.level
@@ -361,29 +271,20 @@ def _same_content(path: Path, other: Path) -> bool:
 
 
 def _check_one_patient(headers: Sequence[Dataset]) -> None:
-    names, births, sexes = ({identity(header) for header in headers} - {""} for identity in (_name, _birth_date, _sex))
-    if (count := max(len({_patient(header) for header in headers}), len(names), len(births), len(sexes))) > 1:
+    """Refuse several patients: by ID and issuer or, without an ID, name and birth date; also by name, birth or sex."""
+    people = [_identity(header) for header in headers]
+    patients = {person[:2] if person[0] else person[2:4] for person in people}
+    details = [{*values} - {""} for values in list(zip(*people, strict=True))[2:]]
+    if (count := max(map(len, [patients, *details]))) > 1:
         raise InputError(f"contains images of {count} patients; expected one patient")
 
 
-def _patient(header: Dataset) -> tuple[str, ...]:
-    """Return a key of a patient: ID and issuer or, without an ID, name and birth date."""
-    if identifier := str(header.get("PatientID", "")).strip():
-        return identifier, str(header.get("IssuerOfPatientID", "")).strip()
-    return _name(header), _birth_date(header)
-
-
-def _birth_date(header: Dataset) -> str:
-    return str(header.get("PatientBirthDate") or "").strip()
-
-
-def _sex(header: Dataset) -> str:
-    return str(header.get("PatientSex") or "").strip().upper()
-
-
-def _name(header: Dataset) -> str:
-    """Return the letters and digits of the patient's name in lower case, because systems differ in punctuation."""
-    return re.sub(r"[\W_]+", " ", str(header.get("PatientName") or "").partition("=")[0]).strip().casefold()
+def _identity(header: Dataset) -> tuple[str, ...]:
+    """Return ID, issuer, name (letters and digits, as systems differ in punctuation), birth date and sex."""
+    words = ("PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
+    identifier, issuer, birth, sex = (str(header.get(word) or "").strip() for word in words)
+    name = re.sub(r"[\W_]+", " ", str(header.get("PatientName") or "").partition("=")[0]).strip().casefold()
+    return identifier, issuer, name, birth, sex.upper()
 
 
 def values_of(header: Dataset, keyword: str) -> list[Any]:

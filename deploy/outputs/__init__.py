@@ -29,7 +29,6 @@ class Case:
     volumes: Mapping[str, float]  # of each segment in mL, by label
     bundle: Bundle  # model of the segmentation
     remarks: Sequence[str] = ()  # texts for the results
-    replaced: Sequence[Dataset] = ()  # earlier results of the study
     burned_in: str | None = None  # value of BurnedInAnnotation; None omits it
 
 

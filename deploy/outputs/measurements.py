@@ -10,7 +10,7 @@ import highdicom as hd
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import Comprehensive3DSRStorage, generate_uid
+from pydicom.uid import generate_uid
 
 from common.data.regions import Segment
 from deploy.bundle import Bundle
@@ -24,10 +24,7 @@ PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is
 
 
 def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
-    """Make the report of a case, which refers to the segmentation in `made`; remarks become comments.
-
-    Earlier reports among the replaced results become its predecessors.
-    """
+    """Make the report of a case, which refers to the segmentation in `made`; remarks become comments."""
     segmentation, slices, bundle = made["segmentation"], case.slices, case.bundle
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
@@ -62,7 +59,6 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
         content=content[0],
         **new_series(case, STEP, "Volumes of segments"),
         is_complete=True,
-        previous_versions=[image for image in case.replaced if image.SOPClassUID == Comprehensive3DSRStorage] or None,
     )
 
 

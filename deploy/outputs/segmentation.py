@@ -16,17 +16,16 @@ from pydicom.sr.coding import Code
 
 from common.data.regions import CONVENTIONS, Segment
 from common.errors import InputError
-from deploy.bundle import Bundle
+from deploy.bundle import LONG_STRING, Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
-from deploy.replaced import SCHEME, refer_to_replaced
 from deploy.source_header import source_images
 
 STEP = 1
 CAUTION = "Research only, not for diagnosis"
 CATEGORY, ANATOMY = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Brain
+SCHEME = "99BSF"  # designator of private codes (PS3.3, 8.2)
 OWN_CATEGORY = codes.SCT.Tissue  # of regions that may be healthy, as in 3D Slicer
-LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 
 
 def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
@@ -80,7 +79,6 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
     result.BodyPartExamined = "BRAIN"
     if case.burned_in:
         result.BurnedInAnnotation = case.burned_in
-    refer_to_replaced(result, case.replaced)
     return result
 
 

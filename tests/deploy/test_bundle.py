@@ -1,12 +1,11 @@
 import re
 import shutil
-from dataclasses import replace
 
 import pytest
 import torch
 
 from common import weights
-from deploy.bundle import check_options, open_bundle
+from deploy.bundle import open_bundle, split_options
 from tests.deploy.dicom.checks import refusal
 from tests.support import ROOT
 
@@ -55,8 +54,6 @@ def test_a_checkpoint_states_the_regions_that_it_segments(bundle, models, tmp_pa
     assert [segment.label for segment in open_bundle(bundle, file).segments] == ["core", "whole outside core"]
 
 
-def test_regions_with_sides_are_not_mirrored_left_to_right(tumours):
-    sided = replace(tumours, convention="thalamus_left=1,thalamus_right=2")
-    check_options(["--flips=[1,2]"], sided)
-    message = "--bundle_options: --flips=[0]: thalamus_left has a side; expected axes from 1, 2"
-    assert refusal(check_options, ["--flips=[0]"], sided) == message
+def test_options_that_the_application_sets_are_refused():
+    assert split_options("--model_size=tiny --overlap=0.25") == ["--model_size=tiny", "--overlap=0.25"]
+    assert "--checkpoint is set by the application" in refusal(split_options, "--checkpoint=other.pt")

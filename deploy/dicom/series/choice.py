@@ -48,12 +48,6 @@ def choose_series(
     `requested` maps modalities to the number or UID of a series; the rules choose the remaining series. With
     `one_frame`, needed unless registration follows, the chosen series must share a frame of reference. `names` is the
     site's table of series names. Raise InputError for an invalid request, or if evidence is missing or unclear.
-
-    Example:
-        >>> choose_series([], ["T1"], {})
-        Traceback (most recent call last):
-            ...
-        common.errors.InputError: T1: no series matches among: none; expected 10 or more MR images in one orientation
     """
     named = {modality: _requested_series(study, modality, value).uid for modality, value in requested.items()}
     if len(set(named.values())) < len(named):
@@ -72,6 +66,18 @@ def choose_series(
     if enhanced := chosen.get("T1ce"):
         remarks += [Remark("contrast", text) for text in _contrast_remarks(enhanced, chosen.get("T1"))]
     return Choice(series, {modality: chosen[modality].reason for modality in modalities}, remarks)
+
+
+def parse_series_option(text: str, modalities: Sequence[str]) -> dict[str, str]:
+    """Parse `--series`, such as "T1=5,T1ce=9"; return the number or UID of each modality's series as text."""
+    requested: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        modality, _, value = (word.strip() for word in part.partition("="))
+        if not value or modality not in modalities or modality in requested:
+            expected = f"MODALITY=NUMBER, at most once for each of {', '.join(modalities)}"
+            raise InputError(f"--series={text}: expected {expected}")
+        requested[modality] = value
+    return requested
 
 
 def _check_frame(chosen: Mapping[str, Series]) -> None:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -18,7 +17,7 @@ from scripts.prepare.volumes import Grid
 
 from ..geometry import grid_of
 from ..multiframe import ENHANCED_MR
-from ..study import Instance, Series, values_of
+from ..study import Series, values_of
 from .names import Names, read_names
 from .words import NO_MODALITY, POST, UNCLEAR, WITH, WITHOUT, Words, read_words
 
@@ -141,12 +140,6 @@ def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
     scans = [_candidate(series, names, why_no_volume(series)) for series in study]
     volumes = [scan for scan in scans if scan.is_volume]
     return [replace(scan, evidence=_contrast_evidence(scan, volumes)) for scan in scans]
-
-
-def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
-    """Return a `Candidate` with the evidence in a single header, without the rest of the study."""
-    scan = _candidate(Series("", (Instance(Path(), header),)), names)
-    return replace(scan, evidence=_contrast_evidence(scan, [scan]))
 
 
 def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:

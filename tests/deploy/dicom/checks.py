@@ -3,13 +3,16 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
 
 from common.errors import InputError
-from deploy.dicom.series.evidence import candidate_of_header
+from deploy.dicom.series.evidence import MIN_SLICES, candidates_of
+from deploy.dicom.study import Instance, Series
 
 
 def refusal(call: Callable[..., object], *arguments: object, **options: object) -> str:
@@ -23,7 +26,14 @@ def refusal(call: Callable[..., object], *arguments: object, **options: object) 
 
 def modality_of(header: Dataset) -> str | None:
     """Return a modality by the header alone: "FLAIR", "T1ce", "T1", "T2", "ask" (doubtful T1) or None."""
-    return candidate_of_header(header).modality
+    images = []
+    for position in range(MIN_SLICES):
+        image = deepcopy(header)
+        image.SOPClassUID, image.Modality = MRImageStorage, "MR"
+        image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, position]
+        images.append(Instance(Path(), image))
+    (candidate,) = candidates_of([Series("", tuple(images))], ())
+    return candidate.modality
 
 
 def dicom_errors(path: Path) -> list[str]:

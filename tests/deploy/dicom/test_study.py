@@ -4,9 +4,7 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import (
-    MediaStorageDirectoryStorage,
-)
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from deploy.dicom.study import read_study
 from tests.deploy.dicom.checks import refusal
@@ -23,7 +21,7 @@ def study(tmp_path):
     return tmp_path / "study", identity
 
 
-def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_path, capsys):
+def test_other_files_copies_and_links_to_files_add_nothing(study, capsys):
     folder, _ = study
     (folder / "SENTINEL.txt").write_text("text")
     os.mkfifo(folder / "SENTINEL.dcm")
@@ -38,13 +36,8 @@ def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_p
     assert [entry.number for entry in series] == [1, 2, 3, 4, 5]
     assert len(series[2].instances) == 12
     assert capsys.readouterr().err == "warning: --input: files ignored, as they are not DICOM: 2\n"
-    (tmp_path / "elsewhere").mkdir()
-    (folder / "links").symlink_to(tmp_path / "elsewhere")
-    message = "--input: contains a link that is broken or leads outside the folder"
-    assert refusal(read_study, folder).startswith(message)
-    (folder / "links").unlink()
     (folder / "loop").symlink_to(folder / "loop")
-    assert refusal(read_study, folder).startswith(message)
+    assert refusal(read_study, folder).startswith("--input: contains a link that is broken or leads to a folder")
 
 
 @pytest.mark.parametrize("values", [{"PixelData": bytes(32)}, {"PatientID": "SENTINEL-ID-4712"}])
@@ -75,7 +68,7 @@ def test_several_patients_or_studies_are_refused(study, tmp_path):
     read_study(folder)
     shutil.rmtree(folder / "6")
     write_modality(folder / "6", VOXELS, np.eye(4), Study(), 6, "T1")
-    assert refusal(read_study, folder) == "--input: contains 2 studies; expected one study"
+    assert refusal(read_study, folder) == "--input: contains 2 studies; expected the DICOM files of one study"
     for number, name in enumerate((NAME, "OTHER^SENTINEL")):
         write_modality(tmp_path / f"no id/{number}", VOXELS, np.eye(4), Study("1.2", "1.3", name, ""), number, "T1")
     assert refusal(read_study, tmp_path / "no id") == ONE_PATIENT
@@ -92,5 +85,5 @@ def test_a_damaged_header_is_reported_without_its_content(study):
     file = next((study[0] / "3").iterdir())
     file.write_bytes(file.read_bytes()[:200])  # within the file meta information
     assert refusal(read_study, study[0]).startswith(
-        "--input: contains a DICOM file without StudyInstanceUID; it is damaged"
+        "--input: contains a DICOM file without SOPInstanceUID; it is damaged"
     )
