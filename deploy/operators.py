@@ -127,10 +127,8 @@ class Write(Operator):
         job: Job = self.fragment.job
         bundle, described = job.bundle, job.bundle.segments
         counts = np.bincount(segments.ravel(), minlength=len(described) + 1)[1:]
-        volumes = {
-            segment.label: float(count * scans.reference.voxel_volume)
-            for segment, count in zip(described, counts, strict=True)
-        }
+        voxel = abs(np.linalg.det(scans.reference.affine[:3, :3])) / 1000  # mL
+        volumes = {segment.label: float(count * voxel) for segment, count in zip(described, counts, strict=True)}
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
         remarks = [remark.text for remark in job.remarks]

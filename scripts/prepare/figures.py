@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.metrics.measures import dice
+from scripts.prepare.brain import template_brain, template_mask
 from scripts.prepare.registration import coarse_grid, information
 from scripts.prepare.resampling import mask_on, resample
-from scripts.prepare.template import template_brain, template_mask
 from scripts.prepare.volumes import Volume
 
 UNITS = {"volume": "mL"}  # the rest are dimensionless
@@ -29,10 +29,6 @@ class Row(NamedTuple):
     value: float
     lowest: float
     highest: float
-
-    @property
-    def is_outside(self) -> bool:
-        return not self.lowest <= self.value <= self.highest
 
     @property
     def text(self) -> str:
@@ -62,7 +58,7 @@ class Figures:
 
     def outside(self) -> list[Row]:
         """Return a `Row` for each quality measure outside its limits."""
-        return [row for row in self.rows() if row.is_outside]
+        return [row for row in self.rows() if not row.lowest <= row.value <= row.highest]
 
 
 def measure(

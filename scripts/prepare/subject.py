@@ -8,13 +8,12 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from common.errors import InputError, within
-from scripts.prepare.brain import find_brain, mirrored_brain, zero_background
+from scripts.prepare.brain import find_brain, mirrored_brain, near_brain, template_brain, template_mask, zero_background
 from scripts.prepare.figures import Figures, measure
 from scripts.prepare.frames import frame_of, in_frame, to_image
 from scripts.prepare.registration import between_centres, coarse_grid, foreground, register
 from scripts.prepare.resampling import field_of_view, mask_on, resample
 from scripts.prepare.settings import Settings
-from scripts.prepare.template import near_brain, template_brain, template_mask
 from scripts.prepare.volumes import Volume, check_transform
 
 MARGIN = 5.0  # mm; greatest margin of a brain mask

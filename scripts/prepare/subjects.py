@@ -211,17 +211,12 @@ def _write(
 def move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
     """Move a subject's folder to its path by `folder_of`; replace earlier results, but keep the user's own files."""
     made = re.compile(rf"{re.escape(subject)}(_\w+\.(nii\.gz|tfm|png)|\.png)|{re.escape(RECORD)}")
-    for is_out in (False, True):
-        earlier = folder_of(output, subject, is_out)
-        if earlier == source or not earlier.exists():
-            continue
-        doomed = output / WORK / f"{subject}.earlier"  # hidden from readers before it is deleted
-        doomed.parent.mkdir(exist_ok=True)
-        earlier.rename(doomed)
-        for path in doomed.iterdir():
-            if not made.fullmatch(path.name):
-                path.rename(source / path.name)
-        shutil.rmtree(doomed)
+    for earlier in (output / subject, output / LEFT_OUT / subject):
+        if earlier != source and earlier.exists():
+            for path in earlier.iterdir():
+                if not made.fullmatch(path.name):
+                    path.rename(source / path.name)
+            shutil.rmtree(earlier)
     target = folder_of(output, subject, is_left_out)
     target.parent.mkdir(exist_ok=True)
     source.rename(target)

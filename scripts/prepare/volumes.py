@@ -55,11 +55,6 @@ class Volume:
         """Edges of a voxel in mm."""
         return self.grid.spacing
 
-    @property
-    def voxel_volume(self) -> float:
-        """Volume of a voxel in mL."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
-
 
 def read_volume(path: Path) -> Volume:
     """Read a raw scan as float32; refuse one that is damaged, without orientation, or unlike a head."""

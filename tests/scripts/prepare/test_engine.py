@@ -12,11 +12,11 @@ from scipy.spatial.transform import Rotation
 from common.errors import InputError
 from common.metrics.measures import dice
 from scripts.prepare import brain, subject
+from scripts.prepare.brain import template_brain, template_mask
 from scripts.prepare.registration import between_centres, register
 from scripts.prepare.resampling import field_of_view, labels_on, resample
 from scripts.prepare.settings import Settings
 from scripts.prepare.subject import prepare_subject
-from scripts.prepare.template import template_brain, template_mask
 from scripts.prepare.volumes import Grid, Volume, read_volume
 from tests.damaged_scans import save
 from tests.support import oblique
