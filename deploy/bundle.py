@@ -10,11 +10,11 @@ from unicodedata import combining, normalize
 
 from common import weights
 from common.data.cohorts import COHORTS, LIKE
-from common.data.regions import Segment, segments_of
 from common.errors import InputError
 from common.files import digest, read_json, read_yaml
 from common.options import check_stated
 from deploy.dicom.series.choice import MODALITIES
+from deploy.segments import Segment, segments_of
 from scripts.provenance import is_skull_stripped, model_name, space_of, trained_on
 from scripts.run import typed, warn_of_program
 

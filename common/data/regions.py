@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import cycle, product
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import ArgumentError
 from .cards import BLUE, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Region
@@ -21,8 +21,8 @@ ALIKE = ("brats2023", "brats2021")  # the same regions; readers accept the label
 ALIASES = {4: 3}  # label of enhancing tumour in brats2021 -> in brats2023
 PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions that declare none
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
-LIMIT = 32  # regions
 
+LIMIT = 32  # regions
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name such as ctx-lh, HippL or LHip
 _OTHER_SIDE = str.maketrans("lr", "rl")
 _SIDE = re.compile(r".*(?<!c)left.*|.*(?<!b)right.*|[lr][ht]?", re.IGNORECASE)
@@ -32,39 +32,30 @@ _REGION = re.compile(
 )
 
 
-class Segment(NamedTuple):
-    """A DICOM segment for one value of a label map; `code` is text such as `79654002 SCT Edema`, or "" if unknown."""
-
-    value: int
-    label: str  # up to 64 characters, DICOM's limit
-    colour: str
-    code: str
-
-
 @cache
-def _regions(text: str) -> Mapping[str, Region]:
-    """Return the regions that a text names or declares, in channel order; the colour is "" if not declared."""
-    if text in CONVENTIONS:
-        return CONVENTIONS[text]
+def cards_of(convention: str) -> Mapping[str, Region]:
+    """Return the regions of a label convention, in channel order; colour and code are "" if not declared.
+
+    Raises:
+        ArgumentError: the convention is neither in `CONVENTIONS` nor a valid declaration.
+    """
+    if convention in CONVENTIONS:
+        return CONVENTIONS[convention]
     regions: dict[str, Region] = {}
-    for part in re.sub(r"\s*([=+:,])\s*", r"\1", text.strip()).split(","):
+    for part in re.sub(r"\s*([=+:,])\s*", r"\1", convention.strip()).split(","):
         match = _REGION.fullmatch(part)
-        if match is None:
-            raise ArgumentError("label_convention", text, expected=EXPECTED)
-        name, labels = match[1], frozenset(map(int, match[2].split("+")))
-        if name in regions:
-            raise ArgumentError("label_convention", text, f"{name} is declared twice", "a name for each region")
-        if name.lower() == "dice":
-            raise ArgumentError("label_convention", text, f"{name} is reserved for the metric", "a different name")
-        regions[name] = Region(labels, f"#{match[3].lower()}" if match[3] else "", match[4] or "")
+        if match is None or match[1] in regions or match[1].lower() == "dice":  # the name of the mean in tables
+            raise ArgumentError("label_convention", convention, f"{part}: invalid, repeated or reserved", EXPECTED)
+        labels = frozenset(map(int, match[2].split("+")))
+        regions[match[1]] = Region(labels, f"#{match[3].lower()}" if match[3] else "", match[4] or "")
     if len(regions) > LIMIT:
-        raise ArgumentError("label_convention", text, f"{len(regions)} regions", f"at most {LIMIT}")
+        raise ArgumentError("label_convention", convention, f"{len(regions)} regions", f"at most {LIMIT}")
     for (name, (first, *_)), (other, (second, *_)) in product(regions.items(), repeat=2):
         if not all(1 <= label <= 255 for label in first):
-            raise ArgumentError("label_convention", text, f"{name}: expected labels from 1 to 255; 0 is background")
+            raise ArgumentError("label_convention", convention, f"{name}: expected labels from 1 to 255")
         if name != other and (first == second or (first & second and not (first < second or second < first))):
-            expected = "expected different regions, nested or disjoint"
-            raise ArgumentError("label_convention", text, f"{name} and {other} overlap; {expected}")
+            expected = "different regions, nested or disjoint"
+            raise ArgumentError("label_convention", convention, f"{name} and {other} overlap", expected)
     return regions
 
 
@@ -78,12 +69,11 @@ def canonical(text: str) -> str:
     if text in CONVENTIONS:
         return text
     return ",".join(
-        _declared(name, sorted(labels), colour, code) for name, (labels, colour, code, _) in _regions(text).items()
+        _text_of(name, sorted(labels), colour, code) for name, (labels, colour, code, _) in cards_of(text).items()
     )
 
 
-def _declared(name: str, labels: Iterable[object], colour: str, code: str) -> str:
-    """Return the declaration of a region."""
+def _text_of(name: str, labels: Iterable[object], colour: str, code: str) -> str:
     parts = "+".join(map(str, labels)), colour.removeprefix("#"), code
     return f"{name}={':'.join(filter(None, parts))}"
 
@@ -103,7 +93,7 @@ def declaration(regions: Mapping[str, Any]) -> str:
         stated = value if isinstance(value, Mapping) else {"labels": value}
         labels = stated.get("labels")
         numbers = labels if isinstance(labels, list | tuple) else [labels]
-        parts.append(_declared(name, numbers, *(str(stated.get(key, "")) for key in ("colour", "code"))))
+        parts.append(_text_of(name, numbers, str(stated.get("colour", "")), str(stated.get("code", ""))))
     try:
         return canonical(",".join(parts))
     except ArgumentError as error:
@@ -115,19 +105,15 @@ def mapping_of(text: str) -> str | dict[str, Any]:
     if text in CONVENTIONS:
         return text
     mapping = {}
-    for name, (labels, colour, code, _) in _regions(text).items():
+    for name, (labels, colour, code, _) in cards_of(text).items():
         stated = {key: value for key, value in (("colour", colour), ("code", code)) if value}
         mapping[name] = {"labels": sorted(labels), **stated} if stated else sorted(labels)
     return mapping
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
-    """Return the label values of each region of a label convention, in channel order.
-
-    Raises:
-        ArgumentError: the convention is neither in `CONVENTIONS` nor a valid declaration.
-    """
-    return {name: region.labels for name, region in _regions(convention).items()}
+    """Return the label values of each region of a label convention, in channel order; see `cards_of`."""
+    return {name: region.labels for name, region in cards_of(convention).items()}
 
 
 def symmetric_axes(convention: str) -> list[int]:
@@ -172,9 +158,8 @@ def painting_order(convention: str) -> list[tuple[int, int]]:
     The value is the region's smallest label that no inner region has or, if there is none, its smallest label.
     """
     regions = list(regions_of(convention).values())
-    channels = sorted(range(len(regions)), key=lambda channel: -len(regions[channel]))
     order = []
-    for channel in channels:
+    for channel in sorted(range(len(regions)), key=lambda channel: -len(regions[channel])):
         inner = frozenset[int]().union(*(other for other in regions if other < regions[channel]))
         order.append((channel, min(regions[channel] - inner or regions[channel])))
     return order
@@ -182,7 +167,7 @@ def painting_order(convention: str) -> list[tuple[int, int]]:
 
 def colours(convention: str) -> dict[str, str]:
     """Return the colour of each region in display order; regions without a colour take one from `PALETTE`."""
-    regions = _regions(convention)
+    regions = cards_of(convention)
     palette = dict(zip(regions, cycle(PALETTE), strict=False))
     return {name: regions[name].colour or palette[name] for name in display_order(regions)}
 
@@ -197,27 +182,10 @@ def label_names(convention: str) -> dict[int, tuple[str, str]]:
     regions, shades, names = regions_of(convention), colours(convention), {}
     for label in sorted(known_labels(convention) - {0}):
         name = min((name for name in regions if label in regions[name]), key=lambda name: len(regions[name]))
-        inside = [other for other in regions.values() if other < regions[name]]
-        largest = [
-            other for other in regions if regions[other] in inside and not any(regions[other] < i for i in inside)
-        ]
+        inside = {other: labels for other, labels in regions.items() if labels < regions[name]}
+        largest = [other for other, labels in inside.items() if not any(labels < it for it in inside.values())]
         names[label] = (f"{name} outside {' and '.join(largest)}" if largest else name, shades[name])
     return names
-
-
-def segments_of(convention: str) -> list[Segment]:
-    """Return the segments of a convention's label maps, sorted by label value: the regions outside their inner regions.
-
-    Example:
-        >>> [segment.label for segment in segments_of("whole=1+2,core=1:6574001 SCT Necrosis")]
-        ['core', 'whole outside core']
-    """
-    regions, names = [*_regions(convention).values()], label_names(convention)
-    innermost = {value: regions[channel] for channel, value in painting_order(convention)}
-    return [
-        Segment(value, (region.part or names[value][0])[:64], names[value][1], region.code)
-        for value, region in sorted(innermost.items())
-    ]
 
 
 def display_order(names: Iterable[str]) -> list[str]:

@@ -12,11 +12,11 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from common.data.regions import Segment
 from deploy.bundle import Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
 from deploy.outputs.segmentation import ANATOMY, CAUTION, category_of, concept_of, new_series
+from deploy.segments import Segment
 from deploy.source_header import sanitised_header
 
 STEP = 3

@@ -14,11 +14,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from common.data.regions import CONVENTIONS, Segment
+from common.data.regions import CONVENTIONS
 from common.errors import InputError
 from deploy.bundle import LONG_STRING, Bundle
 from deploy.job import MANUFACTURER
 from deploy.outputs import Case
+from deploy.segments import Segment
 from deploy.source_header import source_images
 
 STEP = 1

@@ -7,9 +7,9 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from common.data.regions import segments_of
 from deploy.dicom.geometry import volume_of
 from deploy.outputs import Case, make_all, segmentation
+from deploy.segments import segments_of
 from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.checks import dicom_errors
 from tests.deploy.dicom.dicom_study import Study, write_modality

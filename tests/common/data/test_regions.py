@@ -44,35 +44,6 @@ def test_a_region_may_have_a_code():
     assert regions.regions_of(CODED) == regions.regions_of(OWN), "a code changes no label"
 
 
-def test_a_label_map_has_a_segment_for_each_region_outside_its_inner_regions():
-    segments = [segment[:2] + segment[3:] for segment in regions.segments_of(CODED)]
-    core, cavity = (1, "core", "6574001 SCT Necrosis"), (7, "cavity", "C0-1 99LAB Cavity (old)")
-    assert segments == [core, (2, "whole outside core", ""), cavity]
-    assert [segment.value for segment in regions.segments_of("whole=1+2,a=1,b=2")] == [1, 2], "whole is a and b"
-    shown = {segment.colour for segment in regions.segments_of(CODED)}
-    assert shown == {*regions.colours(CODED).values()}
-    long = ["x" * 39 + letter for letter in "abc"]
-    text = f"{long[0]}=1+2+3,{long[1]}=1,{long[2]}=2"
-    assert max(len(segment.label) for segment in regions.segments_of(text)) == 64
-
-
-VISION = {  # of linear RGB; Machado et al., IEEE TVCG 2009, severity 1
-    "normal": np.eye(3),
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
-    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
-}
-
-
-def seen(colour, vision):
-    """Return a colour in CIELAB as seen with a kind of colour vision."""
-    levels = np.array([*bytes.fromhex(colour[1:])]) / 255
-    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
-    to_xyz = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]]
-    x, y, z = np.cbrt(to_xyz @ np.clip(VISION[vision] @ linear, 0.01, 1) / [0.95047, 1, 1.08883])
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
 def test_the_innermost_region_gives_a_voxel_its_label():
     """Nested regions, a disjoint region, and a region without a label outside its inner regions."""
     text = "whole=1+2+3+4,core=1+3+4,a=1+3,b=4,c=9"
