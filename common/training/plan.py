@@ -17,7 +17,7 @@ from ..files import digest
 from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
-from .resume import resumable
+from .states import resumable
 from .step import accumulation_steps
 
 
@@ -67,7 +67,6 @@ class Plan:
     """Read a training run's datalist, create its folders and find the state to resume.
 
     Attributes:
-        data: Datalist of the run.
         accumulation_steps: Batches per optimiser step on each process.
         global_batch_size: Crops per optimiser step, over all processes.
         volumes_per_batch: Volumes per batch on each process.
@@ -79,20 +78,19 @@ class Plan:
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
         self.processes, self.options = processes, options
-        self.is_supervised = hasattr(options, "modality_dropout")
         crops = getattr(options, "crops_per_volume", 1)
         self.accumulation_steps = accumulation_steps(options.global_batch_size, options.batch_size, processes.count)
         self.global_batch_size = options.batch_size * self.accumulation_steps * processes.count
         self.volumes_per_batch = options.batch_size // crops
         self.data = Datalist(options.datalist, options.dataset_dir)
-        self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
+        cases = self.data.load("training", options.modalities, must_exist=False, missing=())
+        self.training_cases = len(cases)
         self.length = length(options, self.training_cases, self.global_batch_size // crops)
         self.begin()
         self.settings = options.record(
             **self.length._asdict(),
             bundle=bundle,
             preparation=self.data.content.get("preparation"),
-            **{name: value for name, value in self.data.content.items() if name == "space"},
             preprocessing="RAS orientation, z-score per channel (see normalization)",
             global_batch_size=self.global_batch_size,
             subjects=self.data.digest(),
@@ -100,8 +98,14 @@ class Plan:
             components=components(),
             pretrained=options.pretrained and f"sha256:{digest(options.pretrained)}",
         )
+        if "space" in self.data.content:
+            self.settings["space"] = self.data.content["space"]
+        self.is_supervised = hasattr(options, "modality_dropout")
         if self.is_supervised:
-            self._record_missing()
+            missing = {name for case in cases for name in missing_in(case, options.modalities)}
+            self.settings["missing_modalities"] = [name for name in options.modalities if name in missing]
+            for names, count in count_missing(cases, options.modalities).items() if processes.is_main else ():
+                show(f"missing: {names} in {count} training subjects; replaced by zeros")
         self._cases: dict[str, list[dict[str, Any]]] = {}
         folder = Path(options.ckpt_dir)
         if options.pretrained and Path(options.pretrained).resolve() == (folder / "model.pt").resolve():
@@ -171,13 +175,3 @@ class Plan:
             # Without pretraining, the default of `accept` must not hide doubts
             accepted = options.accept if options.pretrained else ()
             show(*(f"warning: {line}" for name, line in doubted.items() if name not in accepted), error=True)
-
-    def _record_missing(self) -> None:
-        """Record and print the modalities that training subjects lack."""
-        modalities = self.options.modalities
-        cases = self.data.load("training", modalities, must_exist=False, missing=())
-        lacking = {name for case in cases for name in missing_in(case, modalities)}
-        self.settings["missing_modalities"] = [name for name in modalities if name in lacking]
-        if self.processes.is_main:
-            for names, count in count_missing(cases, modalities).items():
-                show(f"missing: {names} in {count} training subjects; replaced by zeros")

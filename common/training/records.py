@@ -41,7 +41,6 @@ class RunRecord:
             "world_size": idist.get_world_size(),
             "config": dict(settings),
         }
-        self._is_new = True
         self._before = 0.0  # seconds until the resumed state was saved
         self._start = time.monotonic()
 
@@ -60,9 +59,6 @@ class RunRecord:
             self.content[name] = max(peak, self.content.get(name, 0))
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if idist.get_rank() == 0:
-            if self._is_new:
-                move_aside(self.folder / "run.json")
-                self._is_new = False
             write_json(self.folder / "run.json", self.content)
 
     def finish(self) -> None:
@@ -104,9 +100,10 @@ class TrainingRecord(RunRecord):
         return iteration % math.ceil(steps / self.POINTS) == 0 or iteration % length == 0
 
     def _begin(self) -> None:
-        if self._is_new and not self.plan.resumed_from and idist.get_rank() == 0:
+        is_new = not self.plan.resumed_from and not self.content["train"]["iteration"]  # also of a federated client
+        if is_new and idist.get_rank() == 0:
             show(*self.report.lines())
-            for name in ("pictures", "tensorboard"):
+            for name in ("run.json", "pictures", "tensorboard"):
                 move_aside(self.folder / name)
 
     def _start_interval(self) -> None:
@@ -150,13 +147,12 @@ class TrainingRecord(RunRecord):
     def state_dict(self) -> dict[str, Any]:
         """Record the mean losses so far, and return the state to resume from; all processes must call this."""
         self._end_interval()
-        return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
-            "seconds": self._before + time.monotonic() - self._start
-        }
+        seconds = self._before + time.monotonic() - self._start
+        names = ("started", "weights", "train", "validation")
+        return {name: self.content[name] for name in names} | {"seconds": seconds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.content |= {name: value for name, value in state.items() if name != "seconds"}
-        self._is_new = False
+        self.content |= state
         self._before = state["seconds"]
 
 

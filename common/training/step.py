@@ -1,26 +1,31 @@
-"""One optimiser step: precision, accumulated batches, clipped gradients, and an error if the loss is not finite.
+"""One optimiser step: precision, accumulated batches, protected pretrained weights, and a moving average of weights.
 
 MONAI's own iteration counts batches instead of optimiser steps, synchronises processes at every batch, and supports
 mixed precision on CUDA only.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from math import isfinite
 from typing import Any
 
+import ignite.distributed as idist
 import torch
+from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.overrides import TorchFunctionMode
 
 from ..data.datasets import Batches
 from ..errors import ArgumentError, InputError, show
+from ..options import Options
 from ..ssl.networks import in_precision
-from .finetuning import frozen
+from ..weights.surgery import Report
 
+HORIZON = 10  # steps; the decay of an average grows with the step number, so the initial weights are soon forgotten
 PRECISIONS = {False: torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -143,3 +148,72 @@ class ShallowConvolutionsInFloat32(TorchFunctionMode):
 def _without_metadata(data: Any) -> Any:
     """Strip a MetaTensor's metadata, which slows down every operation of a network."""
     return data.as_tensor() if isinstance(data, MetaTensor) else data
+
+
+def parameters(network: nn.Module, weights_report: Report, options: Options, warmup_iterations: int = 0) -> list[Any]:
+    """Return a network's parameters for an optimiser, in two groups if pretrained tensors learn differently (DIFF-34).
+
+    The groups are the new parameters, and those that `weights_report` lists as taken from the checkpoint. After the
+    freeze, the rate of the latter rises linearly for `warmup_iterations`.
+    """
+    if options.architecture == "probe" and weights_report.source is None and idist.get_rank() == 0:
+        show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
+    if options.pretrained_lr_factor == 1 and options.frozen_iterations == 0:
+        return list(network.parameters())
+    carried, named = weights_report.carried(), dict(network.named_parameters())
+    groups = [
+        {"params": [tensor for name, tensor in named.items() if name not in carried]},
+        {
+            "params": [tensor for name, tensor in named.items() if name in carried],
+            "lr": options.learning_rate * options.pretrained_lr_factor,
+            "frozen_iterations": options.frozen_iterations,
+            "thaw_iterations": warmup_iterations,
+        },
+    ]
+    return [group for group in groups if group["params"]]
+
+
+@contextmanager
+def frozen(optimizer: torch.optim.Optimizer, iteration: int) -> Iterator[None]:
+    """Context manager: limit the learning rate of frozen and thawing parameter groups during an optimiser's step.
+
+    The rate is 0 in the first `frozen_iterations`. Within the next `thaw_iterations`, in step i, it is at most the peak
+    rate times (i - frozen_iterations) / thaw_iterations. Frozen tensors still update Adam's moments, so the first step
+    after the freeze is not unusually large.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        first, thaw = group.get("frozen_iterations", 0), group.get("thaw_iterations", 0)
+        if first and iteration <= first + thaw:
+            peak = group.get("initial_lr", group["lr"])
+            group["lr"] = min(group["lr"], peak * max(0, iteration - first) / max(1, thaw))
+    yield
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
+class Average:
+    """`network`, which a run validates and saves: the trained network or, with a `decay`, a moving average of it.
+
+    Step 1 copies the weights. Step n > 1 gives d * average + (1 - d) * weights, with d the smaller of `decay` and
+    n / (n + 9), as in TensorFlow's ExponentialMovingAverage with `num_updates`. Buffers are copied from the network.
+    """
+
+    def __init__(self, network: nn.Module, decay: float = 0.0) -> None:
+        self.network, self.decay, self._trained = network, decay, network
+        if decay:
+            self._average = AveragedModel(network, multi_avg_fn=self._move)
+            self.network = self._average.module
+
+    def _move(self, averages: Any, weights: Any, steps: Any) -> None:
+        decay = min(self.decay, (1 + int(steps)) / (HORIZON + int(steps)))
+        get_ema_multi_avg_fn(decay)(averages, weights, steps)
+
+    def attach(self, trainer: Engine) -> None:
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._average.update_parameters, self._trained)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._average.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._average.load_state_dict(state)

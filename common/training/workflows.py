@@ -15,12 +15,11 @@ from torch import nn
 from ..data.datasets import Steps
 from ..errors import show
 from ..weights.surgery import Report
-from .averaging import Average
-from .checkpoints import BestModel, RunStates
 from .handlers import Forecast
 from .plan import Plan
 from .records import TrainingRecord
-from .step import Step
+from .states import BestModel, RunStates
+from .step import Average, Step
 
 
 def training_handlers(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.training.signals import PREEMPTED
+from common.training.states import PREEMPTED
 from scripts.quickstart import ENVIRONMENT
 from tests.common import toy
 from tests.support import ROOT, TINY

@@ -15,9 +15,8 @@ from torch import nn
 from common.data.datasets import CaseDataset, CaseSampler, Steps
 from common.options import Options
 from common.ssl.views import TwoViews
-from common.training.checkpoints import BestModel, RunStates
 from common.training.records import TrainingRecord
-from common.training.resume import resumable
+from common.training.states import BestModel, RunStates, resumable
 from common.training.step import Step
 from common.training.workflows import Curves
 from common.weights.surgery import Report

@@ -8,7 +8,7 @@ from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
 from common.options import Options
-from common.training.finetuning import frozen, parameters
+from common.training.step import frozen, parameters
 from common.weights.surgery import Report
 from tests.common.toy import Training, same
 

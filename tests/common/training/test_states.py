@@ -8,9 +8,7 @@ from ignite.engine import Engine
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
-from common.training.checkpoints import BestModel, RunStates
-from common.training.resume import resumable
-from common.training.signals import PREEMPTED
+from common.training.states import PREEMPTED, BestModel, RunStates, resumable
 from common.values import OFF
 from common.weights.formats import read
 from common.weights.records import versions
@@ -165,7 +163,7 @@ def test_a_resumed_run_follows_the_schedule_of_its_own_length(tmp_path, length):
     write(states | {"ranks": []}, tmp_path / "iteration-0000006.pt")
     objects = {"network": network, "optimizer": resumed.optimizer, "lr_scheduler": resumed}
     steps = SimpleNamespace(begin_after=lambda iteration: None)
-    RunStates(plan_of(tmp_path), objects, steps, Engine(print)).load(engine, tmp_path / "iteration-0000006.pt")
+    RunStates(plan_of(tmp_path), objects, steps, Engine(print), {}).load(engine, tmp_path / "iteration-0000006.pt")
     for _ in range(2):
         assert resumed.get_last_lr() == straight.get_last_lr() == [resumed.optimizer.param_groups[0]["lr"]]
         resumed.step()

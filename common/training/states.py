@@ -1,0 +1,300 @@
+"""The best model, and saved states from which a stopped run continues bit for bit."""
+
+import math
+import operator
+import os
+import random
+import re
+import signal
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from ..data.datasets import Steps
+from ..errors import ArgumentError, InputError, choice, show
+from ..files import move_aside
+from ..values import OFF, OPTIONS, RESUMABLE, UNRECORDED
+from ..weights.records import versions
+from ..weights.storage import load, write
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h; scripts/train.sbatch reads it
+
+
+class BestModel:
+    """Save the network and the run's settings as `model.pt` whenever a validation is better than all before.
+
+    `loss` names the metric to minimise; None: the validator's key metric is maximised. A validation before the first
+    iteration does not count. `options.patience` validations in a row without a new best end the run. List this handler
+    after `RunStates`.
+    """
+
+    def __init__(self, plan: "Plan", network: nn.Module, validator: Engine, loss: str | None = None) -> None:
+        self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
+        self.plan, self.loss, self.patience = plan, loss, plan.options.patience or math.inf
+        self.is_better = operator.gt if loss is None else operator.lt  # false for NaN
+        self.best, self.waited = -math.inf if loss is None else math.inf, 0
+
+    def attach(self, trainer: Engine) -> None:
+        trainer.add_event_handler(Events.STARTED, self._end_if_waited)
+        self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
+
+    @property
+    def name(self) -> str:
+        """Name of the metric that selects the checkpoint."""
+        return self.loss or str(self.validator.state.key_metric_name)
+
+    def save(self, trainer: Engine) -> None:
+        """Save the network if the latest validation is the best so far."""
+        metric = choice("best_metric", self.name, self.validator.state.metrics)
+        if trainer.state.iteration == 0:
+            return
+        self.waited += 1
+        if self.is_better(metric, self.best):
+            self.best, self.waited = metric, 0
+            if idist.get_rank() == 0:
+                reached = {"iteration": trainer.state.iteration, self.name: metric}
+                weights = {key: tensor.contiguous() for key, tensor in self.network.state_dict().items()}
+                _write(self.file, {"network": weights}, self.plan.settings | {"reached": reached})
+        self._end_if_waited(trainer)
+
+    def _end_if_waited(self, trainer: Engine) -> None:
+        if self.waited >= self.patience:
+            trainer.terminate()
+
+    def figures(self, _: Engine) -> list[str]:
+        """Return the last line of a training's output."""
+        if math.isfinite(self.best):
+            return [f"best validation: {self.name} {self.best:.4f}"]
+        return [f"no model was saved: {self.name} was never finite"]
+
+    def state_dict(self) -> dict[str, float]:
+        return {"best": self.best, "waited": self.waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.waited = state["best"], state["waited"]
+        if math.isfinite(self.best) and not self.file.is_file() and idist.get_rank() == 0:
+            show(f"warning: {self.file}: missing; the next validation better than {self.best:.4f} writes it again")
+
+
+class RunStates:
+    """Save states, `iteration-N.pt`, from which a run continues bit for bit; on a signal, save a state and stop.
+
+    After SIGTERM or SIGUSR1 to any process, the run finishes its iteration or validation, saves, and exits with status
+    75. List this handler first: it resumes before other handlers start, and saves after all other handlers of an epoch.
+    `objects` have the same state in all processes, `local_objects` a state in each process.
+    """
+
+    def __init__(
+        self,
+        plan: "Plan",
+        objects: Mapping[str, Any],
+        steps: Steps,
+        validator: Engine,
+        local_objects: Mapping[str, Any],
+    ) -> None:
+        self.plan, self.options, self.folder = plan, plan.options, Path(plan.options.ckpt_dir)
+        self.objects, self.local_objects, self.steps, self.validator = objects, local_objects, steps, validator
+        self._signal = 0  # the latest stop signal
+
+    def attach(self, trainer: Engine) -> None:
+        epochs, planned = trainer.state.max_epochs, self.plan.length.iterations
+        if epochs * trainer.state.epoch_length > planned:  # a round of a federated client is shorter
+            raise ArgumentError("max_epochs", epochs, f"longer than --iterations={planned}")
+        trainer.add_event_handler(Events.STARTED, self._start)
+
+    def _start(self, trainer: Engine) -> None:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._remember)
+            trainer.add_event_handler(Events.COMPLETED, signal.signal, number, signal.SIG_DFL)
+        for loader in (self.steps.dataloader, self.validator.data_loader):
+            loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+        self.plan.begin()  # a federated client starts its trainer in each round
+        if trainer.has_event_handler(self._save_or_end):
+            return
+        if self.plan.resumed_from:
+            self.load(trainer, self.plan.resumed_from)
+        elif idist.get_rank() == 0:
+            move_aside(self.folder / "model.pt")  # left by an earlier run without a saved state
+        trainer.add_event_handler(Events.COMPLETED, self.options.release_folders)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
+
+    def _remember(self, number: int, _: FrameType | None) -> None:
+        self._signal = number
+
+    def _after_iteration(self, trainer: Engine) -> None:
+        iteration = trainer.state.iteration
+        if iteration % trainer.state.epoch_length:  # the end of an epoch is saved after its validation
+            self._save_or_end(trainer, due=iteration % self.options.save_interval == 0)
+
+    def _save_or_end(self, trainer: Engine, due: bool = True) -> None:
+        number = int(idist.all_reduce(self._signal, op="MAX"))  # some or all processes got the signal
+        if not due and not number:
+            return
+        file = self.save(trainer)
+        if number and trainer.state.iteration < trainer.state.epoch_length * trainer.state.max_epochs:
+            idist.barrier()  # a launcher may kill all processes when the first exits
+            if idist.get_rank() == 0:
+                name = signal.Signals(number).name
+                show(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}")
+            self.options.release_folders()
+            raise SystemExit(PREEMPTED)
+
+    def save(self, trainer: Engine) -> Path:
+        """Save the state at this iteration and return the file; all processes must call this."""
+        file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
+        shared = _states({"trainer": trainer, **self.objects})  # on every rank: the record averages losses over ranks
+        ranks: Any = idist.all_gather({"random": random_state()} | _states(self.local_objects))
+        if idist.get_rank() == 0:
+            _write(file, shared | {"ranks": ranks}, self.plan.settings)
+            states = saved_states(self.folder)  # later files, if any, are damaged: the resumed run skipped them
+            for older in states[: states.index(file) + 1][: -self.options.keep]:
+                older.unlink()
+        return file
+
+    def load(self, trainer: Engine, file: Path) -> None:
+        """Continue from a file; raise `InputError` if it is of a different network or past this run's end.
+
+        Random states are restored if the number of processes is the same.
+        """
+        content, schedule = load(file), self.objects["lr_scheduler"]
+        epochs, length = trainer.state.max_epochs, getattr(schedule, "t_total", None)
+        try:
+            for name, item in {"trainer": trainer, **self.objects}.items():
+                item.load_state_dict(content[name])
+            processes = len(content["ranks"])
+            if processes == idist.get_world_size():
+                state = content["ranks"][idist.get_rank()]
+                next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)
+                trainer.add_event_handler(next_iteration, set_random_state, state["random"])
+                for name, item in self.local_objects.items():
+                    item.load_state_dict(state[name])
+        except Exception as error:  # objects raise any exception for a foreign state
+            raise InputError(file, f"does not fit this run's network or optimiser ({error!r:.80})") from error
+        trainer.state.max_epochs, reached = epochs, trainer.state.iteration
+        if reached > trainer.state.epoch_length * epochs:
+            raise ArgumentError("iterations", self.options.iterations, f"{file} has reached iteration {reached}")
+        if length != getattr(schedule, "t_total", None):  # other --iterations: this run's schedule
+            schedule.t_total = length
+            schedule.last_epoch -= 1  # the next step uses the new rate
+            schedule.step()
+        self.steps.begin_after(reached)
+        if idist.get_rank() == 0:
+            if processes != idist.get_world_size():
+                show(f"resume: saved by {processes} processes, now {idist.get_world_size()}: random states start anew")
+            show(f"resume: {file}, iteration {reached}")
+
+
+def resumable(folder: Path, resume: bool | str, settings: Mapping[str, Any]) -> Path | None:
+    """Return the saved state `iteration-N.pt` from which a run continues; None for a new run.
+
+    `resume` is True (continue from the last state), "auto" (from the last readable one, if any) or False (neither a
+    state nor model.pt may exist).
+
+    Raises:
+        InputError: The file is damaged, or from a different bundle.
+        ArgumentError: The files in `folder` contradict `resume`, or a setting that affects the result differs.
+    """
+    states = saved_states(folder)
+    if not resume and (earlier := [*states, *folder.glob("model.pt")]):
+        advice = "resume=true to continue it, or " if states else ""
+        problem = f"holds the {earlier[0].name} of an earlier run"
+        raise ArgumentError("ckpt_dir", folder, problem, f"{advice}another folder")
+    if resume is True and not states:
+        raise ArgumentError("resume", "true", f"no iteration-N.pt in {folder}")
+    for file in reversed(states):
+        try:
+            before = load(file).get("metadata") or {}
+        except InputError as error:
+            if resume is True or file == states[0]:
+                raise
+            show(f"resume: {error}; trying the state before it", error=True)
+        else:
+            _check_settings(before, settings, file)
+            return file
+    return None
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Return the `iteration-N.pt` files of a folder, oldest first."""
+    files = (path for path in folder.glob("iteration-*.pt") if re.fullmatch(r"iteration-\d+", path.stem))
+    return sorted(files, key=lambda file: int(file.stem.removeprefix("iteration-")))
+
+
+def _check_settings(before: Mapping[str, Any], now: Mapping[str, Any], file: Path) -> None:
+    """Raise `InputError` if a setting that affects the result differs from that of the saved run."""
+    if before.get("bundle") != now["bundle"]:
+        raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {now['bundle']}")
+    if before.get("subjects") != now.get("subjects"):
+        raise ArgumentError("datalist", now.get("datalist"), f"subjects or splits differ from those of {file}")
+    # Options that one of both lacks are off; other settings may be known only later in a run
+    names = (now.keys() & before.keys()) | ((now.keys() | before.keys()) & (OPTIONS.keys() - UNRECORDED))
+    names -= RESUMABLE | {"epochs", "components"}  # epochs follow from the iterations
+    parts, saved_parts = now.get("components", {}), before.get("components", {})
+    pairs = [(name, {**OFF, **before}.get(name), {**OFF, **now}.get(name)) for name in sorted(names)]
+    pairs += [(name, saved_parts.get(name), part) for name, part in parts.items()]  # last: they contain options' values
+    for name, saved, value in pairs:
+        if saved != value:
+            raise ArgumentError(name, value, f"the run to resume has {saved}, which cannot change")
+
+
+def _write(file: Path, content: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Write a checkpoint, unless its network contains NaN or infinity."""
+    broken = [name for name, value in content["network"].items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(file, f"not written; tensors with NaN or infinity: {len(broken)}, first {broken[0]}")
+    write({**content, "metadata": {**settings, "versions": versions()}}, file)
+
+
+def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item.state_dict() for name, item in objects.items()}
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of Python's, NumPy's and PyTorch's generators, in types that `weights_only=True` loads."""
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002, MONAI draws from it
+    numpy["state"] = {"key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)), "pos": numpy["state"]["pos"]}
+    state = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Restore all generators from a result of `random_state`."""
+    numpy = state["numpy"]
+    key = numpy["state"]["key"].numpy().astype(np.uint32)
+    random.setstate(state["python"])
+    np.random.set_state(numpy | {"state": {"key": key, "pos": numpy["state"]["pos"]}})  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
+    """Initialise a DataLoader worker that ends on SIGTERM only if its parent sends it.
+
+    SLURM sends SIGTERM to every process of a run, which needs its workers to finish the iteration.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_end_with_parent, daemon=True).start()
+    if before is not None:
+        before(number)
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
