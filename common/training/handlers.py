@@ -27,10 +27,7 @@ from .plan import Plan
 
 
 class Forecast:
-    """Print the length of a training run at its start, and the time of a step and of the run after ten steps.
-
-    Raise `InputError` if a batch does not have the planned size.
-    """
+    """Print the length of a training run at its start, and the time of a step and of the run after ten steps."""
 
     STEPS = 10  # number of timed steps, after a first step that also fills caches
 
@@ -78,12 +75,11 @@ class Pictures:
     def __init__(
         self,
         output_dir: str,
-        draw: Callable[[Any, Any], Mapping[str, np.ndarray]],
+        draw: Callable[..., Mapping[str, np.ndarray]],
         last_only: bool = False,
         epoch_length: int = 1,
     ) -> None:
-        self.folder = Path(output_dir)
-        self.draw, self.last_only, self.epoch_length = draw, last_only, epoch_length
+        self.folder, self.draw, self.last_only, self.epoch_length = Path(output_dir), draw, last_only, epoch_length
 
     def attach(self, engine: Engine) -> None:
         if idist.get_rank() == 0:

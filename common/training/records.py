@@ -3,13 +3,15 @@
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import TensorboardLogger
+from ignite.handlers.base_logger import BaseLogger
 
 from ..environment import peak_resident
 from ..errors import show
@@ -71,20 +73,21 @@ class TrainingRecord(RunRecord):
 
     Losses are averaged over all processes and over up to a thousand equal intervals; validations and saved states also
     end an interval. Each interval has a learning rate and the seconds per step, without validations; `latest` has the
-    values of the last.
+    values of the last. TensorBoard and the loggers of Ignite among `handlers`, such as `WandBLogger`, get the same.
     """
 
     POINTS = 1000  # largest number of equal intervals
 
-    def __init__(self, plan: Plan, validator: Engine, report: Report) -> None:
+    def __init__(self, plan: Plan, validator: Engine, report: Report, handlers: Sequence[Any] = ()) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
         self.plan, self.validator, self.report = plan, validator, report
+        self.loggers = [handler for handler in handlers if isinstance(handler, BaseLogger)]
         self.content["weights"] = report.content()
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self.latest: dict[str, float] = {}
         self._sums: dict[str, torch.Tensor] = {}
-        self._steps = 0
+        self._steps, self._has_begun = 0, False
 
     def attach(self, engine: Engine) -> None:
         self._trainer = engine
@@ -99,12 +102,22 @@ class TrainingRecord(RunRecord):
         length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
         return iteration % math.ceil(steps / self.POINTS) == 0 or iteration % length == 0
 
-    def _begin(self) -> None:
-        is_new = not self.plan.resumed_from and not self.content["train"]["iteration"]  # also of a federated client
-        if is_new and idist.get_rank() == 0:
+    def _begin(self, trainer: Engine) -> None:
+        if self._has_begun or idist.get_rank() != 0:  # a federated client begins in each round
+            return
+        self._has_begun = True
+        if not self.plan.resumed_from:
             show(*self.report.lines())
             for name in ("run.json", "pictures", "tensorboard"):
                 move_aside(self.folder / name)
+        folder = str(self.folder / "tensorboard" / "curves")
+        board = TensorboardLogger(folder, purge_step=trainer.state.iteration + 1)  # hides later steps
+        for logger in (board, *self.loggers):
+            due = Events.ITERATION_COMPLETED(event_filter=self.is_due)
+            logger.attach_output_handler(trainer, due, "train", output_transform=lambda _: self.latest)
+            step = {"global_step_transform": lambda *_: trainer.state.iteration}
+            logger.attach_output_handler(self.validator, Events.EPOCH_COMPLETED, "validation", "all", **step)
+            trainer.add_event_handler(Events.COMPLETED, logger.close)
 
     def _start_interval(self) -> None:
         self._sums, self._steps, self._interval_start = {}, 0, time.monotonic()

@@ -201,11 +201,8 @@ def resumable(folder: Path, resume: bool | str, settings: Mapping[str, Any]) -> 
     """Return the saved state `iteration-N.pt` from which a run continues; None for a new run.
 
     `resume` is True (continue from the last state), "auto" (from the last readable one, if any) or False (neither a
-    state nor model.pt may exist).
-
-    Raises:
-        InputError: The file is damaged, or from a different bundle.
-        ArgumentError: The files in `folder` contradict `resume`, or a setting that affects the result differs.
+    state nor model.pt may exist). Raise `InputError` if the file is damaged, or a setting that affects the result
+    differs.
     """
     states = saved_states(folder)
     if not resume and (earlier := [*states, *folder.glob("model.pt")]):
@@ -284,10 +281,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
-    """Initialise a DataLoader worker that ends on SIGTERM only if its parent sends it.
-
-    SLURM sends SIGTERM to every process of a run, which needs its workers to finish the iteration.
-    """
+    """Initialise a DataLoader worker that ends on SIGTERM only if its parent sends it: SLURM sends it to all."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     Thread(target=_end_with_parent, daemon=True).start()
     if before is not None:

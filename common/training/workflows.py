@@ -7,7 +7,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar, TensorboardLogger
+from ignite.handlers import ProgressBar
 from ignite.handlers.base_logger import BaseLogger
 from monai.handlers import LrScheduleHandler, MLFlowHandler, ValidationHandler
 from torch import nn
@@ -50,7 +50,7 @@ def training_handlers(
         plan.settings["tasks"] = [task.name for task in loss.tasks]
     average = average or Average(network)
     best = BestModel(plan, average.network, validator, best_metric)
-    record = TrainingRecord(plan, validator, weights_report)
+    record = TrainingRecord(plan, validator, weights_report, handlers)
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
     objects |= {"average": average} if average.decay else {}
@@ -69,7 +69,6 @@ def training_handlers(
         progress(plan.settings["bundle"]),
         best,
         record,
-        Curves(record, validator, handlers),
         *tracked(handlers, plan.name, **tracking),
         ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),
         Conclusion(best, {"model": model, "record": output / "run.json", "TensorBoard": output / "tensorboard"}),
@@ -101,37 +100,6 @@ def tracked(handlers: Sequence[Any], name: str, **attributes: Any) -> list[Any]:
             handler.run_name = handler.run_name or name  # without a name, it would continue any unfinished run
             vars(handler).update(attributes)
     return [handler for handler in handlers if not isinstance(handler, BaseLogger)]
-
-
-class Curves:
-    """Send the curves of run.json to TensorBoard and Ignite's loggers, such as `WandBLogger`; list after the record."""
-
-    def __init__(self, record: TrainingRecord, validator: Engine, handlers: Sequence[Any]) -> None:
-        self.record, self.validator = record, validator
-        self.loggers = [handler for handler in handlers if isinstance(handler, BaseLogger)]
-        self._has_begun = False
-
-    def attach(self, trainer: Engine) -> None:
-        if idist.get_rank() == 0:
-            trainer.add_event_handler(Events.STARTED, self._begin)
-
-    def _begin(self, trainer: Engine) -> None:
-        if self._has_begun:  # a federated client starts its trainer in each round
-            return
-        self._has_begun = True
-        folder = str(self.record.folder / "tensorboard" / "curves")
-        board = TensorboardLogger(folder, purge_step=trainer.state.iteration + 1)  # hides later steps
-        for logger in (board, *self.loggers):
-            due = Events.ITERATION_COMPLETED(event_filter=self.record.is_due)
-            logger.attach_output_handler(trainer, due, "train", output_transform=lambda _: self.record.latest)
-            logger.attach_output_handler(
-                self.validator,
-                Events.EPOCH_COMPLETED,
-                "validation",
-                metric_names="all",
-                global_step_transform=lambda *_: trainer.state.iteration,
-            )
-            trainer.add_event_handler(Events.COMPLETED, logger.close)
 
 
 def progress(name: str) -> ProgressBar:

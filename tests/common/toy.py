@@ -18,7 +18,6 @@ from common.ssl.views import TwoViews
 from common.training.records import TrainingRecord
 from common.training.states import BestModel, RunStates, resumable
 from common.training.step import Step
-from common.training.workflows import Curves
 from common.weights.surgery import Report
 
 CPU = torch.device("cpu")
@@ -76,7 +75,7 @@ class Training:
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
         plan = plan_of(folder, resumable(folder / "models", resume, METADATA), **settings)
         plan.length = SimpleNamespace(iterations=3 * max_epochs, warmup_iterations=0)
-        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]))
+        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), handlers)
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
         step = Step()
@@ -99,7 +98,6 @@ class Training:
                 LrScheduleHandler(self.schedule, epoch_level=False, print_lr=False),
                 self.best,
                 self.record,
-                Curves(self.record, self.validator, handlers),
                 ValidationHandler(
                     validator=self.validator, interval=1, exec_at_start=not scores and not plan.resumed_from
                 ),
