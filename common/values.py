@@ -286,7 +286,7 @@ _ALL = (
     Option("store", or_null(FOLDER), "folder of python -m scripts.store, for faster reading of crops"),
     Option("amp", flags("auto", "bf16", "fp16"), "mixed precision; auto: on a GPU, or to predict in bf16 (DIFF-21)"),
     Option("attention", words("auto, stored, recomputed, fused"), "scores for the backward pass; auto: fused on a GPU"),
-    Option("compile", flags("auto"), "torch.compile of the network's blocks; auto: on a GPU with Triton"),
+    Option("compile", flags(), "torch.compile of the network's blocks"),
     Option("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation
     Option("window_weighting", words("gaussian, constant"), "voxel weights in overlapping windows (DIFF-25)"),

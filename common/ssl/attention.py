@@ -3,7 +3,7 @@
 For the backward pass, MONAI's `WindowAttention` stores the scores of all token pairs in all windows, which take most of
 the memory in training. On a GPU, one PyTorch kernel computes attention and its gradients instead (fused). CPUs lack
 this kernel; there, the backward pass computes the scores again, in chunks that fit into the processor's cache
-(recomputed). In prediction, MONAI's `use_flash_attention` stores no scores either, but makes a mask for each window.
+(recomputed).
 """
 
 from collections.abc import Iterator
@@ -13,18 +13,26 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from monai.networks.nets.swin_unetr import BasicLayer, WindowAttention, get_window_size, window_partition
+from monai.networks.blocks import UnetResBlock
+from monai.networks.nets.swin_unetr import (
+    BasicLayer,
+    SwinTransformerBlock,
+    WindowAttention,
+    get_window_size,
+    window_partition,
+)
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, pad, scaled_dot_product_attention
 
 from ..errors import choice
-from .compiling import compile_blocks
 from .layers import LAYERS
 
 CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; CPU: per thread, half of its L2 cache
 ALIGNED = 8  # elements; PyTorch's memory-efficient kernel needs channels and rows of the bias at multiples of this
 APART = 16.0  # code value; lowers the scores of non-neighbours by 2 x 16^2 x scale, 128 for 16 channels; MONAI: 100
+
+GRAPHS = 64  # limit per block class: four stages, shifted or not, with gradients or not, several numbers of windows
 
 
 @lru_cache(maxsize=64)
@@ -37,14 +45,8 @@ def window_codes(
     MiB at stage 1). The scaled product of these channels is at most -64 for such pairs, with up to 64 channels per
     head, and exactly 0 for true neighbours, so all windows share one bias.
 
-    Args:
-        grid: Number of windows along each axis.
-        window: Window size, in tokens.
-        shift: Roll of the volume along each axis, in tokens.
-        device: Device of the tensor.
-
-    Returns:
-        Channels of queries and keys [2, windows, n, 8].
+    `grid` counts the windows along each axis; `window` size and `shift` (roll of the volume) are in tokens. Return
+    channels of queries and keys [2, windows, n, 8].
     """
     with torch.inference_mode(False):  # a cached inference tensor could not be used in training
         edges = [count * size for count, size in zip(grid, window, strict=True)]
@@ -108,11 +110,7 @@ class FusedAttention(WindowAttention):
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """Return softmax(scale q k^T + bias) v, with dropout in training.
 
-        Args:
-            q: Queries [windows, heads, n, channels]; the channels may include those of `window_codes`.
-            k: Keys, of the same shape.
-            v: Values [windows, heads, n, channels], without the channels of `window_codes`.
-            bias: Bias [1, heads, n, n].
+        q, k (with the channels of `window_codes`) and v: [windows, heads, n, channels]; bias: [1, heads, n, n].
         """
         dropout = self.attn_drop.p if self.training else 0.0
         return scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale)
@@ -140,7 +138,7 @@ def set_attention(
     attention: str = "auto",
     device: str | torch.device | None = None,
     memory_format: str = "contiguous_format",
-    compiled: bool | str = False,
+    compiled: bool = False,
 ) -> nn.Module:
     """Choose how a network's Swin transformers compute window attention; parameters, names and results stay the same.
 
@@ -150,13 +148,7 @@ def set_attention(
             stores the scores), or auto: fused on a GPU whose kernel supports the network's heads, otherwise recomputed.
         device: Device to which the network is moved; None: not moved.
         memory_format: Memory format of the weights on `device`: contiguous_format or channels_last_3d.
-        compiled: Whether to compile blocks: True, False or "auto"; see `compile_blocks`.
-
-    Returns:
-        The network.
-
-    Raises:
-        ArgumentError: `attention` is unknown.
+        compiled: Whether to compile blocks; see `compile_blocks`.
     """
     network = network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
     classes = choice("attention", attention, {"auto": ATTENTION[_automatic(network)], **ATTENTION})
@@ -164,8 +156,21 @@ def set_attention(
         for original, replacement in classes.items():
             if isinstance(module, original):
                 module.__class__ = replacement
-    compile_blocks(network, compiled)
+    if compiled:
+        compile_blocks(network)
     return network
+
+
+def compile_blocks(network: nn.Module, backend: str = "inductor") -> None:
+    """Compile the Swin and residual blocks of a network in place with `torch.compile`, which fuses their kernels.
+
+    Blocks of the same class and shape share a graph; shapes are static. CUDA graphs (mode `reduce-overhead`) are not
+    used: each call overwrites the previous outputs, which several blocks, accumulated batches, checkpointed activations
+    and DistributedDataParallel still need.
+    """
+    for module in network.modules():
+        if isinstance(module, (SwinTransformerBlock, UnetResBlock)):
+            module.compile(backend=backend, dynamic=False, recompile_limit=GRAPHS)
 
 
 def _automatic(network: nn.Module) -> str:

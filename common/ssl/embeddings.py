@@ -19,9 +19,7 @@ class EmbeddingInferer(Inferer):
     """Average an encoder's features over the brain, in sliding windows.
 
     Foreground voxels are nonzero in at least one channel. Each takes the features of its token, averaged over the
-    windows that contain the voxel; a level's vector is the mean over all foreground voxels. All foreground voxels weigh
-    the same, whatever the background, zero padding and window overlap. As in training, background still affects tokens
-    through attention.
+    windows that contain the voxel; a level's vector is the mean over all foreground voxels, which weigh the same.
 
     Args:
         roi_size: Window size in voxels; use the size of the training crops.
@@ -39,13 +37,6 @@ class EmbeddingInferer(Inferer):
     Raises:
         ValueError: There is no foreground, more than one volume, or a volume smaller than a window.
         InputError: A vector is not finite.
-
-    Example:
-        >>> from common.ssl import SSLHead
-        >>> encoder = SSLHead(in_channels=1, model_size="micro").eval().swinViT
-        >>> with torch.no_grad():
-        ...     EmbeddingInferer((64, 64, 64))(torch.ones(1, 1, 64, 64, 64), encoder)["embedding"].shape
-        torch.Size([1, 192])
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import nn
 
-from ..errors import ArgumentError, check_number
+from ..errors import ArgumentError
 from .tasks import Encoded, ProxyTask, Views
 from .views import send
 
@@ -18,8 +18,7 @@ LEFT_OUT = ("swinViT", "out")  # SwinUNETR's encoder, which the network already 
 class Masked(ProxyTask):
     """Restore hidden blocks of the rotated, uncorrupted crop with SwinUNETR's encoder and decoder (DIFF-33).
 
-    Modules have their names in SwinUNETR, `encoder1` to `decoder1`, so fine-tuning starts with a pretrained decoder,
-    too. The last layer, `masked_out`, is not carried over.
+    Modules have their names in SwinUNETR, `encoder1` to `decoder1`, so fine-tuning starts with a pretrained decoder.
 
     The loss is the mean squared error over the hidden voxels of all views, divided by the variance of these voxels (at
     least 0.01) around the mean of each view and channel. Predicting these means gives 1, the chance level.
@@ -27,22 +26,12 @@ class Masked(ProxyTask):
     Args:
         share: Fraction of hidden blocks, the same blocks in all channels.
         edge: Block edge in voxels; blocks that overhang the end of a side are cropped.
-
-    Raises:
-        ArgumentError: `share` is not between 0.01 and 0.99, or `edge` is not a positive integer.
-
-    Example:
-        >>> Masked(share=0.75, edge=16).chance(crops=2)
-        1.0
     """
 
-    quantity = "squared error / variance"
     corrupts = False
     modality_axes: ClassVar = {"masked_out.weight": 0, "masked_out.bias": 0}
 
     def __init__(self, share: float = 0.75, edge: int = 16) -> None:
-        check_number("mask_share", share, float, 0.01, 0.99)
-        check_number("mask_edge", edge, int, 1)
         self.share, self.edge = share, edge
 
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
@@ -74,29 +63,14 @@ class Masked(ProxyTask):
         squared, deviations = ((hidden * (estimate - clean).square()).sum() for estimate in estimates)
         return squared / torch.maximum(deviations, MIN_VARIANCE * clean.shape[1] * counts.sum())
 
-    def chance(self, crops: int) -> float:
-        """Return 1, the loss if each view's prediction is the mean of its hidden voxels."""
-        return 1.0
-
 
 def hidden_blocks(
     count: int, sides: list[int], share: float, edge: int, generator: torch.Generator, device: torch.device
 ) -> torch.Tensor:
     """Draw the blocks to hide, the same number in each crop, on a grid that starts at the first voxel.
 
-    Args:
-        count: Number of crops.
-        sides: H, W, D in voxels.
-        share: Fraction of blocks to hide; at least one block is hidden and one stays visible.
-        edge: Block edge in voxels.
-        generator: Generator on the host.
-        device: Device of the result.
-
-    Returns:
-        Mask [count, 1, H, W, D], true for hidden voxels.
-
-    Raises:
-        ArgumentError: The grid has a single block.
+    At least one block is hidden and one stays visible. `generator` is on the host. Return a mask [count, 1, H, W, D],
+    true for hidden voxels; raise `ArgumentError` if the grid of `sides` (H, W, D in voxels) has a single block.
     """
     grid = [ceil(side / edge) for side in sides]
     blocks = prod(grid)

@@ -39,14 +39,9 @@ TASKS: dict[str, type[ProxyTask]] = {task.name: task for task in (Reconstruction
 
 
 def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
-    """Return a network that computes in `dtype` on any device and outputs float32.
+    """Return a network that computes in `dtype` on any device and outputs float32; MONAI's engines do on CUDA only.
 
-    MONAI's engines support autocast on CUDA only. The output is a tensor, or a dictionary, list or tuple of tensors.
-
-    Example:
-        >>> half = in_precision(nn.Linear(2, 2), torch.bfloat16)
-        >>> half(torch.ones(1, 2)).dtype
-        torch.float32
+    The output is a tensor, or a dictionary, list or tuple of tensors.
     """
 
     def compute(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -125,34 +120,28 @@ class SwinUNETR(TracedWhenScripted, MonaiSwinUNETR):
 class SSLHead(TracedWhenScripted):
     """SwinUNETR's encoder with the heads of proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
 
-    With the paper's tasks, parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`,
-    `contrastive_head.*`, `conv.*`.
+        With the paper's tasks, parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`,
+        `contrastive_head.*`, `conv.*`.
 
-    Args:
-        in_channels: Number of modalities.
-        model_size: tiny, small, base (paper, Table 2), a micro size, or a `ModelSize`.
-        use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
-        head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner
-            of the crop, as in the public code) or mean, of all tokens (DIFF-31).
-        tasks: Proxy tasks, or their names in a checkpoint (names not in `TASKS` get no head); by default the paper's:
-            reconstruction, rotation and contrastive.
-        window: Input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
-        merging: Patch merging of the encoder, monai_1_4 or monai_1_5 (DIFF-38).
+        Args:
+            in_channels: Number of modalities.
+            model_size: tiny, small, base (paper, Table 2), a micro size, or a `ModelSize`.
+            use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
+            head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner
+                    of the crop, as in the public code) or mean, of all tokens (DIFF-31).
+            tasks: Proxy tasks, or their names in a checkpoint (names not in `TASKS` get no head); by default the paper's:
+                reconstruction, rotation and contrastive.
+                window: Input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
+            merging: Patch merging of the encoder, monai_1_4 or monai_1_5 (DIFF-38).
 
-    Attributes:
-        modality_axes: Axis of the modalities, by name of a head's tensor.
+        Shapes:
+            input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
+            output: predictions by task, by default {"reconstruction": [B, in_channels, H, W, D], "rotation": [B, 4]
+            (logits of k x 90 degrees), "contrastive": [B, 512]}.
 
-    Raises:
-        ArgumentError: `head_tokens`, `model_size` or `merging` is unknown.
-
-    Shapes:
-        input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
-        output: predictions by task, by default {"reconstruction": [B, in_channels, H, W, D], "rotation": [B, 4]
-        (logits of k x 90 degrees), "contrastive": [B, 512]}.
-
-    Example:
-        >>> sum(p.numel() for p in SSLHead(in_channels=1, model_size="small").parameters())
-        20982103
+        Example:
+            >>> sum(p.numel() for p in SSLHead(in_channels=1, model_size="small").parameters())
+            20982103
     """
 
     def __init__(
@@ -191,9 +180,7 @@ class SSLHead(TracedWhenScripted):
 def swin_unetr(
     in_channels: int, out_channels: int, model_size: str = "small", window: Sequence[int] = (96, 96, 96), **options: Any
 ) -> SwinUNETR:
-    """Build MONAI's SwinUNETR in a model size (paper, Table 2); `options` are further arguments of SwinUNETR.
-
-    `window` is the input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
+    """Build MONAI's SwinUNETR in a model size (paper, Table 2); `window` is that of its `Trace`.
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())

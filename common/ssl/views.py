@@ -1,8 +1,7 @@
-"""Two rotated, corrupted views of a batch of crops: the `prepare_batch` of self-supervised training.
+"""Two rotated, corrupted views of a batch of crops (Tang et al., CVPR 2022; paper, section 2.3).
 
-The method is that of Tang et al., CVPR 2022, which the paper follows (section 2.3). Turns, boxes and swap partners are
-drawn on the host, from a generator that nothing else uses. Voxels change on the batch's device, by the same few
-operations for any number of boxes. On a GPU these operations are only queued: nothing waits for the device.
+Turns, boxes and swap partners are drawn on the host, from a generator that nothing else uses. Voxels change on the
+batch's device, by the same few operations for any number of boxes: nothing waits for the device.
 """
 
 import math
@@ -29,22 +28,14 @@ class TwoViews:
     """Make two views of each crop of a batch, and the targets of the proxy tasks.
 
     A view is the crop rotated by k x 90 degrees about the z axis (k uniform in 0..3), changed by the tasks, then
-    corrupted if a task needs it. Turns and corruption are drawn independently for each crop and each view. Crops need
-    equal edges in x and y.
+    corrupted if a task needs it. Turns and corruption are drawn independently for each crop and each view.
 
     As a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views) and the
     targets by task: for the paper's tasks {"reconstruction": clean rotated crops [2B, C, H, W, D], "rotation": k [2B]}.
     The target "clean" also holds the clean rotated crops, for pictures.
 
-    As a handler, it restarts from the seed at the start of each run. All validations then use the same views, so their
-    metrics are comparable.
-
-    The seed fixes turns, boxes and partners on any device. The noise in the boxes comes from the device's generator, so
-    it is reproducible only on the same kind of device.
-
-    Args:
-        seed: Seed of the generator, different in each process.
-        tasks: Proxy tasks; by default the paper's.
+    As a handler, it restarts from the seed at the start of each run: all validations use the same views. The noise in
+    the boxes is reproducible only on the same kind of device.
     """
 
     def __init__(self, seed: int = 0, tasks: Sequence[ProxyTask] | None = None) -> None:
@@ -67,7 +58,6 @@ class TwoViews:
         return views.inputs, {name: target for name, target in targets.items() if target is not None}
 
     def attach(self, engine: Engine) -> None:
-        """Reset the random generator to `seed` whenever `engine` starts a run."""
         engine.add_event_handler(Events.STARTED, self.restart)
 
     def restart(self) -> None:
@@ -75,27 +65,14 @@ class TwoViews:
         self._generator.manual_seed(self.seed)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the generator's state, which does not depend on the device."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Restore the generator's state from a result of `state_dict`."""
         self._generator.set_state(state["generator"].cpu())
 
 
 def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Rotate each crop by a number of quarter turns about the z axis.
-
-    Args:
-        crops: B crops [C, H, W, D] with H = W.
-        turns: Number of quarter turns of each crop [B], integers 0..3, on the host.
-
-    Returns:
-        The rotated crops [B, C, H, W, D].
-
-    Raises:
-        ValueError: H and W differ.
-    """
+    """Rotate B crops [C, H, W, D] with H = W by quarter turns [B] about the z axis, into one tensor [B, C, H, W, D]."""
     _, height, width, depth = crops[0].shape
     if height != width:
         raise ValueError(f"crops of {height, width, depth} voxels: expected equal edges in x and y for a turn about z")
@@ -111,14 +88,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     A box's noise is Gaussian, scaled to 0..1 over the box and all channels together, then mapped to each channel's
     range in the crop (DIFF-6); a box of one voxel and one channel gets the lowest value. Where boxes overlap, the later
     box wins. Each crop draws its partner from its view; the copied boxes include the partner's noise (DIFF-7). A crop
-    that draws itself copies no boxes.
-
-    Args:
-        crops: Crops of both views [2B, C, H, W, D]; not changed.
-        generator: Generator on the host; it also seeds the generator of the noise, which is on the crops' device.
-
-    Returns:
-        The corrupted crops, contiguous, with the shape, type and device of `crops`.
+    that draws itself copies no boxes. `crops` [2B, C, H, W, D] are not changed; `generator` is on the host.
     """
     count, _, *sides = crops.shape
     size = count // VIEWS
@@ -136,17 +106,9 @@ def boxes(
 
     The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Its edges are whole
     voxels, from 5 % to just under 25 % of the side, cut off at the end of the crop. Crops with a side below 8 voxels
-    get no boxes, because the edge on that side would have no voxel.
+    get no boxes, because the edge on that side would have no voxel. `wanted` is a mask [count] of crops that get boxes.
 
-    Args:
-        count: Number of crops.
-        sides: H, W, D in voxels.
-        generator: Generator on the host.
-        wanted: Mask [count], true for crops that get boxes; by default all.
-
-    Returns:
-        Starts and edges [count, N, 3] in voxels, in drawing order. N is a multiple of `BOXES_AT_ONCE`; surplus boxes
-        have edges of 0.
+    Return starts and edges [count, N, 3] in voxels, in drawing order; surplus boxes have edges of 0.
     """
     shortest, longest = ([int(edge * side) for side in sides] for edge in EDGES)
     last_starts = [side - edge for side, edge in zip(sides, shortest, strict=True)]  # exclusive, like `longest`

@@ -6,8 +6,7 @@ from monai.networks.blocks import UnetResBlock
 from monai.networks.nets.swin_unetr import BasicLayer
 from torch import nn
 
-from common.ssl.attention import set_attention
-from common.ssl.compiling import compile_blocks
+from common.ssl.attention import compile_blocks, set_attention
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +37,7 @@ def step(net, batches=1):
 def test_loss_and_gradients_are_those_of_the_network_itself(attention):
     net = set_attention(network(), attention).double()  # in which rounding does not depend on the processor's kernels
     expected, names = step(net, batches=2), list(net.state_dict())
-    compile_blocks(net, wanted=True, backend="aot_eager")
+    compile_blocks(net, backend="aot_eager")
     for ours, plain in zip(step(net, batches=2), expected, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
     assert list(net.state_dict()) == names

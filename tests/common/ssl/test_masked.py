@@ -90,7 +90,7 @@ def test_the_loss_is_the_share_of_the_hidden_variance_that_is_not_explained(scal
     assert torch.equal(prediction.grad != 0, hidden.expand_as(clean))  # hidden voxels only
     means = (clean * hidden).sum(dim=(2, 3, 4), keepdim=True) / hidden.sum(dim=(2, 3, 4), keepdim=True)
     guess = Masked().loss(means.expand_as(clean), {"clean": clean, "hidden": hidden}).item()
-    assert guess == pytest.approx(Masked().chance(3) if scale == 1 else 0.01, rel=0.2)
+    assert guess == pytest.approx(1 if scale == 1 else 0.01, rel=0.2)
 
 
 def test_empty_crops_have_a_finite_loss():
