@@ -29,7 +29,7 @@ def what_meta_lacks(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["pretraining", "fine-tuning"])
-@pytest.mark.parametrize("kind", ["stored", "recomputed", "fused"])
+@pytest.mark.parametrize("kind", ["recomputed", "fused"])
 def test_a_step_on_another_device_uses_no_tensor_of_the_host_and_waits_for_nothing(work, kind):
     if work == "pretraining":
         network, loss, prepare = SSLHead(4, "micro"), SSLLoss(), TwoViews()

@@ -16,14 +16,11 @@ from tests.support import refused
     [
         (200, "4 epochs", 200, (200, 100, 200, 8.0)),
         ("7 epochs", 100, 0, (200, 100, 0, 8.0)),
-        ("8 epochs", 100, 0, (200, 100, 0, 8.0)),
         ("9 epochs", 100, "0.1 epochs", (300, 100, 3, 12.0)),
         ("2 epochs", "0.5 epochs", 0, (52, 13, 0, 2.08)),  # 12.5 steps, rounded up
         # iterations stay, and the interval is the divisor that differs by the smallest factor
         (80, 120, 0, (80, 80, 0, 3.2)),
-        (700, 500, 0, (700, 700, 0, 28.0)),
         (1000, 300, 0, (1000, 250, 0, 40.0)),
-        (9, "2 epochs", 0, (9, 9, 0, 0.36)),
         (997, 300, 0, (997, 997, 0, 39.88)),  # a prime: not every step
     ],
 )
