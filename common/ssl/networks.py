@@ -120,28 +120,27 @@ class SwinUNETR(TracedWhenScripted, MonaiSwinUNETR):
 class SSLHead(TracedWhenScripted):
     """SwinUNETR's encoder with the heads of proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
 
-        With the paper's tasks, parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`,
-        `contrastive_head.*`, `conv.*`.
+    With the paper's tasks, parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`,
+    `contrastive_head.*`, `conv.*`.
 
-        Args:
-            in_channels: Number of modalities.
-            model_size: tiny, small, base (paper, Table 2), a micro size, or a `ModelSize`.
-            use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
-            head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner
-                    of the crop, as in the public code) or mean, of all tokens (DIFF-31).
-            tasks: Proxy tasks, or their names in a checkpoint (names not in `TASKS` get no head); by default the paper's:
-                reconstruction, rotation and contrastive.
-                window: Input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
-            merging: Patch merging of the encoder, monai_1_4 or monai_1_5 (DIFF-38).
+    Args:
+        in_channels: Number of modalities.
+        model_size: tiny, small, base (paper, Table 2), a micro size, or a `ModelSize`.
+        use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
+        head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner
+            of the crop, as in the public code) or mean, of all tokens (DIFF-31).
+        tasks: Proxy tasks, or their names in a checkpoint (names not in `TASKS` get no head); by default the paper's.
+        window: Input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
+        merging: Patch merging of the encoder, monai_1_4 or monai_1_5 (DIFF-38).
 
-        Shapes:
-            input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
-            output: predictions by task, by default {"reconstruction": [B, in_channels, H, W, D], "rotation": [B, 4]
-            (logits of k x 90 degrees), "contrastive": [B, 512]}.
+    Shapes:
+        input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
+        output: predictions by task, by default {"reconstruction": [B, in_channels, H, W, D], "rotation": [B, 4]
+        (logits of k x 90 degrees), "contrastive": [B, 512]}.
 
-        Example:
-            >>> sum(p.numel() for p in SSLHead(in_channels=1, model_size="small").parameters())
-            20982103
+    Example:
+        >>> sum(p.numel() for p in SSLHead(in_channels=1, model_size="small").parameters())
+        20982103
     """
 
     def __init__(
