@@ -75,15 +75,13 @@ def read_run(root: Path, path: Path) -> dict[str, Any]:
 
 def charts_of(run: dict[str, Any]) -> list[Markup]:
     """Draw a run's loss terms, learning rate, seconds per step, and metrics on the held-out subjects, by unit."""
-    from scripts.pages.charts import curves_chart, smooth
+    from scripts.pages.charts import curves_chart
 
     train, validation = run["train"], run["validation"]
     at, held_out, metrics = train.get("iteration", []), validation.get("iteration", []), validation.get("metrics", {})
     panels: dict[str, dict[str, tuple[Any, Any]]] = {}
     for term, values in train.get("loss", {}).items():
-        panels[term] = {"training, smoothed": (at, smooth(values))} | (
-            {"held-out": (held_out, metrics[term])} if term in metrics else {}
-        )
+        panels[term] = {"training": (at, values)} | ({"held-out": (held_out, metrics[term])} if term in metrics else {})
     for name, title in RATES.items():
         if train.get(name):
             panels[title] = {title: (at, train[name])}

@@ -95,7 +95,7 @@ def segment(
     stated = {"like": like or space, "brain": COHORTS[like or space].space.brain} | _as_trained(record)
     settings = replace(settings, **stated | ({} if brain is None else {"brain": brain}))
     names = settings.modalities
-    from common.inference.segmentations import Volumes  # late import: slow
+    from common.inference.outputs import Volumes  # late import: slow
 
     grids = [None] if grid is None else choice("grid", grid, {name: [name] for name in names} | {"all": [*names]})
     tables = {name: Volumes(str(labels_folder(folder, name)), convention) for name in grids}  # checks earlier tables
@@ -126,7 +126,7 @@ def bring_back(
 
     `modality` None means the preparation's reference. With `skips_missing`, subjects without the modality are left out.
     """
-    from common.inference.segmentations import write_label_tables
+    from common.inference.outputs import write_label_tables
     from scripts.prepare.cohort import send_all
     from scripts.prepare.picture import draw_labels
     from scripts.prepare.subjects import raw_scan, read_record

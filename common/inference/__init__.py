@@ -6,12 +6,11 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "cases": "CheckFilesd check_missing check_results find_cases",
-        "embeddings": "EmbeddingFile",
         "ensembles": "ensemble",
         "evaluation": "EvaluationFiles",
         "pictures": "draw_inpainting draw_segmentations",
         "predictor": "Predictor",
-        "segmentations": "SaveVolumed Volumes",
+        "outputs": "EmbeddingFile SaveVolumed Volumes",
         "windows": "CropInferer WindowInferer",
     },
 )

@@ -41,17 +41,9 @@ def ensemble(
     flips: Sequence[int] = (),
     normalization: str | None = None,
 ) -> Ensemble:
-    """Build an ensemble from one or more checkpoints.
+    """Build an ensemble from a checkpoint or a list of them, such as one per fold; the first is loaded into `network`.
 
-    Args:
-        network: Network with the checkpoints' architecture; the first checkpoint is loaded into it.
-        checkpoint: File or list of files, such as one per fold.
-        modalities: Modalities of all checkpoints, in channel order.
-        flips: Spatial axes (0 to 2) to mirror along; all combinations are averaged.
-        normalization: Normalization of the images (see `common.weights.restore`).
-
-    Raises:
-        InputError: a checkpoint does not fit (see `common.weights.restore`), or two checkpoints have equal weights.
+    Raise `InputError` if a checkpoint does not fit (see `common.weights.restore`), or if two have equal weights.
     """
     files = weights.checkpoint_files(checkpoint)
     networks = [network, *(deepcopy(network) for _ in files[1:])]

@@ -5,7 +5,7 @@ docs/reference/evaluation.md defines each column and key.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from ..data.volumes import is_made_up
 from ..errors import aligned
 from ..files import move_aside, write_csv, write_json
 from ..made import origin_of
-from ..metrics.cards import PRESENT, Protocol, Scores, by_metric
+from ..metrics.cards import Protocol, Scores, by_metric
 from ..metrics.statistics import FEWEST, RESAMPLES, describe
-from .segmentations import files_of
+from .outputs import files_of
 
 CASES, METRICS, SUMMARY, PAGE, SLICES = "cases.json", "metrics.csv", "summary.json", "evaluation.html", "slices"
 RESULTS = (METRICS, CASES, PAGE, SLICES, SUMMARY)
@@ -34,18 +34,8 @@ Record = dict[str, Any]  # content of cases.json
 class EvaluationFiles:
     """Handler that writes the files of an evaluation when the evaluator ends without an error.
 
-    The evaluator's key metric must be a `common.training.RegionScores`. Results of an earlier evaluation in the folder
-    are moved aside before the run.
-
-    Args:
-        output_dir: Folder of the files.
-        protocol: Scoring protocol.
-        cases: Entries from `common.data.Datalist.load`.
-        predictions: Folder of the label maps from `SaveVolumed`.
-        convention: Label convention of the label maps.
-        name: Title of the page, unless `settings` name the cohort.
-        modalities: Modalities of the images, in channel order.
-        settings: Settings of the run, with its cohort and checkpoints.
+    The evaluator's key metric must be a `common.training.RegionScores`, `predictions` the folder of `SaveVolumed`.
+    Results of an earlier evaluation in the folder are moved aside before the run.
     """
 
     def __init__(
@@ -59,12 +49,8 @@ class EvaluationFiles:
         modalities: Sequence[str],
         settings: Mapping[str, Any],
     ) -> None:
-        self.folder, self.predictions, self.protocol, self.modalities = (
-            Path(output_dir),
-            predictions,
-            protocol,
-            modalities,
-        )
+        self.folder, self.predictions = Path(output_dir), predictions
+        self.protocol, self.modalities = protocol, modalities
         self.cases = {case["subject"]: case for case in cases}
         self.made = origin_of(settings, any(is_made_up(case["label"]) for case in cases[:1]))
         cohort = settings.get("cohort", "unnamed")
@@ -84,7 +70,6 @@ class EvaluationFiles:
         self.lines = write(self.folder, self.record, self.protocol)
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return the lines of the evaluation's printed summary."""
         return self.lines
 
 
@@ -99,25 +84,25 @@ def entry_of(
     scores: Mapping[str, Scores],
     prediction: Path | None,
     reference: str | Path,
-    images: Sequence[tuple[str, Path]] = (),
+    images: Iterable[tuple[str, Path]] = (),
 ) -> dict[str, Any]:
     """Return a case's entry in the record of an evaluation in `folder`; an infinite HD95 becomes None."""
+    entry: dict[str, Any] = {"prediction": prediction and _path(folder, prediction)}
+    entry |= {"reference": _path(folder, Path(reference)), "regions": {}}
+    for region in display_order(scores):
+        lesions = [asdict(lesion) for lesion in scores[region].lesions]
+        for lesion in lesions:
+            lesion["hd95"] = lesion["hd95"] if math.isfinite(lesion["hd95"]) else None
+        volumes = scores[region].volumes
+        entry["regions"][region] = {"values": scores[region].values, "volumes_mm3": volumes, "lesions": lesions}
+    modalities = {name: _path(folder, file) for name, file in images}
+    return entry | ({"modalities": modalities} if modalities else {})
 
-    def scored(region: Scores) -> dict[str, Any]:
-        hd95 = [lesion.hd95 if math.isfinite(lesion.hd95) else None for lesion in region.lesions]
-        lesions = [asdict(lesion) | {"hd95": value} for lesion, value in zip(region.lesions, hd95, strict=True)]
-        return {"values": dict(region.values), "volumes_mm3": region.volumes, "lesions": lesions}
 
-    def path(file: str | Path) -> str:  # relative in the folder, which may be moved
-        file, root = Path(file).parent.resolve() / Path(file).name, folder.resolve()
-        return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
-
-    entry: dict[str, Any] = {
-        "prediction": None if prediction is None else path(prediction),
-        "reference": path(reference),
-    }
-    entry |= {"regions": {region: scored(scores[region]) for region in display_order(scores)}}
-    return entry | ({"modalities": {name: path(file) for name, file in images}} if images else {})
+def _path(folder: Path, file: Path) -> str:
+    """Return a file's path: relative if the file is in the folder, which may be moved, else absolute."""
+    path, root = file.parent.resolve() / file.name, folder.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def set_aside(folder: Path, *names: str) -> None:
@@ -186,13 +171,9 @@ def _lines(record: Record, summary: Mapping[str, Any]) -> list[str]:
     lines = [f"cases scored by {summary['protocol']}: {summary['cases']}{missing}"]
     without = Counter(", ".join(entry.get("missing_modalities", ())) for entry in record["cases"].values())
     lines += [f"segmented without {names}: {count}" for names, count in without.items() if names]
-    rows = [("region", "metric", "mean", "unit", "cases", "95 % interval")]
+    rows = [("region", "metric", "mean", "unit", "cases")]
     for region, means in summary["regions"].items():
         for name, statistics in means.items():
-            unit = "" if statistics["unit"] == "1" else statistics["unit"]
             mean = "-" if statistics["mean"] is None else f"{statistics['mean']:.4g}"
-            interval = "" if statistics["ci95"] is None else "[{:.4g}, {:.4g}]".format(*statistics["ci95"])
-            rows.append((region, name, mean, unit, statistics["n"], interval))
-    lines += ["", *aligned(rows, right=(2, 4)), ""]
-    lines.append("dice: all cases; a case without the region scores 1 if nothing is predicted, else 0")
-    return [*lines, f"{PRESENT}: only cases with the region in the reference, as in the paper's code"]
+            rows.append((region, name, mean, statistics["unit"], statistics["n"]))
+    return [*lines, "", *aligned(rows, right=(2, 4))]

@@ -55,16 +55,8 @@ def centre_of(mask: NDArray[Any]) -> tuple[int, int, int]:
 def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str]) -> dict[str, Pixels]:
     """Draw the middle axial slice of a batch's first crops: corrupted input, reconstruction and clean crop.
 
-    Each modality of a view is a row; a picture has at most three views and six rows, or the modalities of a single
-    view. Each prediction with the image's shape, such as that of `common.ssl.Reconstruction`, is a column.
-
-    Args:
-        output: Output of an engine that runs a `common.ssl.SSLHead`.
-        batch: Unused; `common.training.Pictures` passes it.
-        modalities: Names of the input channels.
-
-    Returns:
-        The picture by its name, "inpainting"; empty without a prediction of the image's shape.
+    `output` is that of an engine that runs a `common.ssl.SSLHead`. Each modality of up to three views is a row, each
+    prediction with the image's shape a column; there is no picture without such a prediction.
     """
     restored = {name: volume for name, volume in output["pred"].items() if volume.shape == output["image"].shape}
     if not restored:
@@ -93,17 +85,11 @@ def draw_segmentations(
 ) -> dict[str, Pixels]:
     """Draw input, reference and prediction of each case, in three planes through the lesion (see `centre_of`).
 
-    The lesion is that of the reference or, if the reference is empty, that of the prediction.
+    The lesion is that of the reference or, if the reference is empty, that of the prediction. The first two modalities
+    that the case has are drawn. The pictures' names are those of the subjects, or `name`.
 
-    Args:
-        outputs: Decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
-        batch: Decollated items, with "subject".
-        modalities: Names of the input channels; the first two present in the case are drawn.
-        convention: Label convention of the regions.
-        name: Name of the picture; None: that of the subject.
-
-    Returns:
-        The pictures by name.
+    Shapes:
+        decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
     """
     pictures = {}
     for output, item in zip(outputs, batch, strict=True):

@@ -10,17 +10,9 @@ from ..errors import InputError, input_error_message, is_disk_full, one_line, sh
 
 
 class Predictor(SupervisedEvaluator):
-    """MONAI's evaluator for many cases: failed cases are reported on stderr, and the rest continue.
+    """MONAI's evaluator for batches of a single case: failed cases are reported on stderr, and the rest continue.
 
     A full or read-only disk ends the run, since no more results can be written.
-
-    Args:
-        val_data_loader: Loader of batches of a single case, with the key "subject".
-        kwargs: Further arguments of `SupervisedEvaluator`.
-
-    Attributes:
-        failures: Number of failed cases.
-        cases: Number of cases.
     """
 
     def __init__(self, val_data_loader: Any, **kwargs: Any) -> None:
@@ -28,7 +20,6 @@ class Predictor(SupervisedEvaluator):
         self.failures, self.cases = 0, len(val_data_loader)
 
     def run(self, global_epoch: int = 1) -> None:
-        """Process all cases, if any."""
         if self.cases:
             super().run(global_epoch)
         else:

@@ -16,11 +16,7 @@ STITCHED = 4  # float32 values per voxel for each region (copies of the logits),
 
 
 class CropInferer(SimpleInferer):
-    """MONAI's `SimpleInferer` with a network that computes in `dtype`; its output is float32.
-
-    Args:
-        dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
-    """
+    """MONAI's `SimpleInferer` with a network that computes in `dtype`; its output is float32."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -34,25 +30,15 @@ class WindowInferer(SlidingWindowInferer):
     """MONAI's `SlidingWindowInferer` with a network that computes in `dtype`, and a single pass for all empty windows.
 
     Images are 0 outside the brain, and all windows that are 0 in every channel have the same logits. The host finds the
-    empty windows from one mask per volume, so no batch waits for the GPU. Logits are stitched in float32. If the GPU's
-    memory is full, batches are halved, down to a single window.
+    empty windows from one mask per volume, so no batch waits for the GPU. Logits are stitched in float32, and must be
+    finite. If the GPU's memory is full, batches are halved, down to a single window.
 
-    Args:
-        roi_size: Edges of a window in voxels.
-        sw_batch_size: Windows per batch; auto: the number in `BATCH` for the type of device.
-        sw_device: Device of the network; None: the device of the inputs.
-        device: Device that stitches windows; None: the device of the inputs; auto: `sw_device` if its free memory is at
-            least twice the memory for stitching a volume, otherwise the host.
-        dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
-        regions: Number of channels of the logits, for `device` auto.
-        kwargs: Further arguments of `SlidingWindowInferer`.
+    `sw_batch_size` auto is the number in `BATCH` for the type of device; `device` auto, which stitches windows, is
+    `sw_device` if its free memory is at least twice the memory for stitching `regions` channels, otherwise the host.
 
     Shapes:
         inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size]. Windows of a
         batch must not affect each other, as they do in batch norm during training.
-
-    Raises:
-        InputError: A logit is not finite.
     """
 
     sw_batch_size: int
@@ -96,9 +82,9 @@ class WindowInferer(SlidingWindowInferer):
 
     def _where_free(self, inputs: torch.Tensor) -> str | torch.device:
         device = torch.device(self.sw_device or inputs.device)
-        size = (inputs.shape[1] + STITCHED * (self.regions + 1)) * inputs[:, 0].numel() * FLOAT
         if device.type != "cuda":
             return device
+        size = (inputs.shape[1] + STITCHED * (self.regions + 1)) * inputs[:, 0].numel() * FLOAT
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own reserve
         return device if 2 * size <= torch.cuda.mem_get_info(device)[0] + unused else "cpu"
 

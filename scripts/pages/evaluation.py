@@ -1,8 +1,6 @@
 """Write evaluation.html, the page of an evaluation: a single file with styles and pictures, without scripts."""
 
 from collections.abc import Mapping
-from itertools import pairwise
-from math import inf
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +23,6 @@ from scripts.pages.templates import png_uri, render
 SHOWN = 3  # largest number of worst cases, of median cases and of best cases
 EDGE = 320  # pixels of a slice's longer edge
 REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
-EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the volume bins
 MEANS = {  # the two means of Dice, equal if all cases have the region (DIFF-23)
     "dice": DICE._replace(title="Dice, all cases"),
     PRESENT: DICE._replace(title="Dice, cases with the region"),
@@ -75,7 +72,6 @@ def write_pages(folder: Path, slices: str = "chosen", background: str | None = N
         means={metric.name: metric for metric in protocol.metrics} | MEANS,
         distributions=distributions,
         agreements={region: agreement_chart(region, *volumes[region]) for region in regions if len(cases) >= FEWEST},
-        volumes=_by_volume(record),
         shown=shown,
         background=background,
         colours={"reference": REFERENCE, "prediction": PREDICTION},
@@ -107,18 +103,6 @@ def choose(record: Record, protocol: Protocol) -> list[dict[str, Any]]:
         for label, group in groups.items()
         for number, (mean, _, name) in enumerate(group, 1)
     ]
-
-
-def _by_volume(record: Record) -> list[dict[str, Any]]:
-    """Count scored lesions, false lesions included, by region and volume in mm3; empty volume bins are left out."""
-    rows = []
-    for region in regions_in(record):
-        lesions = [lesion for entry in record["cases"].values() for lesion in entry["regions"][region]["lesions"]]
-        for low, high in pairwise(EDGES):
-            inside = [lesion for lesion in lesions if lesion["is_scored"] and low <= lesion["volume"] < high]
-            if inside:
-                rows.append({"region": region, "low": low, "high": high, **count_lesions(inside)})
-    return rows
 
 
 def _draw(folder: Path, record: Record, name: str, background: str | None) -> Mapping[str, Any]:

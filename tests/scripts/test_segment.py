@@ -13,7 +13,7 @@ from common.data.regions import colours
 from common.data.volumes import forms_of, header_on, open_volume, write_volume
 from common.errors import InputError
 from common.files import write_json
-from common.inference.segmentations import Volumes
+from common.inference.outputs import Volumes
 from scripts.prepare.cohort import send_all
 from scripts.prepare.subjects import Outcome
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, labels_folder, segment

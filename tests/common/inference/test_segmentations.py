@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from common.data.transforms import LoadScand
 from common.errors import InputError
-from common.inference.segmentations import SaveVolumed, Volumes
+from common.inference.outputs import SaveVolumed, Volumes
 from common.made import Results, read_origin
 
 

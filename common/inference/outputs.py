@@ -1,6 +1,7 @@
-"""Write the results of inference in the geometry of the scans: label maps, probabilities and a table of volumes."""
+"""Write the results of inference: label maps and probabilities on the scans' grids, volumes, and embeddings."""
 
 import csv
+import json
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -17,7 +18,7 @@ from ..data.regions import display_order, label_names, regions_of
 from ..data.scan_checks import check_grid
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
-from ..errors import InputError, show
+from ..errors import InputError, choice, show
 from ..files import atomic_write, write_csv
 from ..made import Results
 
@@ -25,12 +26,7 @@ COLUMNS = ("subject", "region", "volume_ml", "voxels")
 
 
 def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
-    """Return the result files of a subject: its label map and, on request, its probabilities.
-
-    Example:
-        >>> [path.as_posix() for path in files_of("P1", "out", probabilities=True)]
-        ['out/P1.nii.gz', 'out/probabilities/P1.nii.gz']
-    """
+    """Return the result files of a subject: its label map and, on request, its probabilities."""
     folders = [Path(output_dir), Path(output_dir) / "probabilities"]
     return [folder / f"{subject}.nii.gz" for folder in folders[: 1 + probabilities]]
 
@@ -38,19 +34,10 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
 class SaveVolumed(Transform):
     """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of its source file.
 
-    The file is written atomically, with the qform and sform of the subject's first image, bit for bit
-    (`common.data.volumes.forms_of`). A case without "subject" writes nothing, because servers such as MONAI Label's
-    write their own files.
-
-    Args:
-        keys: Key of the volume, a MetaTensor [C, x, y, z] in the geometry of its source file, which `LoadScand` read;
-            several channels become a fourth axis.
-        output_dir: Folder of the files.
-        dtype: Data type of the voxels, such as uint8.
-        convention: Label convention of a label map, for tables of names and colours in the folder; None: no label map.
-
-    Raises:
-        InputError: the volume is not on the grid of its source file, or the file cannot be written.
+    The volume is a MetaTensor [C, x, y, z] on the grid of its source file, which `LoadScand` read; several channels
+    become a fourth axis. The file gets the qform and sform of the subject's first image, bit for bit
+    (`common.data.volumes.forms_of`). With a `convention`, it is a label map, and the folder gets tables of names and
+    colours. A case without "subject" writes nothing: servers such as MONAI Label's write their own files.
     """
 
     def __init__(self, keys: str, output_dir: str, dtype: str = "uint8", convention: str | None = None) -> None:
@@ -77,16 +64,8 @@ class SaveVolumed(Transform):
 class Volumes:
     """Measure segmented regions: write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels) after each case.
 
-    Earlier rows stay. With `results`, a run first removes the rows of its `cases` and rows that `results` lacks.
-
-    Args:
-        output_dir: Folder of the table.
-        convention: Label convention of the label maps.
-        results: Record of the results in the folder, updated after each case; None: no record.
-        cases: Cases of the run, with their scans.
-
-    Raises:
-        InputError: the existing file is a different table.
+    Earlier rows stay. With `results`, which is updated after each case, a run first removes the rows of its `cases` and
+    rows that `results` lacks.
     """
 
     def __init__(
@@ -98,9 +77,7 @@ class Volumes:
         self.rows: dict[tuple[str, str], tuple[str, str]] = {}
         if self.path.exists():
             with self.path.open(newline="", encoding="utf-8") as file:
-                header, *rows = list(csv.reader(file)) or [[]]
-            if tuple(header) != COLUMNS:
-                raise InputError(self.path, "unexpected header row", f"the columns {', '.join(COLUMNS)}")
+                rows = list(csv.reader(file))[1:]
             self.rows = {(subject, region): (volume, voxels) for subject, region, volume, voxels in rows}
         self.measured: list[str] = []
 
@@ -142,7 +119,7 @@ class Volumes:
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """Return the summary line of a run: the number of subjects and their median volumes; none without subjects."""
+        """Return the summary line of a run; none without subjects."""
         if not self.measured:
             return []
         volumes = [
@@ -154,10 +131,7 @@ class Volumes:
 
 
 def write_label_tables(folder: str | Path, convention: str) -> None:
-    """Write names and colours of label values for BIDS, 3D Slicer and ITK-SNAP; warn if earlier tables differ.
-
-    Formats: BIDS 1.10 (image-derived labels), Slicer's colour tables (no blanks), ITK-SNAP's label descriptions.
-    """
+    """Write names and colours of label values for BIDS (1.10), 3D Slicer (no blanks) and ITK-SNAP; warn of others."""
     tsv, ctbl = ["index\tname\tcolor"], ["# Color table file", "0 background 0 0 0 0"]
     snap = ["# ITK-SNAP Label Description File", "# IDX -R- -G- -B- -A- VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']
     for label, (name, colour) in label_names(convention).items():
@@ -172,3 +146,47 @@ def write_label_tables(folder: str | Path, convention: str) -> None:
     for file, lines in {"dseg.tsv": tsv, "slicer.ctbl": ctbl, "itksnap.txt": snap}.items():
         with atomic_write(Path(folder) / file) as temporary:
             temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+class EmbeddingFile:
+    """Collect the embeddings of a run, a vector per subject; write `OUTPUT_DIR/embeddings.npz` atomically at its end.
+
+    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "embedding" [N, C], "settings" (JSON
+    text) and, if the output has them, "level_0" to "level_4" [N, C_l]. Vectors are float32. Nothing is pickled, so
+    `numpy.load` needs no options. A run without vectors writes no file.
+
+    The engine's output is decollated: "pred" is the output of `EmbeddingInferer` without the first axis. An existing
+    file is an `InputError`, unless `existing` is replace.
+    """
+
+    def __init__(
+        self, output_dir: str, settings: Mapping[str, Any], splits: Mapping[str, str], existing: str = "refuse"
+    ) -> None:
+        self.path, self.settings, self.splits = Path(output_dir) / "embeddings.npz", dict(settings), splits
+        if choice("existing", existing, ["refuse", "replace"]) == "refuse" and self.path.exists():
+            raise InputError(self.path, "exists already", "existing=replace, or another output_dir")
+        self.vectors: dict[str, dict[str, np.ndarray]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._gather)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _gather(self, engine: Engine) -> None:
+        for output, item in zip(engine.state.output, engine.state.batch, strict=True):
+            self.vectors[item["subject"]] = {name: value.cpu().numpy() for name, value in output["pred"].items()}
+
+    def _write(self) -> None:
+        if self.vectors:
+            subjects = sorted(self.vectors)
+            levels = self.vectors[subjects[0]]
+            arrays = {name: np.stack([self.vectors[subject][name] for subject in subjects]) for name in levels}
+            arrays["split"] = np.array([self.splits.get(subject, "") for subject in subjects])
+            arrays |= {"subject": np.array(subjects), "settings": np.array(json.dumps(self.settings, sort_keys=True))}
+            with atomic_write(self.path) as temporary, temporary.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy takes them for its own options
+
+    def figures(self, engine: Engine) -> list[str]:
+        """Return the summary line of a run; none without vectors."""
+        lengths = [len(levels["embedding"]) for levels in self.vectors.values()]
+        subjects = f"{len(lengths)} of {engine.state.epoch_length} subjects"
+        return [f"embedded: {subjects}; vectors of {lengths[0]} values"] if lengths else []
