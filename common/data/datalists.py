@@ -20,10 +20,9 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from ..errors import ArgumentError, InputError, check_number, choice, within
-from ..files import check_schema, expand_home, read_json, values_in, write_json
-from .cohorts import COHORTS
-from .layouts.listing import UNPRINTABLE, bare_of
+from ..errors import ArgumentError, InputError, check_number, within
+from ..files import check_schema, expand_home, read_json, write_json
+from .layouts.listing import bare_of
 from .layouts.people import person_of
 from .modalities import missing_in, split_name
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
@@ -35,14 +34,7 @@ SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
 
 class Datalist:
-    """A datalist file, read once, and the folder `root` that its paths are relative to.
-
-    Attributes:
-        content: Content of the file, as `read` returns it.
-
-    Raises:
-        InputError: the file cannot be read, or breaks a rule (see `check`).
-    """
+    """A datalist file, read once, and the folder `root` that its paths are relative to; `content` is as from `read`."""
 
     def __init__(self, path: str | Path, root: str | Path) -> None:
         self.path, self.root, self.content = path, root, read(path)
@@ -58,8 +50,7 @@ class Datalist:
         """Return the entries of a split as dictionaries for MONAI's datasets.
 
         Args:
-            split: Name of the split: "training", "validation", "testing", "unlabelled", or "all" for every subject of
-                the datalist.
+            split: "training", "validation", "testing", "unlabelled", or "all" for every subject of the datalist.
             modalities: Names in channel order, repeats allowed; by default all modalities of the datalist.
             label_convention: Label convention of the labels, which every subject must have; None loads no labels.
             must_exist: Whether every file must exist.
@@ -70,60 +61,42 @@ class Datalist:
             A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`, None for a
                 missing modality) and, with a label convention, "label" (absolute path).
 
-        Raises:
-            InputError: a file or folder does not exist, the split is empty, the datalist lacks a modality or has a
-                different label convention, a subject has no label, or a subject lacks all modalities or, if `missing`
-                is None, any modality.
-
         Example:
             >>> Datalist("brats.json", "/data/brats").load("training", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
             ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
         """
-        available = self.content["modalities"]
-        chosen = [entry for name in SPLITS if split in (name, ALL) for entry in self.content.get(name, [])]
+        name, available = f"datalist {self.path}", self.content["modalities"]
+        chosen = [entry for part in SPLITS if split in (part, ALL) for entry in self.content.get(part, [])]
         if not chosen:
-            filled = ", ".join(name for name in SPLITS if self.content.get(name)) or "none"
+            filled = ", ".join(part for part in SPLITS if self.content.get(part)) or "none"
             raise InputError(f"{self.path}: the split {split} is empty; splits with subjects: {filled}")
         folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
         if not folder.is_dir():
-            expected = f"the folder that paths in {self.path} are relative to"
-            raise InputError(f"root {self.root}", "no such folder", expected)
+            raise InputError(f"root {self.root}", "no such folder", f"that of the paths in {self.path}")
         names = available if modalities is None else modalities
-        if unknown := next((name for name in names if name not in available), None):
-            raise InputError(f"modality {unknown}: not in {self.path}, which has {', '.join(available)}")
-        if label_convention is not None:
-            self._check_labels(chosen, label_convention)
+        if unknown := [modality for modality in names if modality not in available]:
+            raise InputError(f"modality {unknown[0]}: not in {self.path}, which has {', '.join(available)}")
+        stated = self.content["label_convention"]
+        if label_convention is not None and (stated is None or regions_of(stated) != regions_of(label_convention)):
+            raise ArgumentError("label_convention", label_convention, f"the labels of {self.path} follow {stated}")
         entries = []
         for stored in chosen:
             files = dict(zip(available, stored["image"], strict=True)) | dict.fromkeys(missing or ())
-            image = [files[name] and f"{folder}/{files[name]}" for name in names]
-            entry = {"subject": stored["subject"], "image": image}
+            entry = {"subject": stored["subject"]}
+            entry["image"] = [files[modality] and f"{folder}/{files[modality]}" for modality in names]
+            if label_convention is not None and "label" not in stored:
+                raise InputError(f"{name}: subject {stored['subject']} has no label")
             if label_convention is not None:
                 entry["label"] = f"{folder}/{stored['label']}"
-            self._check_missing(entry, names, missing is not None)
+            lacking = missing_in(entry, names)
+            if lacking and (missing is None or len(lacking) == len(names)):
+                expected = f"{'all' if missing is None else 'at least one'} of {', '.join(names)}"
+                problem = f"subject {stored['subject']} lacks {', '.join(lacking)}"
+                raise InputError(f"{name}: {problem}; expected {expected}")
             entries.append(entry)
         if must_exist:
             check_files(entries, self.path)
         return entries
-
-    def _check_labels(self, entries: Sequence[Mapping[str, Any]], convention: str) -> None:
-        stated = self.content["label_convention"]
-        if stated is None:
-            raise InputError(f"datalist {self.path}: no labels; expected labels that follow {convention}")
-        if regions_of(stated) != regions_of(convention):
-            raise ArgumentError(f"label_convention={convention}: the labels of {self.path} follow {stated}")
-        for entry in entries:
-            if "label" not in entry:
-                subject = f"{entry['subject']} of {self.splits[entry['subject']]}"
-                raise InputError(f"datalist {self.path}: subject {subject} has no label")
-
-    def _check_missing(self, entry: Mapping[str, Any], modalities: Sequence[str], may_lack: bool) -> None:
-        lacking = missing_in(entry, modalities)
-        if lacking and (not may_lack or len(lacking) == len(modalities)):
-            expected = f"{'at least one' if may_lack else 'all'} of {', '.join(modalities)}"
-            raise InputError(
-                f"datalist {self.path}: subject {entry['subject']} lacks {', '.join(lacking)}; expected {expected}"
-            )
 
     @property
     def splits(self) -> dict[str, str]:
@@ -165,6 +138,8 @@ def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
 
 def _convention(content: Mapping[str, Any]) -> str | None:
     """Return the label convention that a datalist names or declares under `regions`, as text; None for null."""
+    if ("regions" in content) == ("label_convention" in content):
+        raise InputError("expected either label_convention or regions")
     if "regions" in content:
         return declaration(content["regions"])
     stated: str | None = content["label_convention"]
@@ -239,46 +214,29 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
     """Raise `InputError` unless a datalist's content is valid; messages call the datalist `name`.
 
-    Besides the schema: a subject occurs once (unless `may_repeat`) and has an image per modality, not all null. Paths
-    are relative, stay below the root and occur once; text is printable. If a subject's file names name exactly the
-    datalist's modalities, the images must be in that order.
+    Besides the schema: a subject occurs once (unless `may_repeat`) and has an image per modality. Files occur once. If
+    a subject's file names name exactly the datalist's modalities, the images must be in that order.
     """
-    training = content.get("training") if isinstance(content, Mapping) else None
-    if isinstance(training, list) and training and all(isinstance(it, dict) and "subject" not in it for it in training):
-        expected = "one that python -m scripts.datalists writes"
-        raise InputError(f"datalist {name}", "no `subject` in training, as in MONAI's datalists", expected)
     check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
-    if ("regions" in content) == ("label_convention" in content):
-        stated = "both label_convention and" if "regions" in content else "neither label_convention nor"
-        raise InputError(f"datalist {name}: {stated} regions; expected one of them")
     with within(f"datalist {name}"):
         _convention(content)
-        if "space" in content:
-            choice("space", content["space"], COHORTS)
-    for text in values_in(content):
-        if isinstance(text, str) and UNPRINTABLE.search(text):
-            raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected printable text on one line")
-    seen: dict[str, str] = {}
-    owners: dict[str, str] = {}
-    for split in SPLITS:
-        for entry in content.get(split, []):
+        owners: dict[str, str] = {}  # file -> subject
+        subjects: dict[str, str] = {}  # subject -> split
+        for split, entry in [(part, entry) for part in SPLITS for entry in content.get(part, [])]:
             subject, images, modalities = entry["subject"], entry["image"], content["modalities"]
-            if subject in seen and not may_repeat:
-                raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
-            seen[subject] = split
+            if not may_repeat and subject in subjects:
+                raise InputError(f"subject {subject} is in {subjects[subject]} and again in {split}")
+            subjects[subject] = split
             if len(images) != len(modalities):
-                expected = f"expected {len(modalities)}: {', '.join(modalities)}"
-                raise InputError(f"datalist {name}: subject {subject}: number of images {len(images)}; {expected}")
+                raise InputError(f"subject {subject}: {len(images)} images; expected {', '.join(modalities)}")
             if swapped := _out_of_order(images, modalities):
-                raise InputError(f"datalist {name}: subject {subject}: {swapped}")
+                raise InputError(f"subject {subject}: {swapped}")
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
-            if len(set(files)) < len(files):
-                twice = next(file for file in files if files.count(file) > 1)
-                expected = "expected a different file for each modality and for the label"
-                raise InputError(f"datalist {name}: subject {subject}: {twice} is listed twice; {expected}")
             for file in files:
-                if (owner := owners.setdefault(file, subject)) != subject and not may_repeat:
-                    raise InputError(f"datalist {name}: {file} belongs to the subjects {owner} and {subject}")
+                if files.count(file) > 1:
+                    raise InputError(f"subject {subject}: {file} is listed twice; expected different files")
+                if owners.setdefault(file, subject) != subject and not may_repeat:
+                    raise InputError(f"{file} belongs to the subjects {owners[file]} and {subject}")
 
 
 def person_in(entry: Mapping[str, Any]) -> str:
