@@ -28,8 +28,7 @@ Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 class InputError(ValueError):
     """Bad input: the culprit (`what`), its `value` if known, the `problem`, and the `expected` input.
 
-    The message joins these fields in one line. It is escaped by `printable`, so that quoted text cannot forge a line,
-    even in a worker's traceback. `what` may also be a complete message.
+    The message joins these fields in one line, in which `printable` escapes quoted text, so that it forges no line.
 
     Example:
         >>> print(InputError("RANK", expected="a number", value="one"), InputError("a.nii", "3 axes", "2"), sep=" | ")

@@ -1,10 +1,10 @@
-"""Read JSON and YAML, check content against JSON schemas, and write files atomically."""
+"""Read JSON, check content against JSON schemas, and write files atomically."""
 
 import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,58 +61,28 @@ def read_json(
 
     `expected` describes the content, such as "a datalist"; `name` replaces the path in messages.
     """
-    return _read_file(path, _parse_json, "JSON", expected, schema, name)
 
+    def refuse(text: str) -> None:
+        raise ValueError(f"{text}: expected a finite number")
 
-def read_yaml(
-    path: str | Path, expected: str = "", schema: Mapping[str, Any] | None = None, name: str | None = None
-) -> Any:
-    """Read a file of YAML 1.2 without tags and duplicate keys, and check it; see `read_json`."""
-    return _read_file(path, _parse_yaml, "YAML", expected, schema, name)
-
-
-def _read_file(
-    path: str | Path,
-    parse: Callable[[bytes], Any],
-    kind: str,
-    expected: str,
-    schema: Mapping[str, Any] | None,
-    name: str | None,
-) -> Any:
     name = name or str(path)
     try:
-        content = parse(Path(path).read_bytes())
+        content = json.loads(Path(path).read_bytes(), object_pairs_hook=_unique, parse_constant=refuse)
     except OSError as error:
         raise InputError(name, error.strerror, expected) from error
     except ValueError as error:
-        raise InputError(name, f"not {kind} ({' '.join(str(error).split())})", expected) from error
+        raise InputError(name, f"not JSON ({error})", expected) from error
     if schema is not None:
         check_schema(content, schema, name, expected)
     return content
 
 
-def _parse_json(content: bytes) -> Any:
-    def refuse(text: str) -> None:
-        raise ValueError(f"{text}: expected a finite number")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(f"the key {max(keys, key=keys.count)} occurs twice")
-        return found
-
-    return json.loads(content, object_pairs_hook=unique, parse_constant=refuse)
-
-
-def _parse_yaml(content: bytes) -> Any:
-    from ruamel.yaml import YAML  # imported here, as few callers need it
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        return YAML(typ="safe", pure=True).load(content.decode())
-    except YAMLError as error:
-        raise ValueError(str(error)) from error
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)} occurs twice")
+    return content
 
 
 def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:

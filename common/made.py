@@ -14,7 +14,6 @@ from .files import digest, read_json, write_json
 from .weights.records import versions
 
 MADE = "made.json"
-FACTS = ("cleanup", "label_convention")  # about label maps
 SCHEMA = {"type": "object", "required": ["checkpoints", "settings"]}
 
 Inputs = Sequence[str | Path | None]

@@ -11,12 +11,13 @@ from unicodedata import combining, normalize
 from common import weights
 from common.data.cohorts import COHORTS, LIKE
 from common.errors import InputError
-from common.files import digest, read_json, read_yaml
+from common.files import digest, read_json
 from common.options import check_stated
 from deploy.dicom.series.choice import MODALITIES
 from deploy.segments import Segment, segments_of
 from scripts.provenance import is_skull_stripped, model_name, space_of, trained_on
 from scripts.run import typed, warn_of_program
+from scripts.yaml_files import read_yaml
 
 LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 RESERVED_OPTIONS = (  # set by the application

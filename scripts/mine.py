@@ -9,13 +9,14 @@ import yaml
 
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
-from common.files import existing_folder, expand_home, read_yaml
+from common.files import existing_folder, expand_home
 from common.options import check_used, read_config
 from common.values import names_of
 from scripts import cli
 from scripts.datalists.splits import numbers_of
 from scripts.run import config_files, typed
 from scripts.steps import run_step, words_of
+from scripts.yaml_files import read_yaml
 
 BUNDLE = "brats_finetune"
 SECTIONS = ("root", "regions", "prepare", "datalist", "check", "split", "train", "evaluate")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import aligned, choice, show
-from common.files import read_yaml
 from common.options import BUNDLES
 from common.values import OPTIONS, TRAINING_DEFAULTS
 from scripts import cli
 from scripts.run import bundles_with
+from scripts.yaml_files import read_yaml
 
 WORKFLOWS = ("train", "evaluate", "inference")
 DEFAULTS = {  # in words, for defaults that the config computes

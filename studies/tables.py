@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, t, ttest_1samp
 
-from common.files import atomic_write, read_json, read_yaml
+from common.files import atomic_write, read_json
 from common.metrics.cards import DICE, PRESENT
 from common.metrics.protocols import protocol
 from common.metrics.statistics import FEWEST, RESAMPLES
 from scripts.paired_tests import DIGITS, holm
+from scripts.yaml_files import read_yaml
 
 Runs = Sequence[pd.DataFrame]  # scores [cases, regions] of each run, NaN for regions that do not count
 PAPER = {int(number): table for number, table in read_yaml(Path(__file__).with_name("paper.yaml")).items()}

@@ -9,8 +9,9 @@ from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
 from common.data.scan_checks import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
-from common.files import check_schema, read_yaml
+from common.files import check_schema
 from scripts.pools import map_in_processes
+from scripts.yaml_files import read_yaml
 
 HIGHEST = 255  # highest label value of a region
 UNNAMED = "lesion=1"  # regions of label maps without a regions file whose only value is 1

@@ -96,7 +96,7 @@ def send_all(
     A result of the same label map and preparation stays, because the user may have corrected it by hand.
     """
     source = made.read_origin(next(iter(files.values())).parent) or {"checkpoints": {}, "settings": {}}
-    stated = {name: made.stated(source, name) for name in made.FACTS}
+    stated = {name: made.stated(source, name) for name in ("cleanup", "label_convention")}
     origin = made.origin_of({}) | stated | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
     results = made.Results(target, origin)
     inputs = {name: [file, prepared / name / RECORD] for name, file in files.items()}

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from common.errors import InputError
-from common.files import atomic_write, read_json, read_yaml
+from common.files import atomic_write, read_json
 from common.locks import claimed
+from scripts.yaml_files import read_yaml
 from tests.support import ROOT
 
 WRITING = """

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from common.files import read_yaml
+from scripts.yaml_files import read_yaml
 
 from ..study import values_of
 from .words import NO_MODALITY, WITH, WITHOUT, Words, read_words
