@@ -92,6 +92,8 @@ def _cases_in(root: str | Path, modalities: Sequence[str], results: Path | None,
     subjects: dict[str, dict[str, str]] = {}
     unused = []
     for file in sorted(folder.rglob("*")):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):  # such as subjects that are left out
+            continue
         if not (match := SCAN.fullmatch(file.name)) or (results is not None and results.absolute() in file.parents):
             continue
         subject, modality = split_name(match[1])
