@@ -36,12 +36,3 @@ def test_an_average_follows_its_recurrence_and_goes_on_when_it_is_resumed(decay)
     resumed = Average(network, decay)
     resumed.load_state_dict(average.state_dict())
     np.testing.assert_allclose(before + stepped(resumed, network, values[20:]), expected, rtol=1e-5)
-
-
-def test_buffers_are_the_networks_own():
-    network = nn.BatchNorm1d(1)
-    average = Average(network, 0.9)
-    for value in (1.0, 5.0):
-        network.running_mean.fill_(value)
-        average._average.update_parameters(network)
-    assert average.network.running_mean == torch.tensor([5.0])
