@@ -87,21 +87,6 @@ def test_ssl_networks_of_true_size_are_recognised(size, channels):
     }
 
 
-@pytest.mark.parametrize(
-    ("absent", "network"),
-    [
-        (("out", "decoder", "encoder"), "SSLHead"),
-        (("rotation",), "SwinUNETR"),
-        (("rotation", "out"), "SwinUNETR without its output layer"),
-        (("rotation", "out", "decoder", "encoder"), "SwinUNETR's encoder"),
-    ],
-)
-def test_networks_are_told_apart_by_their_modules(absent, network):
-    shapes = checkpoints.ssl_network(1, **MICRO) | checkpoints.swin_unetr(1, 2, **MICRO)
-    state = checkpoints.hollow({name: shape for name, shape in shapes.items() if not name.startswith(absent)})
-    assert describe(state)["network"] == network
-
-
 # Networks that start from converted files
 
 
@@ -110,10 +95,6 @@ def started(network, file, output, known, wanted):
     convert(str(file), output, modalities=",".join(known), merging="monai_1_4")
     report = weights.initialise(network, output, wanted)
     return network.state_dict(), report
-
-
-def copy_of(network):
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def test_model_swinvit_starts_what_monai_starts(file, output):
@@ -128,12 +109,10 @@ def test_model_swinvit_starts_what_monai_starts(file, output):
     assert torch.equal(state[STEM], encoder["patch_embed.proj.weight"])
 
 
-@pytest.mark.parametrize("outputs", [1, 14])
-def test_ssl_pretrained_weights_start_what_monai_starts(outputs, file, output):
+def test_ssl_pretrained_weights_start_what_monai_starts(file, output):
     """The output layer, which reconstructed images, is left out."""
     written(checkpoints.monai_ssl_pretrained(ENCODER, DECODER), file)
-    theirs, network = swin_unetr(1, outputs), swin_unetr(1, outputs)
-    initial = copy_of(network)
+    theirs, network, initial = swin_unetr(1), swin_unetr(1), swin_unetr(1).state_dict()
     copy_model_state(theirs, torch.load(file)["model"], filter_func=filter_swinunetr)
     state, report = started(network, file, output, ["CT"], ["CT"])
     assert report.missing == ["out.conv.conv.weight", "out.conv.conv.bias"]
@@ -156,7 +135,7 @@ def test_a_file_with_another_head_starts_a_network(kind, missing, unexpected, fi
     tensors = checkpoints.filled(checkpoints.other_ssl_network(kind, 2, **MICRO))
     written(checkpoints.public_ssl(tensors), file)
     network = SSLHead(4, "micro", merging="monai_1_4")
-    initial = copy_of(network)
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state, report = started(network, file, output, UKB, BRATS)
     assert (len(report.missing), len(report.unexpected)) == (missing, unexpected)
     assert not [name for name in (*report.missing, *report.unexpected) if name.startswith("swinViT.")]
@@ -171,21 +150,15 @@ def test_a_file_with_another_head_starts_a_network(kind, missing, unexpected, fi
 def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     written(checkpoints.monai_swinvit(ENCODER), file)
     convert(str(file), output, modalities="CT")
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"{output}: SwinUNETR's encoder, micro, CT\n")
-    assert printed.endswith("lack them: module.norm.weight, module.norm.bias\n")
+    assert capsys.readouterr().out.endswith("lack them: module.norm.weight, module.norm.bias\n")
     content = torch.load(output)
-    assert content.keys() == {"network", "metadata"}
     assert content["network"].keys() == {f"swinViT.{name}" for name in ENCODER}
     metadata = content["metadata"]
     assert [metadata[name] for name in ("patch_size", "versions", "merging")] == [None, None, "monai_1_4"]
     assert metadata["modalities"] == ["CT"]
     assert (metadata["network"], metadata["model_size"]) == ("SwinUNETR's encoder", "micro")
     (conversion,) = metadata["conversions"]
-    layout = {"wrapper": "state_dict", "prefix": "module.", "encoder": ""}
-    layout["left_out"] = ["module.norm.weight", "module.norm.bias"]
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert conversion == {"file": "theirs.pt", "sha256": digest, "layout": layout, "versions": weights.versions()}
+    assert conversion["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(file, output, tmp_path):
@@ -195,3 +168,33 @@ def test_a_file_of_ours_keeps_what_it_says_and_every_conversion_is_remembered(fi
     convert(output, str(tmp_path / "again.pt"))
     first, second = weights.read(tmp_path / "again.pt").metadata["conversions"]
     assert (first["file"], second["file"]) == ("theirs.pt", "ours.pt")
+
+
+# BrainSegFounder's published files, recognised by their layout
+
+
+def atlas_ssl():
+    shapes = checkpoints.ssl_network(2, **MICRO) | {"conv.20.weight": (12, 12, 3, 3, 3), "conv.20.bias": (12,)}
+    return {"state_dict": checkpoints.filled(shapes | {"conv.23.weight": (2, 12, 1, 1, 1), "conv.23.bias": (2,)})}
+
+
+def unetr(channels, outputs):
+    return checkpoints.filled(checkpoints.swin_unetr(channels, outputs, **MICRO))
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "modalities", "normalization"),
+    [
+        (checkpoints.public_ssl(micro(1)), "UKB-pretrain", ["T1"], "fixed_range"),
+        (checkpoints.public_ssl(micro(4)), "BRATS-pretrain", BRATS, "fixed_range"),
+        (atlas_ssl(), "ATLAS-pretrain", ["T1", "T1"], "none"),
+        ({"epoch": 280, "state_dict": unetr(4, 3)}, "BRATS-finetune", BRATS, "nonzero"),
+        (checkpoints.under("module.base_model.", unetr(1, 1)), "ATLAS-finetune", ["T1"], "none"),
+    ],
+)
+def test_each_published_file_states_its_settings(content, name, modalities, normalization, file, output):
+    convert(written(content, file), output)
+    stated = weights.read(output).metadata
+    assert stated["source"].endswith(f"model_weights_{name}.pt")
+    assert (stated["merging"], stated["licence"]) == ("monai_1_4", "uk-biobank-mta")
+    assert (stated["modalities"], stated["normalization"]) == (modalities, normalization)

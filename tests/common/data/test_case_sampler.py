@@ -1,12 +1,11 @@
-from contextlib import nullcontext
-from itertools import count, islice
+from itertools import islice
 
 import pytest
 import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, RandSpatialCropSamplesd
 
-from common.data.datasets import CaseDataset, CaseSampler, Steps, copied_ahead, fixed_draws
+from common.data.datasets import CaseDataset, CaseSampler, Steps, fixed_draws
 
 VOLUMES = [{"subject": f"case{n}", "image": torch.arange(n, n + 8000.0).reshape(1, 20, 20, 20)} for n in range(7)]
 
@@ -67,40 +66,6 @@ def test_crops_of_a_volume_belong_to_the_seed_and_the_volumes_position(num_worke
     assert all(len(set(volumes[start : start + 7])) == 7 for start in range(0, 35, 7))
     crops = torch.cat([image.flatten(1) for step in whole for _, image in step])
     assert len(crops.unique(dim=0)) > 0.95 * len(crops)  # 17^3 places in each of seven volumes
-
-
-def test_a_gpu_gets_the_same_batches_each_copied_before_the_one_before_is_used(monkeypatch):
-    """Fake CUDA streams record the order of copies; tensors stay on the CPU."""
-    events = []
-
-    class Stream:
-        def __init__(self, name):
-            self.name = name
-
-        def wait_stream(self, other):
-            events.append(f"{self.name} waits for {other.name}")
-
-    def to(tensor, **options):
-        assert options == {"device": torch.device("cuda"), "non_blocking": True}
-        events.append(f"copy {int(tensor)}")
-        return tensor
-
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("side"))
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("current"))
-    monkeypatch.setattr(torch.Tensor, "to", to)
-    source = ({"image": torch.tensor(number), "subject": [str(number)]} for number in count())
-    used = []
-    for batch in islice(copied_ahead(source, torch.device("cuda")), 3):
-        events.append(f"use {int(batch['image'])}")
-        used.append(batch["subject"])
-    assert used == [["0"], ["1"], ["2"]]
-    assert events == [
-        *("side waits for current", "copy 0", "current waits for side"),
-        *("side waits for current", "copy 1", "use 0", "current waits for side"),
-        *("side waits for current", "copy 2", "use 1", "current waits for side"),
-        *("side waits for current", "copy 3", "use 2"),
-    ]
 
 
 def test_a_subjects_fixed_crop_depends_on_its_name_and_the_seed_alone():

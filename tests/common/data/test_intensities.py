@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import NormalizeIntensityd
 
 from common.data.cohorts import COHORTS
-from common.data.intensities import NormalizeBraind, brain_and_head, otsu
+from common.data.intensities import NormalizeBraind, brain_and_head
 from scripts.phantoms.anatomy import HEADS
 from scripts.phantoms.cohort import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
@@ -74,25 +74,6 @@ def test_the_brain_is_found_whatever_units_air_outliers_and_orientation_are(head
     assert dice(brain_and_head(torch.tensor(image), [SPACING] * 3)[0].numpy(), brain) > (0.95 if change else 0.97)
 
 
-def test_the_z_score_counts_the_brain(head):
-    image, brain = head
-    affine = torch.diag(torch.tensor([SPACING, SPACING, SPACING, 1]))
-    data = {"image": MetaTensor(torch.tensor(image)[None], affine=affine), "subject": "a"}
-    data["image"].push_applied_operation({"class": "Orientation"})
-    result = NormalizeBraind("image")(data)
-    z = result["image"][0].numpy()
-    assert result["image"].applied_operations == [{"class": "Orientation"}], "what Invertd undoes"
-    assert result["subject"] == "a"
-    assert torch.equal(data["image"], torch.tensor(image)[None]), "the input is left as it is"
-    assert torch.equal(result["image"].affine, affine.double())
-    assert z[brain].mean() == pytest.approx(0, abs=0.05)
-    assert z[brain].std() == pytest.approx(1, abs=0.1)
-    old = NormalizeBraind("image", "nonzero")({"image": torch.tensor(image)[None]})["image"][0].numpy()
-    inside = image != 0
-    np.testing.assert_allclose(old[inside], (image[inside] - image[inside].mean()) / image[inside].std(), atol=1e-4)
-    assert not old[~inside].any()
-
-
 def test_air_becomes_background_and_bone_does_not():
     """Concentric balls in noisy air: brain with ventricles, bone and scalp."""
     radius = SPACING * np.sqrt(sum((axis - 29.5) ** 2 for axis in np.indices((60, 60, 60))))  # mm
@@ -126,19 +107,3 @@ def test_a_channel_of_one_value_becomes_zero(value):
     assert not NormalizeBraind("image")({"image": image})["image"].any()
     large = MetaTensor(torch.full((1, 40, 40, 40), value), affine=torch.diag(torch.tensor([4.0, 4, 4, 1])))
     assert not NormalizeBraind("image")({"image": large})["image"].any()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_otsu_is_the_best_of_all_thresholds(seed):
-    draw = np.random.default_rng(seed)
-    values = np.concatenate([draw.normal(10, 3, 400), draw.normal(40, 8, 200)])
-    edges = np.linspace(values.min(), values.max(), 257)
-
-    def within(threshold):
-        """Variance in the two classes, which Otsu's method minimises."""
-        classes = values[values <= threshold], values[values > threshold]
-        return sum(len(part) * part.var() for part in classes if len(part))
-
-    best = min(map(within, edges))
-    assert within(otsu(values)) == pytest.approx(best, rel=0.01)
-    assert 15 < otsu(values) < 32

@@ -85,18 +85,6 @@ def test_the_checkpoints_of_an_ensemble_agree(file, tmp_path):
     assert weights.settings_of([file, foreign]) == weights.settings_of([foreign, file]) == STATED
 
 
-RANGES = {"spacing": [[1, 1, 1], [1, 1, 2.5]], "extent": [[130, 170, 130], [140, 180, 150]]}
-RANGES |= {"volume": [1.8, 2.1], "air": [0, 0], "overlap": [0.98, 1.0]}
-
-
-def test_what_checkpoints_say_of_their_scans_is_read_from_each(file, tmp_path):
-    weights.write({"a": torch.ones(1), "metadata": {"measured": RANGES}}, tmp_path / "says.pt")
-    weights.write({"a": torch.ones(1), "metadata": {}}, file)
-    files = [str(tmp_path / "says.pt"), str(file), str(tmp_path / "later.pt")]
-    assert weights.measured_of(files) == [RANGES]
-    assert weights.measured_of(file) == []
-
-
 @pytest.mark.parametrize(
     ("metadata", "merging"),
     [

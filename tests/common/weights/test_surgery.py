@@ -81,19 +81,6 @@ def test_filters_follow_the_names_of_the_modalities(file, known, wanted, aliases
     assert (line in report.lines()) == bool(changed)
 
 
-def test_a_network_responds_to_known_modalities_as_before(file):
-    old, network = swin_unetr(2, outputs=3), swin_unetr(4, outputs=3, seed=1)
-    report = weights.initialise(network, saved(old, file, UKB), BRATS)
-    image, larger = torch.randn(1, 2, 32, 64, 32), torch.zeros(1, 4, 32, 64, 32)
-    larger[:, [2, 0]] = image
-    with torch.no_grad():
-        torch.testing.assert_close(network(larger), old(image), rtol=1e-4, atol=1e-4)
-    assert set(report.changed) == {STEM, "encoder1.layer.conv1.conv.weight", "encoder1.layer.conv3.conv.weight"}
-    assert equal(network.state_dict(), old.state_dict(), old.state_dict().keys() - set(report.changed))
-    assert not report.missing
-    assert not report.unexpected
-
-
 @pytest.mark.parametrize(("modalities", "aliases"), [(["T1", "T2"], {"T2": "PD"}), (UKB, {"FLAIR": "T1"})])
 def test_aliases_that_cannot_be_are_refused(file, modalities, aliases):
     saved(ssl_head(2), file, UKB)
@@ -119,12 +106,6 @@ def test_new_filters_have_the_deviation_of_kaiming(new):
     assert torch.equal(result[:, [-1, 0]], trained)
     with refused("checkpoint f: stem", text="expected [5, 2, 2, 2, 2] for T1, FLAIR"):
         weights.transfer(torch.zeros(5, 3, 2, 2, 2), torch.zeros(5, 4, 2, 2, 2), 1, UKB, BRATS, "f: stem")
-
-
-def test_new_outputs_and_biases_keep_their_initial_values():
-    bias, initial = torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0, 30.0])
-    assert weights.transfer(bias, initial, 0, UKB, ["T2", "FLAIR", "T1"]).tolist() == [10, 2, 1]
-    assert initial.tolist() == [10, 20, 30]
 
 
 @pytest.mark.parametrize(
@@ -165,17 +146,6 @@ def test_a_tensor_of_another_shape_is_ignored_and_without_weights_all_stay(file)
     assert (report.missing, report.unexpected, report.changed) == (output, output, [])
     assert len(report.matched) == len(before) - 2
     assert equal(network.state_dict(), before, output)
-
-
-def test_the_second_version_takes_the_encoder_of_the_first_and_draws_its_own_blocks(file):
-    """The second version of SwinUNETR adds blocks of convolutions to the encoder."""
-    network = swin_unetr(2, use_v2=True)
-    blocks = {name for name in network.state_dict() if name.startswith("swinViT.layers") and name[15:17] == "c."}
-    assert len(blocks) == 8
-    report = weights.initialise(network, saved(ssl_head(2), file, UKB), UKB)
-    encoder = {name for name in network.state_dict() if name.startswith("swinViT.")}
-    assert set(report.matched) == encoder - blocks
-    assert blocks <= set(report.missing)
 
 
 def lacking(state, part):
