@@ -1,7 +1,6 @@
 """Segment raw scans and write label maps on their grids: `python -m scripts.segment SCANS --bundle=B --output=DIR`."""
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,8 +17,6 @@ from common.options import BUNDLES, check_stated
 from scripts import cli
 from scripts.prepare.settings import Settings
 from scripts.provenance import is_skull_stripped, space_of
-from scripts.steps import ending_of
-from scripts.weights import network_of
 
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
 
@@ -41,11 +38,10 @@ def segment(
     """Prepare raw scans as a model expects them, segment them, and resample the label maps to the raw scans' grids.
 
     Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's raw T1, with a picture, SUBJECT.png, and
-    OUTPUT/labels/volumes.csv, the volumes of the regions. With `grid`, the folder is OUTPUT/labels/MODALITY. Look at
-    OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted has the label maps in
-    the space of the prepared scans. Repeat the command to continue after an interruption or with more scans;
-    results of changed scans or weights are replaced, and other label maps stay. A subject that cannot be prepared, or
-    whose preparation is outside its limits, is reported in one line and left out; the exit status is then 1.
+    OUTPUT/labels/volumes.csv. Look at OUTPUT/prepared/overview.html first: it shows how the scans were prepared.
+    OUTPUT/predicted has the label maps in the space of the prepared scans. Repeat the command to continue after an
+    interruption or with more scans; results of changed scans or weights are replaced. A subject that cannot be
+    prepared, or whose preparation is outside its limits, is left out; the exit status is then 1.
 
     Args:
         scans: folder of raw scans, as python -m scripts.prepare reads it.
@@ -60,8 +56,8 @@ def segment(
         device: cpu or cuda.
         accept: subjects to accept with quality figures outside their limits; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
-        grid: modality whose raw grid the label maps get, such as FLAIR, on which lesions are drawn, or all; by default
-            the preparation's reference (T1, or else T1ce, or else the first).
+        grid: modality whose raw grid the label maps get, in OUTPUT/labels/MODALITY, such as FLAIR; by default the
+            preparation's reference (T1, or else T1ce, or else the first).
     """
     usual = choice("bundle", bundle, LIKE)
     if like is not None:
@@ -78,80 +74,62 @@ def segment(
         raise InputError(f"--checkpoint={file}: no such file; expected one file, trained with {bundle}")
     import torch  # late import: slow
 
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
-    trained, stated = weights.read(file), weights.settings_of(file)
-    torch.set_num_threads(threads)
-    record = trained.metadata
+    record = weights.metadata_of(file)
     weights.check_bundle(record, file, bundle)
-    check_stated(stated, file)  # record may list all modalities as missing, each in some subjects
-    is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
-    if is_swin and (network := network_of(trained.state)) != "SwinUNETR":
-        raise InputError(f"--checkpoint={file}: holds {network}; expected weights trained with {bundle}")
+    check_stated(weights.settings_of(file), file)
     space = space_of(record, usual, file)
     if like not in (None, space):
         show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)
     convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))
     stated = {"like": like or space, "brain": COHORTS[like or space].space.brain} | _as_trained(record)
     settings = replace(settings, **stated | ({} if brain is None else {"brain": brain}))
-    names = settings.modalities
-    from common.inference.outputs import Volumes  # late import: slow
-
-    grids = [None] if grid is None else choice("grid", grid, {name: [name] for name in names} | {"all": [*names]})
-    tables = {name: Volumes(str(labels_folder(folder, name)), convention) for name in grids}  # checks earlier tables
+    if grid is not None:
+        choice("grid", grid, settings.modalities)
     outcomes = prepare_scans(root, folder / PREPARED, settings, patterns, "none", missing, accept, jobs)
     if not any(outcome.is_usable for outcome in outcomes):  # the lines above say why
         raise SystemExit(1)
     is_complete = predict(bundle, file, folder, device)
-    rows = {subject for subject, _ in Volumes(str(folder / PREDICTED), convention).rows}
-    predicted = sorted(outcome.name for outcome in outcomes if outcome.is_usable and outcome.name in rows)
-    if not predicted:
-        raise SystemExit(1)
-    maps = {subject: folder / PREDICTED / f"{subject}.nii.gz" for subject in predicted}
-    for name, volumes in tables.items():
-        outcomes += bring_back(maps, folder, name, convention, volumes, skips_missing=grid == "all")
+    stamps = (made.read_origin(folder / PREDICTED) or {}).get("inputs", {})
+    names = [outcome.name for outcome in outcomes if outcome.is_usable and outcome.name in stamps]
+    maps = {subject: folder / PREDICTED / f"{subject}.nii.gz" for subject in sorted(names)}
+    outcomes += bring_back(maps, folder, grid, convention)
     if not (is_complete and all(outcome.is_usable for outcome in outcomes)):
         raise SystemExit(1)
 
 
-def labels_folder(folder: Path, modality: str | None) -> Path:
-    """Return the folder of the label maps on a modality's raw grid; None means the reference's grid."""
-    return folder / LABELS / (modality or "")
-
-
-def bring_back(
-    maps: Mapping[str, Path], folder: Path, modality: str | None, convention: str, volumes: Any, skips_missing: bool
-) -> list[Any]:
+def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, convention: str) -> list[Any]:
     """Resample label maps to a modality's raw grids, write pictures and volumes, and return each subject's outcome.
 
-    `modality` None means the preparation's reference. With `skips_missing`, subjects without the modality are left out.
+    `modality` None means the preparation's reference. Subjects without the modality are left out.
     """
-    from common.inference.outputs import write_label_tables
+    from common.inference.outputs import Volumes, write_label_tables
     from scripts.prepare.cohort import send_all
     from scripts.prepare.picture import draw_labels
     from scripts.prepare.subjects import raw_scan, read_record
     from scripts.prepare.volumes import read_labels
 
-    prepared, target = folder / PREPARED, labels_folder(folder, modality)
-    records = {subject: read_record(prepared / subject) for subject in maps}
-    if skips_missing:
-        maps = {subject: path for subject, path in maps.items() if modality in records[subject]["transforms"]}
-        if not maps:
-            return []
-    outcomes = send_all(maps, prepared, target, modality)
+    prepared, target = folder / PREPARED, folder / LABELS / (modality or "")
+    references = {}
+    for subject in maps:
+        record = read_record(prepared / subject)
+        if modality is None or modality in record["transforms"]:
+            references[subject] = modality or record["reference"]
+    if not references:
+        return []
+    outcomes = send_all({subject: maps[subject] for subject in references}, prepared, target, modality)
     labels = {file.name.removesuffix(".nii.gz"): file for file in sorted(target.glob("*.nii.gz"))}
-    if earlier := sorted(labels.keys() - maps.keys()):
+    if earlier := sorted(labels.keys() - references.keys()):
         show(f"warning: {target} still contains label maps of an earlier run: {shortened(earlier)}", error=True)
+    volumes = Volumes(str(target), convention)
     volumes.keep(labels)
-    failed = {outcome.name for outcome in outcomes if outcome.fault}
-    for subject in sorted(maps.keys() & labels.keys()):  # an affine registration has changed the volumes
-        read = read_labels(labels[subject])
-        volumes.measure(subject, read.array, read.affine)
-        if subject in failed:
-            continue
-        name = modality or records[subject]["reference"]
-        scan = raw_scan(prepared, subject, name)
-        draw_labels(scan, read, target / f"{subject}.png", f"{subject}, {name}", convention)
+    for outcome in outcomes:
+        if outcome.name in labels and not outcome.fault:
+            subject, name = outcome.name, references[outcome.name]
+            read = read_labels(labels[subject])
+            volumes.measure(subject, read.array, read.affine)  # an affine registration has changed them
+            scan = raw_scan(prepared, subject, name)
+            draw_labels(scan, read, target / f"{subject}.png", f"{subject}, {name}", convention)
     volumes.write()
     write_label_tables(target, convention)
     show(f"label maps, pictures and volumes.csv: {target}")
@@ -182,23 +160,19 @@ def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
 def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     """Run inference on the prepared scans in a separate process, to free its memory; return whether all succeeded.
 
-    The process prints its failures. Label maps by different weights are replaced. Raise SystemExit if the process does
-    not end with status 0 or 1.
+    The process prints its failures. Label maps by different weights are replaced.
     """
     prepared, earlier = folder / PREPARED, made.read_origin(folder / PREDICTED)
     is_same = earlier is None or [*earlier["checkpoints"].values()] == [digest(checkpoint)]
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]
-    command = ["-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
+    command = [sys.executable, "-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}  # no folder `common` of the current folder
-    status = subprocess.run([sys.executable, *command], env=environment, check=False).returncode
-    if status < 0:
-        show(f"the inference {ending_of(status)}", error=True)
-    if status:
-        show(f"the message above is about this command: {shlex.join(['python', *command])}", error=True)
+    status = subprocess.run(command, env=environment, check=False).returncode
     if status not in (0, 1):  # such as a full disk, or killed
-        raise SystemExit(status if status > 0 else 128 - status)
+        show(f"the inference ended with status {status}", error=True)
+        raise SystemExit(2)
     return status == 0
 
 

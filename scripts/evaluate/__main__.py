@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.data.volumes import is_made_up
-from common.errors import InputError, check_number, choice, show
+from common.errors import check_number, choice, show
 from common.files import expand_home, write_csv
 from common.locks import claimed
 from common.metrics.cards import Protocol, Scores
@@ -17,6 +17,8 @@ from common.metrics.protocols import protocol as protocol_of
 from scripts import cli
 from scripts.evaluate.cases import Case, find_cases
 from scripts.pools import map_in_processes
+
+SLICES = ("none", "chosen", "all")
 
 
 def evaluate(
@@ -34,19 +36,16 @@ def evaluate(
     slices: str = "chosen",
     background: str | None = None,
 ) -> None:
-    """Score label maps against references by case, region and lesion, for the labels of a challenge or your own.
+    """Score label maps against references by case, region and lesion; nothing is written before all are scored.
 
-    Predictions and references are NIfTI files with the same names. Nothing is written before all cases are scored.
-    Other commands: protocols prints the protocols, page draws the page of an evaluation, compare compares evaluations,
-    and pool merges evaluations of different cases.
+    Other commands: protocols, page, compare (evaluations of the same cases), pool (evaluations of different cases).
 
     Args:
         predictions: folder of CASE.nii.gz or CASE.nii.
         references: folder of files with the same names; or a datalist (JSON) with labels, which are the references.
-        protocol: scoring protocol, such as atlas, isles, brats, dice or lesions; the command protocols prints all. By
-            default the protocol of the labels' challenge, or lesions (Dice and lesion F1) for your own labels.
-        output: folder for metrics.csv, summary.json, cases.json and evaluation.html. Results of an earlier evaluation
-            are moved aside.
+        output: folder for the scores and evaluation.html; an earlier evaluation in it is moved aside.
+        protocol: scoring protocol (the command protocols prints all); by default that of the labels' challenge, or
+            lesions (Dice and lesion F1) for your own labels.
         challenge: variant of a protocol, such as MET for brats; by default the first.
         missing: worst counts a missing prediction as empty; by default a missing prediction is an error.
         dataset_dir: folder that the datalist's paths are relative to.
@@ -63,14 +62,17 @@ def evaluate(
     selected = None if protocol is None else protocol_of(protocol, variant)
     convention, cases = find_cases(predictions, references, selected, missing, dataset_dir, split, label_convention)
     rules = selected or protocol_of(None, variant, convention)
-    folder = _output(output, predictions, references)
+    folder = expand_home(output, f"--output={output}")
     from common import made as origin  # late imports: `--help` stays fast
     from common.inference.evaluation import entry_of, new_record
 
     source = expand_home(predictions, predictions)
     stated = origin.read_origin(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
-        scores = _scores(cases, rules, convention, workers)
+        voxel = np.ones((1, 1, 1), bool)
+        rules.measure(voxel, voxel)  # imports everything once, before the workers start
+        work = partial(_score, protocol=rules, convention=convention)
+        scores = map_in_processes(work, cases, workers, " scored")
         scored = split if dataset_dir else stated.get("split")
         settings = {"split": scored, "cleanup": origin.stated(stated, "cleanup")}
         made = origin.origin_of(settings, is_made_up(cases[0].reference)) | {"checkpoints": stated["checkpoints"]}
@@ -78,9 +80,6 @@ def evaluate(
         for case, measured in zip(cases, scores, strict=True):
             record["cases"][case.name] = entry_of(folder, measured, case.prediction, case.reference, case.images)
         _publish(folder, record, rules, slices, background)
-
-
-SLICES = ("none", "chosen", "all")
 
 
 def protocols() -> None:
@@ -99,11 +98,10 @@ def protocols() -> None:
 
 
 def page(folder: str, slices: str = "chosen", background: str | None = None) -> None:
-    """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
+    """Draw the page of an evaluation, FOLDER/evaluation.html, from cases.json and the files that it lists.
 
     Args:
-        folder: folder of an evaluation with cases.json, written by this command or by a bundle's evaluate.yaml. The
-            label maps and images that cases.json lists are read for the pictures.
+        folder: folder of an evaluation, written by this command or by a bundle's evaluate.yaml.
         slices: cases with a page to scroll through the slices, FOLDER/slices/CASE.html: none, chosen or all.
         background: modality of the slices in pictures; by default each case's first.
     """
@@ -115,14 +113,9 @@ def page(folder: str, slices: str = "chosen", background: str | None = None) -> 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
     """Compare evaluations of the same cases by the same protocol, pair by pair, and rank them as BraTS does.
 
-    For each pair, region and metric: the mean difference with its 95 % bootstrap interval, the p-value of Wilcoxon's
-    signed-rank test, and the numbers of cases that the first system wins, ties and loses. Holm's correction covers all
-    tests of the command. The systems are ranked by their cumulative rank, averaged over the cases; the cumulative rank
-    of a case is the mean rank over regions and ranked metrics.
-
     Args:
         folders: two or more evaluation folders, written by this command or by a bundle's evaluate.yaml.
-        output: folder for comparison.csv and ranking.csv, which are replaced.
+        output: folder for comparison.csv (bootstrap intervals, Wilcoxon's test, Holm's correction) and ranking.csv.
         names: names of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
     """
     from scripts.evaluate import several  # late import: `--help` stays fast
@@ -130,7 +123,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     tests, ranking = several.compare(*several.read_all([str(folder) for folder in folders], names))
     show(*several.lines(tests, ranking))
     if output is not None:
-        folder = _output(output)
+        folder = expand_home(output, f"--output={output}")
         write_csv(folder / "comparison.csv", [several.PairedTest._fields, *tests])
         write_csv(folder / "ranking.csv", [several.Rank._fields, *ranking])
         show("", folder)
@@ -145,51 +138,32 @@ def pool(
 ) -> None:
     """Merge evaluations of different cases, such as the folds of a cross-validation, into a single evaluation.
 
-    Each case keeps its scores; nothing is scored again. Means, intervals and counts are over all cases.
-
     Args:
         folders: two or more folders of evaluations by the same protocol, as for compare.
-        output: folder for metrics.csv, summary.json, cases.json and evaluation.html. Results of an earlier evaluation
-            are moved aside. cases.json and the page name the evaluation of each case.
+        output: folder for the scores of all cases and evaluation.html; an earlier evaluation in it is moved aside.
         names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the paths.
-        slices: cases with a page to scroll through the slices: none, chosen (the cases of evaluation.html) or all.
-        background: modality of the slices in pictures; by default each case's first.
+        slices: cases with a page of slices, as for page.
+        background: modality of the slices, as for page.
     """
     choice("slices", slices, SLICES)
     from scripts.evaluate import several
 
     records, protocol = several.read_all([str(folder) for folder in folders], names)
-    target = _output(output, *map(str, folders))
+    target = expand_home(output, f"--output={output}")
     with claimed("output", target):
         _publish(target, several.pool(records), protocol, slices, background)
 
 
 def _publish(folder: Path, record: dict[str, Any], protocol: Protocol, slices: str, background: str | None) -> None:
-    """Write the files, then the pages, of an evaluation."""
-    from common.inference.evaluation import set_aside, write  # late import: `--help` stays fast
+    from common.inference.evaluation import set_aside, write
 
     set_aside(folder)
     show(*write(folder, record, protocol), "")
     page(str(folder), slices, background)
 
 
-def _output(output: str, *inputs: str) -> Path:
-    """Return the output folder; raise an InputError if it is an input folder."""
-    folder = expand_home(output, f"--output={output}")
-    for value in inputs:
-        if expand_home(value, value).resolve() == folder.resolve():
-            raise InputError(f"--output={output}", "an input", "a different folder")
-    return folder
-
-
-def _scores(cases: Sequence[Case], protocol: Protocol, convention: str, workers: int) -> list[Mapping[str, Scores]]:
-    """Return the scores of each case by region, scored in worker processes; raise the first InputError of all cases."""
-    voxel = np.ones((1, 1, 1), bool)
-    protocol.measure(voxel, voxel, (1, 1, 1))  # imports everything once, before the workers start
-    return map_in_processes(partial(_score, protocol=protocol, convention=convention), cases, workers, " scored")
-
-
 def _score(case: Case, protocol: Protocol, convention: str) -> Mapping[str, Scores]:
+    """Return a case's scores by region."""
     from scripts.evaluate.records import read_masks
 
     return protocol.score(*read_masks(case.prediction, case.reference, convention))

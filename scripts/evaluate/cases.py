@@ -1,6 +1,5 @@
 """Find each case's files: prediction, reference and images."""
 
-from collections.abc import Mapping
 from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
@@ -35,12 +34,9 @@ def find_cases(
     split: str = "testing",
     label_convention: str | None = None,
 ) -> tuple[str, list[Case]]:
-    """Return an evaluation's label convention, and its cases sorted by name.
+    """Return an evaluation's label convention, and its cases sorted by name; see `scripts.evaluate` for the options.
 
-    Files that are no label maps are ignored. A datalist also gives images and the label convention, so
-    `label_convention` is only for folders. Raise InputError if a file is missing or ambiguous, or if the convention is
-    missing, unknown or not scored by `protocol` (None: any). With `missing="worst"`, some predictions may be missing,
-    but not all.
+    Raise InputError if a file is missing, or if the convention is unknown or not scored by `protocol` (None: any).
     """
     predicted = label_maps("predictions", predictions)
     path, images = expand_home(references, f"--references={references}"), {}
@@ -62,24 +58,13 @@ def find_cases(
         labels = label_maps("references", references)
     if protocol is not None:
         check_convention(protocol.name, convention)
-    _check_names(predicted, labels, predictions, missing)
+    absent, extra = sorted(labels.keys() - predicted.keys()), sorted(predicted.keys() - labels.keys())
+    if extra or (absent and (missing is None or len(absent) == len(labels))):
+        problem = f"no prediction for {len(absent)} cases ({shortened(absent)}), no reference for {len(extra)}"
+        expected = "one for each reference, or --missing=worst"
+        raise InputError(f"--predictions={predictions}", f"{problem} ({shortened(extra)})", expected)
     for name, file in predicted.items():
         if realpath(file) == realpath(labels[name]):
             raise InputError(f"--predictions={predictions}", f"{file.name} is the reference itself", "a prediction")
     cases = [Case(name, predicted.get(name), label, images.get(name, ())) for name, label in labels.items()]
     return convention, sorted(cases)
-
-
-def _check_names(
-    predicted: Mapping[str, Path], labels: Mapping[str, Path], predictions: str, missing: str | None
-) -> None:
-    absent, extra = sorted(labels.keys() - predicted.keys()), sorted(predicted.keys() - labels.keys())
-    problems = []
-    if absent and (missing is None or len(absent) == len(labels)):
-        problems.append(f"no prediction for {len(absent)} of {len(labels)} cases: {shortened(absent)}")
-    if extra:
-        problems.append(f"no reference for {len(extra)} of {len(predicted)} predictions: {shortened(extra)}")
-    if problems:
-        raise InputError(
-            f"--predictions={predictions}", "; ".join(problems), "one for each reference, or --missing=worst"
-        )

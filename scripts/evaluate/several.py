@@ -23,11 +23,7 @@ Values = Mapping[tuple[str, str], NDArray[np.float64]]  # of all cases, by regio
 
 
 class PairedTest(NamedTuple):
-    """Comparison of two systems in a single region and metric; a row of comparison.csv.
-
-    `difference` is the mean over cases, first minus second, with a 95 % bootstrap interval (NaN below `FEWEST`);
-    `p` is Wilcoxon's p-value, `p_holm` the p-value corrected for all tests of the comparison.
-    """
+    """Comparison of two systems in a region and metric; a row of comparison.csv (docs/reference/evaluation.md)."""
 
     first: str
     second: str
@@ -98,10 +94,10 @@ def compare(records: Mapping[str, Record], protocol: Protocol) -> tuple[list[Pai
     """Test all pairs of systems in every region and metric, and rank the systems."""
     (base, expected), *others = ((name, _references(record)) for name, record in records.items())
     for name, references in others:
-        if differing := [key for key in {**expected, **references} if expected.get(key) != references.get(key)]:
-            raise InputError(
-                f"{' '.join(differing[0])}", f"different references in {name} and {base}", "the same cases"
-            )
+        if differing := sorted({*expected.items()} ^ {*references.items()}):
+            (case, region), volume = differing[0]
+            problem = f"the reference of {case}, {region}, has {volume} in one of {base} and {name}"
+            raise InputError("compare", problem, "the same cases and references")
     values = {name: _values(record, protocol) for name, record in records.items()}
     tests = []
     for first, second in combinations(records, 2):
@@ -141,13 +137,10 @@ def _values(record: Record, protocol: Protocol) -> Values:
     }
 
 
-def _references(record: Record) -> dict[tuple[str, str], list[str]]:
-    """Describe the reference of each case and region: the volume, and the centre of each lesion."""
+def _references(record: Record) -> dict[tuple[str, str], str]:
+    """Return the volume of the reference of each case and region."""
     return {
-        (case, region): [
-            f"{scores['volumes_mm3'][1]:.5g}",
-            *sorted(str(lesion["centre"]) for lesion in scores["lesions"] if lesion["is_reference"]),
-        ]
+        (case, region): f"{scores['volumes_mm3'][1]:.5g} mm3"
         for case, entry in record["cases"].items()
         for region, scores in entry["regions"].items()
     }
@@ -155,18 +148,16 @@ def _references(record: Record) -> dict[tuple[str, str], list[str]]:
 
 def lines(tests: Sequence[PairedTest], ranking: Sequence[Rank]) -> list[str]:
     """Return a comparison as lines for the terminal."""
-    head = ("region", "metric", "difference", "95 % interval", "p", "Holm", "win / tie / loss")
-    text = [f"Holm's correction over {len(tests)} tests"]
-    for pair in dict.fromkeys((test.first, test.second) for test in tests):
-        rows = [_row(test) for test in tests if (test.first, test.second) == pair]
-        text += ["", f"{pair[0]} against {pair[1]}", *aligned([head, *rows], right=(2, 4, 5))]
-    places = [(rank.place, f"{rank.score:.3f}", rank.system) for rank in ranking]
-    return [*text, "", *aligned([("rank", "score", "system (mean cumulative rank: lower is better)"), *places], (1,))]
-
-
-def _row(test: PairedTest) -> tuple[str, ...]:
-    metric = test.metric if test.unit == "1" else f"{test.metric} {test.unit}"
-    interval = "" if math.isnan(test.low) else f"[{test.low:.4g}, {test.high:.4g}]"
-    p, corrected = ("< 0.0001" if value < 0.0001 else f"{value:.4f}" for value in (test.p, test.p_holm))
-    counts = f"{test.wins} / {test.ties} / {test.losses}"
-    return test.region, metric, f"{test.difference:+.4g}", interval, p, corrected, counts
+    rows = [("first", "second", "region", "metric", "difference", "95 % interval", "p (Holm)", "win / tie / loss")]
+    for test in tests:
+        metric = test.metric if test.unit == "1" else f"{test.metric} {test.unit}"
+        interval = "" if math.isnan(test.low) else f"[{test.low:.4g}, {test.high:.4g}]"
+        figures = f"{test.difference:+.4g}", interval, f"{test.p_holm:.2g}"
+        counts = f"{test.wins} / {test.ties} / {test.losses}"
+        rows.append((test.first, test.second, test.region, metric, *figures, counts))
+    places = [(str(rank.place), f"{rank.score:.3f}", rank.system) for rank in ranking]
+    return [
+        *aligned(rows),
+        "",
+        *aligned([("rank", "score", "system (mean cumulative rank: lower is better)"), *places]),
+    ]

@@ -13,20 +13,12 @@ from common.data.regions import colours
 from common.data.volumes import forms_of, header_on, open_volume, write_volume
 from common.errors import InputError
 from common.files import write_json
-from common.inference.outputs import Volumes
 from scripts.prepare.cohort import send_all
 from scripts.prepare.subjects import Outcome
-from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, labels_folder, segment
+from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, segment
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import ROOT, execute
-
-
-@pytest.fixture
-def raw(tmp_path):
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    return folder
 
 
 @pytest.mark.slow
@@ -50,28 +42,22 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     assert labels.shape == scan.shape
     assert nifti.forms((output / f"labels/{subject}.nii.gz").read_bytes()) == nifti.forms(raw.read_bytes())
     assert set(np.unique(labels.dataobj)) <= {0, 1}
-    written = {path.name for path in (output / "labels").iterdir()}
-    assert written == {
-        f"{subject}.nii.gz",
-        f"{subject}.png",
-        "made.json",
-        "volumes.csv",
-        "dseg.tsv",
-        "slicer.ctbl",
-        "itksnap.txt",
-    }
+    written = {f"{subject}.nii.gz", f"{subject}.png", "made.json", "volumes.csv"}
+    tables = {"dseg.tsv", "slicer.ctbl", "itksnap.txt"}
+    assert {path.name for path in (output / "labels").iterdir()} == written | tables
     voxels = int((np.asarray(labels.dataobj) == 1).sum())
     volume = voxels * abs(np.linalg.det(scan.affine[:3, :3])) / 1000  # ml, by the sform
     assert (output / "labels/volumes.csv").read_text().splitlines()[1:] == [f"{subject},lesion,{volume:.6g},{voxels}"]
 
 
-def test_label_maps_of_another_origin_are_not_removed(raw, tmp_path):
+def test_label_maps_of_another_origin_are_not_removed(tmp_path):
+    (tmp_path / "raw").mkdir()
     (tmp_path / "out/labels").mkdir(parents=True)
     (tmp_path / "out/labels/truth.nii.gz").touch()
     with pytest.raises(
         InputError, match=r"labels/truth\.nii\.gz: not written by scripts\.segment; expected a different --output$"
     ):
-        segment(str(raw), "atlas_finetune", str(tmp_path / "out"))
+        segment(str(tmp_path / "raw"), "atlas_finetune", str(tmp_path / "out"))
     assert (tmp_path / "out/labels/truth.nii.gz").exists()
 
 
@@ -123,8 +109,7 @@ def segmented(tmp_path):
 @pytest.mark.parametrize("modality", [None, "T1", "FLAIR"])
 def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_path, modality):
     """A subject without FLAIR has no label map on FLAIR's grid."""
-    volumes = Volumes(str(labels_folder(tmp_path, modality)), "lesion=1")
-    outcomes = bring_back(segmented, tmp_path, modality, "lesion=1", volumes, skips_missing=modality is not None)
+    outcomes = bring_back(segmented, tmp_path, modality, "lesion=1")
     names = ["both"] if modality == "FLAIR" else ["alone", "both"]
     assert [(outcome.name, outcome.fault) for outcome in outcomes] == [(name, "") for name in names]
     folder = tmp_path / "labels" / (modality or "")

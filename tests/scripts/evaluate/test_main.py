@@ -56,7 +56,7 @@ def test_figures_are_those_of_the_protocol(cohort, capsys):
 def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
     folder, arrays = cohort
     (folder / "p/c1.nii.gz").unlink()
-    with pytest.raises(InputError, match="no prediction for 1 of 5 cases: c1; "):
+    with pytest.raises(InputError, match=r"no prediction for 1 cases \(c1\)"):
         run(folder, folder / "out")
     assert not (folder / "out").exists()
     run(folder, folder / "out", missing="worst")
