@@ -1,13 +1,12 @@
 """Preprocess volumes once, so that training reads only its crops: `python -m scripts.store BUNDLE --store=FOLDER`."""
 
 import os
-import sys
 import tempfile
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from common.errors import InputError, check_number, show
+from common.errors import show
 from common.files import expand_home
 from common.options import BUNDLES, read_config
 from scripts import cli
@@ -18,7 +17,7 @@ from scripts.run import config_files, typed
 def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str = "text", **options: str) -> None:
     """Preprocess and store the volumes of each subject that the store lacks, for training with the same options.
 
-    Subjects that cannot be prepared are named, and the status is 1.
+    The first subject that cannot be prepared ends the command; a repeated command continues.
 
     Args:
         bundle: bundle to train, such as brats_finetune.
@@ -28,7 +27,6 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
         recipe: recipe of the training, as for python -m scripts.run.
         options: options of training, such as --dataset_dir and --datalist.
     """
-    check_number("jobs", jobs, int, 0, 1024)
     folder = expand_home(store, f"--store={store}").absolute()  # training runs in a different folder
     files = config_files(bundle, "train", overlays, recipe)
     with tempfile.TemporaryDirectory() as unused:
@@ -44,26 +42,18 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
     kept = Store(folder, transform)
     missing = kept.missing(data)
     show(f"subjects: {len(data)} ({len(data) - len(missing)} stored, {len(missing)} to prepare)")
-    failed = [fault for fault in map_in_processes(partial(_fault_of, kept), missing, jobs, "subject") if fault]
-    if failed:
-        show(*failed, f"{len(failed)} of {len(data)} subjects are not prepared", error=True)
-        sys.exit(1)
+    map_in_processes(partial(_add, kept), missing, jobs, "subject")
     show(f"train with --store={folder}")
 
 
-def _fault_of(store: Any, entry: Mapping[str, Any]) -> str:
-    """Add a datalist's entry to a store; return the error in one line, or "" without an error. A full disk raises."""
+def _add(store: Any, entry: Mapping[str, Any]) -> None:
     import torch
 
     from common.data.datasets import naming_errors
 
     torch.set_num_threads(1)
-    try:
-        with naming_errors(entry):
-            store.add(entry)
-    except InputError as error:
-        return str(error)
-    return ""
+    with naming_errors(entry):
+        store.add(entry)
 
 
 if __name__ == "__main__":

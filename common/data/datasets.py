@@ -20,7 +20,7 @@ from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
-from ..errors import InputError, chain_of, input_error_message, is_disk_full
+from ..errors import ArgumentError, InputError, chain_of, input_error_message, is_disk_full
 from ..files import expand_home
 from .scan_checks import files_in, first_line
 from .store import Store
@@ -59,8 +59,10 @@ class CaseDataset(CacheDataset):
         is_main = idist.get_rank() == 0
         super().__init__(data, transform, cache_rate=0 if store else cache_rate, progress=is_main)
         self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
-        if self.store is not None:
-            self.store.check_complete(data)
+        if self.store is not None and (missing := self.store.missing(data)):
+            problem = f"lacks {len(missing)} of {len(data)} subjects with these files and settings"
+            cure = f"such as {missing[0]['subject']}; run python -m scripts.store with the options of this run"
+            raise ArgumentError("store", store, f"{problem}, {cure}")
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Draw):

@@ -1,7 +1,7 @@
 """A store of prepared volumes, compressed in chunks with checksums, so that training reads only the crops it needs.
 
-`python -m scripts.store` runs the deterministic transforms once, and any number of processes read the result. Crops are
-identical to crops without a store, because the same transforms draw crops from volumes that are read lazily.
+`python -m scripts.store` runs the deterministic transforms once. Crops are identical to crops without a store, because
+the same transforms draw crops from volumes that are read lazily.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait, RandSpatialCropd, RandSpatialCropSamplesd
 
-from ..errors import ArgumentError, InputError
+from ..errors import InputError
 from ..files import atomic_write, read_json, write_json
 from .scan_checks import files_in
 from .transforms import MISSING
@@ -62,23 +62,16 @@ class Store:
         """Return the entries of a datalist that are not in the store."""
         return [dict(entry) for entry in data if not self.path_of(entry).exists()]
 
-    def check_complete(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Raise `ArgumentError` unless all entries of a datalist are in the store."""
-        if missing := self.missing(data):
-            problem = f"lacks {len(missing)} of {len(data)} subjects with these files and settings"
-            cure = "run python -m scripts.store with the options of this run"
-            raise ArgumentError("store", self.folder, f"{problem}, such as {missing[0]['subject']}; {cure}")
-
     def add(self, entry: Mapping[str, Any]) -> None:
         """Apply the deterministic transforms to a datalist's entry, and store the result."""
         import blosc2  # only stores need it
 
         path, volumes = self.path_of(entry), {}
         item = self.transform(dict(entry), end=self.first)
+        compression = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
         for key in [key for key in ("image", "label") if key in item]:
             array = np.ascontiguousarray(item[key].numpy())
             chunks, blocks = ((1, *(min(size, edge) for edge in array.shape[1:])) for size in (CHUNK, BLOCK))
-            compression = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
             content = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
             with atomic_write(path.with_suffix(f".{key}.b2nd")) as file:  # blosc2 itself does not report a full disk
                 file.write_bytes(content)
@@ -124,7 +117,7 @@ class Store:
 def _slices_of(crop: torch.Tensor, volume: torch.Tensor) -> tuple[slice, ...]:
     """Return the position of a crop in its volume; the crop must share the volume's memory."""
     if crop.stride() != volume.stride() or crop.untyped_storage().data_ptr() != volume.untyped_storage().data_ptr():
-        raise RuntimeError(f"the crop {tuple(crop.shape)} is not a view of the volume {tuple(volume.shape)}")
+        raise RuntimeError("a crop is a copy; the store needs a view")
     slices, rest = [], crop.storage_offset()
     for stride, edge in zip(volume.stride(), crop.shape, strict=True):
         start, rest = divmod(rest, stride)
