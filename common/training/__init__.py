@@ -10,6 +10,6 @@ __getattr__, __dir__ = lazy(
         "plan": "Plan",
         "records": "RunRecord",
         "step": "Average Step parameters precision",
-        "workflows": "prediction_handlers training_handlers validation_handlers",
+        "workflows": "prediction_handlers tracked training_handlers",
     },
 )

@@ -18,7 +18,6 @@ from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
 from .states import resumable
-from .step import accumulation_steps
 
 
 class Length(NamedTuple):
@@ -79,8 +78,12 @@ class Plan:
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
         self.processes, self.options = processes, options
         crops = getattr(options, "crops_per_volume", 1)
-        self.accumulation_steps = accumulation_steps(options.global_batch_size, options.batch_size, processes.count)
-        self.global_batch_size = options.batch_size * self.accumulation_steps * processes.count
+        at_a_time = options.batch_size * processes.count
+        self.global_batch_size = options.global_batch_size or at_a_time
+        self.accumulation_steps, rest = divmod(self.global_batch_size, at_a_time)
+        if rest:
+            expected = f"a multiple of {at_a_time} (batch_size={options.batch_size} x {processes.count} processes)"
+            raise ArgumentError("global_batch_size", self.global_batch_size, expected=expected)
         self.volumes_per_batch = options.batch_size // crops
         self.data = Datalist(options.datalist, options.dataset_dir)
         cases = self.data.load("training", options.modalities, must_exist=False, missing=())

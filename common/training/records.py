@@ -34,12 +34,10 @@ class RunRecord:
         self.content: dict[str, Any] = {
             "bundle": settings["bundle"],
             "workflow": workflow,
-            "finished": False,
             **(origin_of(settings) if made is None else made),
             "seconds": 0.0,
             "device": "cuda" if torch.cuda.is_initialized() else "cpu",
-            # precision (DIFF-21)
-            "tf32": torch.cuda.is_initialized() and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0",
+            "tf32": os.environ.get("NVIDIA_TF32_OVERRIDE") != "0",  # off by default (DIFF-21)
             "world_size": idist.get_world_size(),
             "config": dict(settings),
         }
@@ -47,11 +45,12 @@ class RunRecord:
         self._start = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
-        engine.add_event_handler(Events.COMPLETED, self.finish)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda: self.write())
+        engine.add_event_handler(Events.COMPLETED, lambda: self.write(finished=True))
 
-    def write(self) -> None:
+    def write(self, finished: bool = False) -> None:
         """Write the current record, with the peak memory of all processes, which must all call this."""
+        self.content["finished"] = finished
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
         peaks = {"peak_memory_gib": peak_resident()}
         if torch.cuda.is_available():
@@ -62,10 +61,6 @@ class RunRecord:
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if idist.get_rank() == 0:
             write_json(self.folder / "run.json", self.content)
-
-    def finish(self) -> None:
-        self.content["finished"] = True
-        self.write()
 
 
 class TrainingRecord(RunRecord):

@@ -41,21 +41,6 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
     return PRECISIONS[amp]
 
 
-def accumulation_steps(global_batch_size: int | None, batch_size: int, processes: int) -> int:
-    """Return the batches per step in each process; `global_batch_size` counts the crops of all processes.
-
-    Example:
-        >>> accumulation_steps(128, batch_size=2, processes=8)
-        8
-    """
-    at_a_time = batch_size * processes
-    steps, rest = divmod(global_batch_size or at_a_time, at_a_time)
-    if rest:
-        expected = f"a multiple of {at_a_time} (batch_size={batch_size} x {processes} processes)"
-        raise ArgumentError("global_batch_size", global_batch_size, expected=expected)
-    return steps
-
-
 class Step:
     """The `iteration_update` of a MONAI `SupervisedTrainer`: one optimiser step over one or more batches.
 

@@ -54,7 +54,7 @@ def training_handlers(
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
     objects |= {"average": average} if average.decay else {}
-    tracking = {
+    tracking: dict[str, Any] = {
         "experiment_param": None if plan.resumed_from else plan.settings,  # MLflow refuses changed parameters
         "artifacts": (model, output / "run.json"),
         "iteration_log": record.is_due,
@@ -66,18 +66,13 @@ def training_handlers(
         Forecast(plan),
         LrScheduleHandler(lr_scheduler, epoch_level=False, print_lr=False),
         *([average] if average.decay else []),
-        progress(plan.settings["bundle"]),
+        *([ProgressBar(desc=plan.settings["bundle"], disable=None)] if plan.processes.is_main else []),
         best,
         record,
         *tracked(handlers, plan.name, **tracking),
         ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),
         Conclusion(best, {"model": model, "record": output / "run.json", "TensorBoard": output / "tensorboard"}),
     ]
-
-
-def validation_handlers(handlers: Sequence[Any], plan: Plan) -> list[Any]:
-    """Return the handlers of a training's evaluator; MLflow gets its metrics by iteration."""
-    return tracked(handlers, plan.name, global_epoch_transform=lambda epoch: epoch * plan.length.val_interval)
 
 
 def prediction_handlers(
@@ -90,21 +85,20 @@ def prediction_handlers(
     paths = {key: Path(output_dir) / path for key, path in results.items()}
     files = [path for path in paths.values() if path.suffix in (".json", ".csv", ".npz")]
     others = tracked(handlers, f"{name} {Path(output_dir).resolve()}", artifacts=files)
-    return [progress(name), *others, Conclusion(figures, paths)]
+    return [ProgressBar(desc=name, disable=None), *others, Conclusion(figures, paths)]
 
 
-def tracked(handlers: Sequence[Any], name: str, **attributes: Any) -> list[Any]:
-    """Name the runs of MONAI's `MLFlowHandler`s and set their attributes; return all handlers but Ignite's loggers."""
+def tracked(handlers: Sequence[Any], name: str, interval: int = 1, **attributes: Any) -> list[Any]:
+    """Name the runs of MONAI's `MLFlowHandler`s and set their attributes; return all handlers but Ignite's loggers.
+
+    An evaluator's metrics are logged in steps of `interval` iterations.
+    """
     for handler in handlers:
         if isinstance(handler, MLFlowHandler):
             handler.run_name = handler.run_name or name  # without a name, it would continue any unfinished run
+            handler.global_epoch_transform = lambda epoch: epoch * interval
             vars(handler).update(attributes)
     return [handler for handler in handlers if not isinstance(handler, BaseLogger)]
-
-
-def progress(name: str) -> ProgressBar:
-    """Return Ignite's progress bar of each epoch, on the main process and a terminal."""
-    return ProgressBar(desc=name, disable=None if idist.get_rank() == 0 else True)
 
 
 class Conclusion:
