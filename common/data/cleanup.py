@@ -21,24 +21,15 @@ Masks = NDArray[np.bool_]
 
 
 class Cleanup(NamedTuple):
-    """Cleanup of a region, in this order; components are 26-connected, holes 6-connected.
+    """Cleanup of a region, in this order; components are 26-connected, holes 6-connected."""
 
-    Attributes:
-        smallest: Minimum volume of a component to keep, mm3.
-        largest: Whether to keep only the largest component (if several are equally large, the first in array order).
-        holes: Whether to fill holes.
-    """
-
-    smallest: float = 0
-    largest: bool = False
-    holes: bool = False
+    smallest: float = 0  # volume of a component to keep, mm3
+    largest: bool = False  # keep only the largest component; of equal ones, the first in array order
+    holes: bool = False  # fill holes
 
 
 def cleanup_of(text: str) -> dict[str, Cleanup]:
     """Parse a cleanup, such as `ET=holes,WT=100mm3+largest`, into that of each region.
-
-    Raises:
-        InputError: a region is repeated, or a step is unknown or repeated.
 
     Example:
         >>> cleanup_of("ET=holes, WT=100mm3+largest")["WT"]
@@ -68,17 +59,12 @@ def text_of(regions: Mapping[str, Cleanup]) -> str:
 
 
 def cleaned(masks: Masks, convention: str, regions: Mapping[str, Cleanup], voxel: float) -> Masks:
-    """Clean up the masks [R, x, y, z] of regions; nested regions stay nested, disjoint regions disjoint.
+    """Clean up the masks [R, x, y, z] of regions, in channel order; nested regions stay nested, disjoint ones disjoint.
 
     It runs from the outermost region inwards. Voxels removed from a region are also removed from the regions inside it.
     Voxels filled in a region are also added to the regions around it; voxels of a disjoint region are not filled.
     If all labels of a region belong to its inner regions, the region becomes the union of the inner regions.
-
-    Args:
-        masks: Masks of the regions in channel order, nested or disjoint as in a label map.
-        convention: Label convention.
-        regions: Cleanup by the region's name; regions may have none.
-        voxel: Volume of a voxel, mm3.
+    `voxel` is the volume of a voxel in mm3.
     """
     names, labels = zip(*regions_of(convention).items(), strict=True)
     result, order = masks.copy(), [channel for channel, _ in painting_order(convention)]
