@@ -60,15 +60,9 @@ def test_the_command_is_that_of_the_checkout_and_takes_nothing_from_the_current_
         return execute([sys.executable, "-c", code, *words], tmp_path, PYTHONPATH=str(installed))
 
     assert "  segment " in command().stdout
-    assert (unknown := command("sgment")).returncode == 2
-    assert unknown.stderr == "error: argument sgment: no such command; expected no argument, which lists all commands\n"
+    assert command("sgment").returncode == 2
     weights.write({"network": SSLHead(2, "micro").state_dict()}, tmp_path / "model.pt")
     assert "SSLHead" in command("weights", "inspect", "model.pt").stdout
-    refused = command("segment", "common", "--bundle=atlas_finetune", "--output=labels")
-    assert (
-        refused.stderr == f"error: --checkpoint={copy}/bundles/atlas_finetune/models/model.pt: no such file; "
-        "expected one file, trained with atlas_finetune\n"
-    )
 
 
 def test_the_page_runs_where_no_checkout_is_and_every_module_imports(installed, tmp_path):

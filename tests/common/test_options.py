@@ -4,12 +4,8 @@ import monai
 import pytest
 from monai.bundle import ConfigParser
 
-from common.data.datalists import ALL, SPLITS
-from common.data.regions import CONVENTIONS
 from common.errors import InputError
-from common.networks import NETWORKS
 from common.options import Options, check_trained
-from common.ssl.networks import SIZES
 from common.values import OPTIONS
 
 
@@ -63,16 +59,6 @@ def test_other_values_are_refused(name, value):
     with pytest.raises(InputError) as error:
         OPTIONS[name](value)
     assert (error.value.what, error.value.value) == (name, value)
-
-
-def test_words_are_those_that_the_code_knows():
-    def words(name):
-        return set(OPTIONS[name].kind.values.removeprefix("one of ").split(", "))
-
-    assert words("label_convention") == {*CONVENTIONS, "or regions such as core=1+3,whole=1+2+3"}
-    assert words("model_size") == set(SIZES)
-    assert words("architecture") == set(NETWORKS)
-    assert words("split") == {*SPLITS, ALL}
 
 
 CONFIG = {

@@ -78,7 +78,6 @@ def test_empty_masks(prediction, reference):
     [
         ("GLI", (4, 4, 1), (1, 1, 1), False),  # 50 voxels
         ("GLI", (16, 2, 0), (1, 1, 1), True),  # 51 voxels
-        ("PED", (4, 4, 0), (1, 2, 1), False),
         ("SSA", (4, 4, 0), (1, 1, 2.01), True),
         ("MEN", (4, 4, 3), (0.5, 1, 1), False),
         ("MET", (0, 0, 0), (1, 1, 2), False),
