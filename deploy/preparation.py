@@ -19,8 +19,8 @@ from deploy.bundle import Bundle
 from deploy.dicom.remarks import Remark
 from deploy.dicom.study import Series
 from deploy.source_header import burned_in_annotation, sanitised_header
-from scripts.prepare.brain import brain_of
-from scripts.prepare.figures import LIMITS, Figures, template_overlap
+from scripts.prepare.brain import brain_of, template_overlap
+from scripts.prepare.figures import LIMITS, Figures
 from scripts.prepare.resampling import field_of_view, labels_on, mask_on
 from scripts.prepare.settings import DEEPBET, Settings
 from scripts.prepare.subject import prepare_subject

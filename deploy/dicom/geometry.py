@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from scripts.prepare.frames import FLIP
+from scripts.prepare.resampling import FLIP
 from scripts.prepare.volumes import Grid, Volume, check_gaps
 
 from .multiframe import frames_of, voxels_of

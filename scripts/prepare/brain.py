@@ -17,6 +17,8 @@ from scipy.stats import median_abs_deviation
 from common.data.preparation import border, border_value, is_brain
 from common.errors import InputError
 from common.metrics.measures import dice
+from scripts.prepare.registration import coarse_grid
+from scripts.prepare.resampling import mask_on
 from scripts.prepare.settings import DEEPBET
 from scripts.prepare.volumes import Volume
 
@@ -99,3 +101,12 @@ def near_brain() -> Volume:
     """Return the mask for registration: the template's brain with a margin of 4 mm, as the template has no skull."""
     brain = template_mask()
     return Volume(ndimage.binary_dilation(brain.array, iterations=MARGIN), brain.affine)
+
+
+def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) -> float:
+    """Return the Dice between a brain mask and the brain of the MNI template, on a grid of 2 mm.
+
+    `affine` maps mm in MNI space to mm of the mask (default: identity).
+    """
+    grid = coarse_grid(template_brain())
+    return dice(mask_on(mask, grid, affine), mask_on(template_mask(), grid))

@@ -12,14 +12,13 @@ from threadpoolctl import threadpool_limits
 
 from common import made
 from common.data import datalists
-from common.data.scan_checks import first_line
 from common.errors import (
     ArgumentError,
     InputError,
     check_number,
     choice,
-    input_error_message,
     is_disk_full,
+    one_line,
     shortened,
     show,
 )
@@ -27,10 +26,10 @@ from common.files import atomic_write, expand_home, write_csv
 from common.locks import claimed
 from scripts.pages.templates import render
 from scripts.pools import map_in_processes
-from scripts.prepare.figures import UNITS, Figures
+from scripts.prepare.figures import UNITS
 from scripts.prepare.scans import find_subjects
 from scripts.prepare.settings import RECORD, Settings
-from scripts.prepare.subjects import WORK, Outcome, folder_of, move, prepare_one, read_record, scan_file, send_back
+from scripts.prepare.subjects import LEFT_OUT, WORK, Outcome, move, prepare_one, scan_file, send_back
 
 DATALIST, QUALITY, PAGE = "datalist.json", "quality.csv", "overview.html"
 
@@ -73,14 +72,17 @@ def prepare_scans(
             if outcome.fault and (output / outcome.name).is_dir():  # hide earlier results, which are not current
                 move(output / outcome.name, output, outcome.name, is_left_out=True)
         shutil.rmtree(output / WORK, ignore_errors=True)
-        folders = {o.name: folder_of(output, o.name, o.is_left_out) for o in outcomes if not o.fault}
-        records = {name: read_record(folder) for name, folder in folders.items()}
-        usable = {outcome.name: records[outcome.name] for outcome in outcomes if outcome.is_usable}
-        datalists.write(_datalist(usable, settings, output), output / DATALIST)
-        rows = [(name, *row) for name, record in records.items() for row in Figures(**record["figures"]).rows()]
-        table = [(*row[:3], f"{row[3]:.6g}", UNITS.get(row[2], "1"), *row[4:]) for row in rows]
-        write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
-        _write_page(outcomes, folders, records, settings, output)
+        datalists.write(_datalist(outcomes, settings, output), output / DATALIST)
+        table: list[tuple[Any, ...]] = [("subject", "modality", "figure", "value", "unit", "lowest", "highest")]
+        for outcome in outcomes:
+            for row in outcome.figures.rows() if outcome.figures else []:
+                value, unit = f"{row.value:.6g}", UNITS.get(row.name, "1")
+                table.append((outcome.name, row.modality, row.name, value, unit, row.lowest, row.highest))
+        write_csv(output / QUALITY, table)
+        template, origin = Path(__file__).with_name("overview.html.j2"), made.origin_of({})
+        page = render(template, made=origin, outcomes=outcomes, settings=settings, hidden=LEFT_OUT, shows_files=True)
+        with atomic_write(output / PAGE) as file:
+            file.write_text(page, encoding="utf-8")
         unlisted = sorted({file.parent.name for file in output.glob(f"*/{RECORD}")} - {*names})
         if unlisted:
             show(f"warning: {DATALIST} lacks subjects of earlier runs in {output}: {shortened(unlisted)}", error=True)
@@ -136,21 +138,20 @@ def _attempt(threads: int, item: tuple[str, Callable[[], Outcome]]) -> Outcome:
     try:
         with threadpool_limits(threads):
             return work()
-    except MemoryError:
-        return Outcome(name, fault="out of memory; use fewer --jobs")
     except Exception as error:  # one failure must not stop the run
         if is_disk_full(error):
             raise
-        message = input_error_message(error) or f"{type(error).__name__}: {first_line(error)}; expected a head scan"
-        return Outcome(name, fault=message)
+        return Outcome(name, fault=one_line(error))
 
 
-def _datalist(records: Mapping[str, Mapping[str, Any]], settings: Settings, output: Path) -> dict[str, Any]:
+def _datalist(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> dict[str, Any]:
     """Return a datalist of the usable subjects, for testing."""
     entries = []
-    for name, record in records.items():
-        files = {modality: f"{name}/{scan_file(name, modality)}" for modality in record["transforms"]}
-        entries.append({"subject": name, "image": [files.get(modality) for modality in settings.modalities]})
+    for outcome in outcomes:
+        if outcome.is_usable and outcome.figures:
+            name = outcome.name
+            files = {modality: f"{name}/{scan_file(name, modality)}" for modality in outcome.figures.modalities}
+            entries.append({"subject": name, "image": [files.get(modality) for modality in settings.modalities]})
     return {
         "name": output.resolve().name or "prepared",
         "modalities": list(settings.modalities),
@@ -163,46 +164,13 @@ def _datalist(records: Mapping[str, Mapping[str, Any]], settings: Settings, outp
     }
 
 
-def _write_page(
-    outcomes: Sequence[Outcome],
-    folders: Mapping[str, Path],
-    records: Mapping[str, Mapping[str, Any]],
-    settings: Settings,
-    output: Path,
-) -> None:
-    pictures = [
-        {
-            "name": name,
-            "figures": "; ".join(row.text for row in Figures(**records[name]["figures"]).rows()),
-            "file": (folder / f"{name}.png").relative_to(output).as_posix(),
-        }
-        for name, folder in folders.items()
-    ]
-    template = Path(__file__).with_name("overview.html.j2")
-    page = render(
-        template,
-        made=made.origin_of({}),
-        outcomes=outcomes,
-        settings=settings,
-        pictures=pictures,
-        shows_files=True,
-    )
-    with atomic_write(output / PAGE) as file:
-        file.write_text(page, encoding="utf-8")
-
-
 def _report(outcomes: Sequence[Outcome], done: str) -> None:
     """Print remarks and a summary."""
     show(*(f"{outcome.name}: remark: {remark}" for outcome in outcomes for remark in outcome.remarks))
     failed = [outcome.name for outcome in outcomes if outcome.fault]
     outside = [outcome.name for outcome in outcomes if outcome.is_left_out]
     new = sum(outcome.is_new for outcome in outcomes)
-    counts = [
-        f"{new} new",
-        f"{len(outcomes) - new - len(failed)} done before",
-        f"{len(failed)} failed" + (f" ({shortened(failed)})" if failed else ""),
-        f"{len(outside)} outside limits",
-    ]
-    show(f"{', '.join(counts)}; {done}")
+    before, names = len(outcomes) - new - len(failed), f" ({shortened(failed)})" if failed else ""
+    show(f"{new} new, {before} done before, {len(failed)} failed{names}, {len(outside)} outside limits; {done}")
     if outside:
         show(f"if their pictures are right: --accept={','.join(outside)}")

@@ -19,8 +19,7 @@ from scipy.ndimage import center_of_mass
 from scipy.special import entr
 
 from common.errors import InputError
-from scripts.prepare.frames import matrix_of, to_image, upright
-from scripts.prepare.resampling import mask_on, resample
+from scripts.prepare.resampling import mask_on, matrix_of, resample, to_image, upright
 from scripts.prepare.volumes import Grid, Volume
 
 KINDS = {6: "Rigid", 12: "Affine"}

@@ -8,11 +8,19 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from common.errors import InputError, within
-from scripts.prepare.brain import find_brain, mirrored_brain, near_brain, template_brain, template_mask, zero_background
-from scripts.prepare.figures import Figures, measure
-from scripts.prepare.frames import frame_of, in_frame, to_image
-from scripts.prepare.registration import between_centres, coarse_grid, foreground, register
-from scripts.prepare.resampling import field_of_view, mask_on, resample
+from common.metrics.measures import dice
+from scripts.prepare.brain import (
+    find_brain,
+    mirrored_brain,
+    near_brain,
+    template_brain,
+    template_mask,
+    template_overlap,
+    zero_background,
+)
+from scripts.prepare.figures import Figures
+from scripts.prepare.registration import between_centres, coarse_grid, foreground, information, register
+from scripts.prepare.resampling import field_of_view, frame_of, in_frame, mask_on, resample, to_image
 from scripts.prepare.settings import Settings
 from scripts.prepare.volumes import Volume, check_transform
 
@@ -66,17 +74,25 @@ def prepare_subject(
     images = heads
     if settings.brain != "none":
         images = {modality: Volume(np.where(brain, head.array, 0), head.affine) for modality, head in heads.items()}
-    covered = {modality: field_of_view(scan, grid, matrices[modality]) for modality, scan in scans.items()}
-    figures = measure(
-        heads,
-        covered,
-        brain,
-        Volume(mask, reference.affine),
-        mirrored_brain(reference, settings.device) if settings.reference == "T1" and not is_stripped else None,
-        affine,
-        matrices[settings.reference],
-        settings.reference,
-    )
+    to_scan = matrices[settings.reference]
+    measured = {
+        "overlap": template_overlap(Volume(mask, reference.affine), affine),
+        "volume": float(brain.sum() * grid.spacing.prod() * float(abs(np.linalg.det(to_scan[:3, :3]))) / 1000),
+        "scale": float(abs(np.linalg.det(affine[:3, :3]))) ** (-1 / 3),
+    }
+    if settings.reference == "T1" and not is_stripped:
+        measured["agreement"] = dice(mask, mirrored_brain(reference, settings.device))
+    back = np.linalg.inv(affine) @ to_scan  # places the template affinely, even if the registration is rigid
+    standard, whole = resample(template_brain(), grid, back), mask_on(template_mask(), grid, back)
+    modalities = {}
+    for modality, head in heads.items():
+        other = standard if modality == settings.reference else heads[settings.reference]
+        covered = field_of_view(scans[modality], grid, matrices[modality])
+        modalities[modality] = {
+            "coverage": float(covered[whole].mean()),
+            "information": information(head.array[brain], other.array[brain]),
+        }
+    figures = Figures(settings.reference, measured, modalities)
     raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
     return Prepared(images, heads, brain, template, raw, figures, is_stripped)
 

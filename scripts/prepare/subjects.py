@@ -18,9 +18,8 @@ from common.data.volumes import MADE_UP, forms_of, is_label_map, is_made_up, ope
 from common.errors import InputError
 from common.files import digest, read_json, write_json
 from scripts.prepare.figures import Figures
-from scripts.prepare.frames import to_transform
 from scripts.prepare.picture import draw
-from scripts.prepare.resampling import labels_on, resample
+from scripts.prepare.resampling import labels_on, resample, to_transform
 from scripts.prepare.scans import Subject
 from scripts.prepare.settings import RECORD, Settings
 from scripts.prepare.subject import Prepared, prepare_subject
@@ -44,27 +43,27 @@ class Outcome:
 
     name: str  # subject
     is_new: bool = False  # done now, and not by an earlier command
-    outside: tuple[str, ...] = ()  # quality figures outside their limits
+    figures: Figures | None = None
     is_accepted: bool = False  # by the user
     fault: str = ""  # reason for a failure
     remarks: tuple[str, ...] = ()  # on orientations and skull stripping
-    seconds: float = 0.0  # 0 if unknown
 
-    def __str__(self) -> str:
-        time_taken = f" in {self.seconds:.0f} s" if self.seconds else ""
-        done = f"done{time_taken}" if self.is_new else "done before"
-        end = () if not self.outside else ("accepted",) if self.is_accepted else ("left out",)
-        return f"{self.name}: {self.fault or '; '.join((done, *self.outside, *end))}"
+    @property
+    def outside(self) -> list[str]:
+        """The quality figures outside their limits, in words."""
+        return [str(row) for row in self.figures.outside()] if self.figures else []
 
     @property
     def is_left_out(self) -> bool:
-        """Whether the datalist lacks the subject because quality figures are outside their limits."""
         return bool(self.outside) and not self.is_accepted
 
     @property
     def is_usable(self) -> bool:
-        """Whether the subject has a usable result: it did not fail and was not left out."""
         return not self.fault and not self.is_left_out
+
+    def __str__(self) -> str:
+        end = [*self.outside, "accepted" if self.is_accepted else "left out"] if self.outside else []
+        return f"{self.name}: {self.fault or '; '.join(['done' if self.is_new else 'done before', *end])}"
 
 
 def scan_file(subject: str, modality: str) -> str:
@@ -102,10 +101,12 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "digests": digests,
     }
     for is_out in (False, True):
-        if (earlier := _earlier(folder_of(output, subject.name, is_out), wanted)) is not None:
-            outcome = _outcome(earlier, is_accepted or not is_out)
+        folder = folder_of(output, subject.name, is_out)
+        if (earlier := _earlier(folder, wanted)) is not None:
+            figures, remarks = Figures(**earlier["figures"]), earlier["remarks"]
+            outcome = Outcome(subject.name, False, figures, is_accepted or not is_out, remarks=tuple(remarks))
             if outcome.is_left_out != is_out:
-                move(folder_of(output, subject.name, is_out), output, subject.name, outcome.is_left_out)
+                move(folder, output, subject.name, outcome.is_left_out)
             return outcome
     volumes = {modality: read_volume(file) for modality, file in scans.items()}
     check_copies({modality: volume.array for modality, volume in volumes.items()})
@@ -130,13 +131,12 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
             for modality, file in scans.items()
         },
         "made_up": all(is_made_up(file) for file in scans.values()),
-        "labels": None if subject.labels is None else {**source_record(subject.labels), "drawn_on": drawn_on},
         "remarks": remarks,
         "figures": asdict(prepared.figures),
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": round(time.monotonic() - start, 1),
     }
-    outcome = replace(_outcome(record, is_accepted), is_new=True, seconds=record["seconds"])
+    outcome = Outcome(subject.name, True, prepared.figures, is_accepted, remarks=tuple(remarks))
     new = output / WORK / subject.name
     new.mkdir(parents=True, exist_ok=True)
     _write(new, subject.name, prepared, settings, record, resampled)
@@ -153,12 +153,6 @@ def _earlier(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     names += [scan_file(wanted["subject"], name) for name in wanted["digests"] if name != BRAIN]
     is_same = all(record.get(key) == value for key, value in wanted.items())
     return record if is_same and all((folder / name).is_file() for name in names) else None
-
-
-def _outcome(record: Mapping[str, Any], is_accepted: bool) -> Outcome:
-    """Return the outcome of an earlier run, from the subject's record."""
-    outside = tuple(str(row) for row in Figures(**record["figures"]).outside())
-    return Outcome(record["subject"], outside=outside, is_accepted=is_accepted, remarks=tuple(record["remarks"]))
 
 
 def _remarks(*files: Path) -> list[str]:

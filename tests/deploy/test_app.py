@@ -26,8 +26,7 @@ from deploy import app
 from deploy.dicom.geometry import volume_of
 from deploy.inference import argument
 from deploy.job import DICOM_FILES, RESULT_FILES
-from scripts.prepare.frames import FLIP
-from scripts.prepare.resampling import resample
+from scripts.prepare.resampling import FLIP, resample
 from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.checks import dicom_errors, refusal
 from tests.deploy.dicom.dicom_study import (

@@ -9,7 +9,7 @@ from deploy.dicom.series.evidence import why_no_volume
 from deploy.dicom.study import read_study
 from deploy.outputs import Case
 from deploy.outputs.segmentation import make
-from scripts.prepare.frames import FLIP
+from scripts.prepare.resampling import FLIP
 from tests.deploy.dicom.checks import dicom_errors, modality_of
 from tests.deploy.dicom.dicom_study import Study, canonical, write_modality
 from tests.deploy.dicom.enhanced_mr import ARRAY, ORDER, SHAPE, write_frames
