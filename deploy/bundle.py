@@ -9,12 +9,12 @@ from typing import Any
 from unicodedata import combining, normalize
 
 from common import weights
-from common.data.cohorts import COHORTS, LIKE
 from common.errors import InputError
 from common.files import digest, read_json
 from common.options import check_stated
 from deploy.dicom.series.choice import MODALITIES
 from deploy.segments import Segment, segments_of
+from scripts.cohorts import COHORTS, LIKE
 from scripts.provenance import is_skull_stripped, model_name, space_of, trained_on
 from scripts.run import typed, warn_of_program
 from scripts.yaml_files import read_yaml
@@ -106,7 +106,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         modalities=modalities,
         cohort=cohort,
         space=space,
-        convention=record.get("label_convention") or fixed or next(iter(COHORTS[cohort].conventions)),
+        convention=record.get("label_convention") or fixed or str(COHORTS[cohort].convention),
         skull_stripped=COHORTS[space].space.brain != "none" if is_stripped is None else is_stripped,
         checkpoint_sha256=digest(path),
         trained_on=_ascii(trained_on(record)),

@@ -13,7 +13,6 @@ from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application, Operator, OperatorSpec
 from pydicom.dataset import Dataset
 
-from common.data.cohorts import COHORTS
 from common.data.preparation import PREPARATION_CHECKS, without_background
 from common.errors import InputError
 from common.files import write_json
@@ -34,6 +33,7 @@ from deploy.preparation import (
     spacing_remarks,
 )
 from deploy.source_header import burned_in_annotation
+from scripts.cohorts import COHORTS
 from scripts.prepare.resampling import resample
 from scripts.prepare.volumes import Volume
 

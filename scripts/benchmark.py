@@ -138,9 +138,9 @@ def crops(code: str, folder: str) -> Callable[[], Any]:
     from monai.data import DataLoader, Dataset
     from monai.transforms import Compose
 
-    from common.data.cohorts import COHORTS
     from common.data.datasets import CaseDataset, CaseSampler
     from common.data.store import Store
+    from scripts.cohorts import COHORTS
     from scripts.phantoms.cohort import files_of, make
 
     if not any(Path(folder).iterdir()):

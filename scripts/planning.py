@@ -16,7 +16,6 @@ import yaml
 from nibabel.affines import voxel_sizes
 
 from common.data import preparation
-from common.data.layouts.names import naming
 from common.data.regions import CONVENTIONS, mapping_of, symmetric_axes
 from common.data.scan_checks import AFFINE_TOLERANCE, broken_file, files_in
 from common.data.transforms import measure_case
@@ -27,9 +26,12 @@ from common.options import BUNDLES, automatic_amp, read_config
 from common.ssl.networks import in_precision
 from common.values import AUTO, DEVICE, NAME, names_of, or_auto
 from scripts import cli
+from scripts.datalists.build import Scan, scan_any
+from scripts.datalists.people import person_finder
 from scripts.datalists.regions import UNNAMED, read_regions
-from scripts.datalists.scan import Scan, scan_any
-from scripts.datalists.splits import RandomSplits, person_finder
+from scripts.datalists.splits import RandomSplits
+from scripts.layouts.names import LABEL
+from scripts.layouts.patterns import naming
 
 BUNDLE = "brats_finetune"
 HEADER = """\
@@ -88,7 +90,7 @@ def plan(
     finder = None if person is None else person_finder(person)
     names = naming(modalities, label)
     scan = scan_any(folder, naming=names, regions=text, person=finder, is_asking=False)
-    if not (visits := scan.labelled()):
+    if not (visits := [visit for visit in scan.visits if visit.label and not visit.lacks(scan.modalities)]):
         raise InputError(f"--root={root}", "no label map to learn from", "names that end with seg or mask, or --label")
     RandomSplits(SHARE, SHARE).draw(scan.people(visits))  # raises an InputError for fewer than 4 people
     cases = []
@@ -107,14 +109,14 @@ def plan(
         "modalities": ",".join(scan.modalities),
         "brain": None if {"T1", "T1ce"} & {*scan.modalities} else "none",  # deepbet needs a T1
         "spacing": round(float(np.clip(np.prod(median) ** (1 / 3), 1.0, 4.0)), 1),  # mm, the range of scripts.prepare
-        "patterns": {name: words for name, words in names.spelled.items() if words} or None,
+        "patterns": {name: words for name, words in names.words.items() if name != LABEL} or None,
         "labels": label,
         "jobs": max(1, min(os.cpu_count() or 1, int(free_memory() / 2**31), len(visits))),  # 2 GiB each
     }
     listed = {"modalities": prepare["modalities"], "person": person}  # prepared scans have standard names
     if not is_raw:
         spelled = ",".join(names_of(modalities or scan.modalities))
-        listed |= {"modalities": spelled, "label": label, "layout": scan.layout}
+        listed |= {"modalities": spelled, "label": label}
     train, seconds = training(scan, len(visits), [prepare["spacing"]] * 3 if is_raw else median, hours, device)
     if not is_raw and (edges.max(axis=0) / edges.min(axis=0)).max() > preparation.SPACING:
         train.setdefault("spacing", median)

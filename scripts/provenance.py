@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.data.cohorts import COHORTS
 from common.data.preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import choice, within
 from common.values import NAME
+from scripts.cohorts import COHORTS
 
 UNNAMED = "unnamed"  # default of the option `cohort`
 SYNTHETIC = "synthetic heads, computed from an anatomical template, without patients"

@@ -31,12 +31,11 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
     folder.mkdir(parents=True)
     cores = os.cpu_count() or 1
     half = max(1, cores // 2)  # two commands at a time, as the threads of a process wait for each other
-    look = (f"{folder}/datalists/brats.json", f"{folder}/cohorts/brats", f"--output={folder}/runs/look")
     make(folder, "brats", cores)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda cohort: make(folder, cohort, half), ("ukb", "atlas")))
-        run(folder, "look", cores, "scripts.datalists", "check", *look)
-        show(f"Look at {folder}/runs/look/findings.html while the networks train")
+        data = (f"{folder}/datalists/brats.json", f"{folder}/cohorts/brats")
+        run(folder, "check", cores, "scripts.datalists", "check", *data)
         train(folder, "ukb", "ukb_ssl_pretrain", None, cores)
         list(pool.map(lambda cohort: fine_tune(folder, cohort, half), ("brats", "atlas")))
     summary = {"seconds": round(time.time() - start, 1)} | summarise(folder / "runs")

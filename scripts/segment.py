@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, made, weights
-from common.data.cohorts import COHORTS, LIKE
 from common.data.volumes import is_label_map
 from common.errors import InputError, choice, shortened, show
 from common.files import digest, existing_folder
 from common.options import BUNDLES, check_stated
 from scripts import cli
+from scripts.cohorts import COHORTS, LIKE
 from scripts.prepare.settings import Settings
 from scripts.provenance import is_skull_stripped, space_of
 
@@ -81,7 +81,7 @@ def segment(
     space = space_of(record, usual, file)
     if like not in (None, space):
         show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)
-    convention = record.get("label_convention", next(iter(COHORTS[usual].conventions)))
+    convention = record.get("label_convention", str(COHORTS[usual].convention))
     stated = {"like": like or space, "brain": COHORTS[like or space].space.brain} | _as_trained(record)
     settings = replace(settings, **stated | ({} if brain is None else {"brain": brain}))
     if grid is not None:

@@ -11,12 +11,19 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from common.data.cohorts import COHORTS
+from scripts.cohorts import COHORTS
 from tests.support import BUNDLES, COHORT_OF, ROOT, TINY, execute
 
 KEPT = ROOT / ".pytest_cache" / "kept"
 SIZES = {"ukb": (6, 3, 0), "atlas": (7, 3, 1)}  # subjects, validation, testing; (6, 2, 1) in other cohorts
-CODE = ("common", "scripts/phantoms", "scripts/datalists", "requirements.lock")  # makes the cohorts
+CODE = (
+    "common",
+    "scripts/phantoms",
+    "scripts/cohorts",
+    "scripts/datalists",
+    "scripts/layouts",
+    "requirements.lock",
+)  # makes the cohorts
 
 
 def cohorts() -> Path:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import scripts.run
-from common.data.cohorts import COHORTS
 from common.errors import InputError
 from common.options import check_used, read_config
 from scripts.cli import bound
+from scripts.cohorts import COHORTS
 from tests.programs import run_module
 
 ROOT = Path(__file__).resolve().parents[1]

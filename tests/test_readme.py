@@ -68,7 +68,7 @@ def test_the_commands_run_in_their_order(cohorts, tmp_path):
         lists = lists.replace(large, small)
     run_command(lists, copy, environment)
     run_command(command("datalists check"), copy, environment)
-    assert (copy / "check/findings.html").is_file()
+    assert (copy / "check/findings.csv").is_file()
 
     for entry in json.loads((copy / "brats.json").read_text())["testing"]:  # without masks
         masks = shutil.ignore_patterns("*_seg.nii.gz")

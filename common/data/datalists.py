@@ -14,6 +14,7 @@ ATLAS), for inference only. `folds` and `subset` record how the splits were draw
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,13 +23,13 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number, within
 from ..files import check_schema, expand_home, read_json, write_json
-from .layouts.listing import bare_of
-from .layouts.people import person_of
 from .modalities import missing_in, split_name
+from .people import person_of
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
+SUFFIX = re.compile(r"\.(?:nii(?:\.gz)?|mg[hz])$", re.IGNORECASE)
 ALL = "all"  # option value that selects all splits
 SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
@@ -247,7 +248,7 @@ def person_in(entry: Mapping[str, Any]) -> str:
 
 def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> str | None:
     """Describe the first image out of order; None if all are in order, or the file names do not name all modalities."""
-    named = [split_name(bare_of((file or "").rpartition("/")[2]))[1] for file in images]
+    named = [split_name(SUFFIX.sub("", (file or "").rpartition("/")[2]))[1] for file in images]
     if named == modalities or sorted(map(str, named)) != sorted(modalities):
         return None
     modality, file, name = next(row for row in zip(modalities, images, named, strict=True) if row[0] != row[2])

@@ -1,8 +1,8 @@
 """Label conventions: regions, label values, colours and codes.
 
 A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours
-and codes, `core=1+3:d1495b:6574001 SCT Necrosis` (without #, which MONAI would turn into ::). `common.data.cohorts`
-defines the named conventions.
+and codes, `core=1+3:d1495b:6574001 SCT Necrosis` (without #, which MONAI would turn into ::). `common.data.conventions`
+defines the named ones.
 """
 
 import re
@@ -12,11 +12,8 @@ from itertools import cycle, product
 from typing import Any
 
 from ..errors import ArgumentError
-from .cards import BLUE, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Region
-from .cohorts import COHORTS
+from .conventions import BLUE, CONVENTIONS, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Region
 
-# The regions of each named convention in channel order; overlapping regions are nested, 0 is background
-CONVENTIONS = {name: regions for cohort in COHORTS.values() for name, regions in cohort.conventions.items()}
 ALIKE = ("brats2023", "brats2021")  # the same regions; readers accept the labels of both
 ALIASES = {4: 3}  # label of enhancing tumour in brats2021 -> in brats2023
 PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions that declare none

@@ -102,9 +102,11 @@ def _cases_in(root: str | Path, modalities: Sequence[str], results: Path | None,
         if modality is None or modality not in modalities:
             unused.append(file.relative_to(folder).as_posix())
             continue
-        first = subjects.setdefault(subject or file.parent.name, {}).setdefault(modality, str(file))
-        if first != str(file):
-            raise ArgumentError("dataset_dir", root, f"{first} and {file} are of one subject", "one file")
+        images = subjects.setdefault(subject or file.parent.name, {})
+        first = images.get(str(modality), next(iter(images.values()), str(file)))
+        if str(modality) in images or Path(first).parent != file.parent:  # different folders are different visits
+            raise ArgumentError("dataset_dir", root, f"{first} and {file} are of one subject", "one file in one folder")
+        images[str(modality)] = str(file)
     if unused:
         show(f"not used, as their names state no modality of this network: {shortened(unused)}")
     if not subjects:

@@ -1,26 +1,31 @@
 """Write, split and check datalists: `python -m scripts.datalists COMMAND`, such as generic or check."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from common.data import datalists
-from common.data.cards import Cohort
-from common.data.cohorts import COHORTS
-from common.data.layouts.names import naming
-from common.data.layouts.reading import LAYOUTS
 from common.data.regions import canonical
 from common.errors import check_number, choice, show
 from common.files import expand_home
 from scripts.cli import run
-from scripts.datalists.build import build, check_outputs, sizes
+from scripts.cohorts import COHORTS
+from scripts.cohorts.card import Cohort
+from scripts.datalists.build import (
+    complete,
+    first_visits,
+    output_file,
+    scan_any,
+    scan_cohort,
+    with_slices,
+    write,
+    write_split,
+)
 from scripts.datalists.check import check
+from scripts.datalists.people import person_finder, with_people
 from scripts.datalists.regions import read_regions
-from scripts.datalists.scan import scan_any, scan_cohort
-from scripts.datalists.splits import RandomSplits, drawn_anew, hold_out, person_finder, with_people
+from scripts.datalists.splits import RandomSplits, drawn_anew, hold_out
+from scripts.layouts.patterns import naming
 
 REGIONS = "regions.yaml"  # in the root of a data set
-
-
 OPTIONS = """
     Args:
         root: {root}
@@ -53,13 +58,14 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         workers: int = 0,
     ) -> None:
         check_number("min_slices", min_slices, int, 0)
-        check_number("workers", workers, int, 0, 1024)
         only_first = choice("visits", visits, {"all": False, "first": True})
-        convention = None if label_convention is None else canonical(str(label_convention))
-        least = 1 if card.conventions else 2  # people for validation; the contrastive loss needs a batch of two
-        splits = RandomSplits(validation, testing, seed, least)
-        scan = partial(scan_cohort, cohort=name, convention=convention)
-        build(scan, root, output, splits, min_slices=min_slices, only_first=only_first, workers=workers)
+        least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
+        splits, target = RandomSplits(validation, testing, seed, least), output_file(output, {})
+        folder = expand_home(root, f"--root={root}")
+        scan = complete(scan_cohort(folder, name, label_convention and canonical(label_convention)))
+        if min_slices:
+            scan = with_slices(scan, folder, min_slices, workers)
+        write_split(first_visits(scan) if only_first else scan, folder, splits, target)
 
     command.__doc__ = card.about + OPTIONS.format(root=card.root)
     return command
@@ -69,9 +75,9 @@ def generic(
     root: str,
     output: str,
     regions: str | None = None,
-    layout: str | None = None,
     modalities: str | Sequence[str] | None = None,
     label: str | None = None,
+    pattern: str | None = None,
     person: str | None = None,
     validation: float = 0.1,
     testing: float | str = 0,
@@ -79,14 +85,12 @@ def generic(
     missing: str = "exclude",
     workers: int = 0,
 ) -> None:
-    """Write the datalist of any data set of NIfTI or MGH files, and print the recognised layout.
+    """Write the datalist of any data set of NIfTI, MGH or NRRD files.
 
-    The layouts are `folders` (SUBJECT/MODALITY or SUBJECT/SUBJECT_MODALITY), `flat` (SUBJECT_MODALITY in any folders,
-    or MODALITY/SUBJECT), `bids` (sub-X/anat or sub-X/ses-Y/anat, label maps in derivatives) and `nnunet` (imagesTr,
-    labelsTr, imagesTs and dataset.json). The command prints how many images it did not use, and why. The usual
-    spellings of FLAIR, T1ce, T1, T2, PD, T2star, SWI, DWI and ADC are recognised. Label maps are files with names that
-    end with seg, label, mask, lesion or similar. Without label maps, the datalist suits self-supervised stages and
-    inference.
+    BIDS and nnU-Net's raw folders (imagesTr, labelsTr, imagesTs, dataset.json) are recognised. In any other folder, a
+    file's name ends with the modality or with seg, label, mask, lesion or similar, and the rest of the path is the
+    subject: SUBJECT/MODALITY, SUBJECT/VISIT/SUBJECT_MODALITY, SUBJECT_MODALITY; for other names, give --pattern.
+    Without label maps, the datalist suits self-supervised stages and inference.
 
     Args:
         root: folder of the data set.
@@ -95,14 +99,15 @@ def generic(
             docs/tutorials/own-data.md. The default is regions.yaml in `root`, or the regions of dataset.json. Without
             either, all label maps are read. If 1 is their only value, the region is lesion; otherwise the command
             stops and prints an example file for their values.
-        layout: layout of the files, if several fit: folders, flat, bids or nnunet.
         modalities: modalities to take, in this order, such as T1,FLAIR; by default those of every subject or, with
-            `--missing=keep`, those of any subject. For other file names, give the last words of names or paths, such as
-            T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1=IXI-T1/* or T1={subject}/pre/T1. In nnU-Net's layout
-            the words are channel names. T1= (no words) is for names without a modality. `each` makes every scan a
-            subject of its own, whatever it shows, of the modality MR, for self-supervised training.
-        label: last words or pattern of label maps' names, such as lesion_mask or masks/*. In BIDS, the name of a
-            pipeline may come first, as in manual/label-lesion_mask.
+            `--missing=keep`, those of any subject. For other names, give the last words of names or paths, such as
+            T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1={subject}/pre/T1. In nnU-Net's layout the words are
+            channel names. `each` makes every scan a subject of its own, whatever it shows, of the modality MR, for
+            self-supervised training.
+        label: last words or pattern of label maps' names, such as lesion_mask or masks/{subject}. In BIDS, the name of
+            a pipeline may come first, as in manual/label-lesion_mask.
+        pattern: pattern of all paths below `root`, without suffix, such as {subject}/{session}/*{modality} or
+            {modality}/{subject}; * stands for any part of a name, ** also for folders.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
             data sets with several visits; see docs/reference/data.md for the default. The command prints who it takes
             for a person if visits share a person or may share one.
@@ -115,29 +120,23 @@ def generic(
             docs/how-to/missing-modalities.md.
         workers: processes that read label maps, if the regions are not given; 0 for one per core.
     """
-    check_number("workers", workers, int, 0, 1024)
-    splits = RandomSplits(validation, testing, seed)
+    splits, names = RandomSplits(validation, testing, seed), naming(modalities, label, pattern)
     keep_missing = choice("missing", missing, {"exclude": False, "keep": True})
-    if layout is not None:
-        choice("layout", layout, LAYOUTS)
-    names = naming(modalities, label)
-    if regions is None and (stated := expand_home(root, f"--root={root}") / REGIONS).is_file():
-        regions = str(stated)
+    folder = expand_home(root, f"--root={root}")
+    if regions is None and (folder / REGIONS).is_file():
+        regions = str(folder / REGIONS)
         show(f"regions from {regions}")
-    inputs, text = {}, None
-    if regions is not None:
-        inputs["regions"] = expand_home(regions, f"--regions={regions}")
-        text = read_regions(inputs["regions"], f"--regions={regions}")
-    scan = partial(
-        scan_any,
+    file = None if regions is None else expand_home(regions, f"--regions={regions}")
+    target = output_file(output, {} if file is None else {"regions": file})
+    scan = scan_any(
+        folder,
         naming=names,
-        layout=layout,
-        regions=text,
+        regions=None if file is None else read_regions(file, f"--regions={regions}"),
         person=None if person is None else person_finder(person),
         keep_missing=keep_missing,
         workers=workers,
     )
-    build(scan, root, output, splits, inputs, keep_missing=keep_missing)
+    write_split(complete(scan, keep_missing), folder, splits, target)
 
 
 def split(
@@ -161,13 +160,9 @@ def split(
         person: regular expression whose first group is the person in a subject's name; by default people are as in the
             datalist.
     """
-    source = expand_home(datalist, f"--datalist={datalist}")
-    target = expand_home(output, f"--output={output}")
-    splits = RandomSplits(validation, testing, seed)
-    check_outputs([("output", target)], {"datalist": source})
-    content = drawn_anew(with_people(datalists.read(source), person), splits)
-    datalists.write(content, target)
-    show(f"{output}: {sizes(content)}")
+    splits, source = RandomSplits(validation, testing, seed), expand_home(datalist, f"--datalist={datalist}")
+    target = output_file(output, {"datalist": source})
+    write(drawn_anew(with_people(datalists.read(source), person), splits), target)
 
 
 def fold(
@@ -200,14 +195,9 @@ def fold(
             datalist.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
-    target = expand_home(output, f"--output={output}")
-    inputs = {"datalist": source}
-    if isinstance(folds, str):
-        inputs["folds"] = expand_home(folds, f"--folds={folds}")
-    check_outputs([("output", target)], inputs)
-    content = hold_out(datalists.read(source), folds, fold, fold_to, validation, seed, person)
-    datalists.write(content, target)
-    show(f"{output}: {sizes(content)}")
+    inputs = {"datalist": source} | ({"folds": expand_home(folds, folds)} if isinstance(folds, str) else {})
+    target = output_file(output, inputs)
+    write(hold_out(datalists.read(source), folds, fold, fold_to, validation, seed, person), target)
 
 
 def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
@@ -226,11 +216,8 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
             is drawn separately.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
-    target = expand_home(output, f"--output={output}")
-    check_outputs([("output", target)], {"datalist": source})
-    content = datalists.subset(datalists.read(source), fraction, seed, nested)
-    datalists.write(content, target)
-    show(f"{output}: {sizes(content)}")
+    target = output_file(output, {"datalist": source})
+    write(datalists.subset(datalists.read(source), fraction, seed, nested), target)
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}

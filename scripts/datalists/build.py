@@ -1,165 +1,239 @@
-"""Build a cohort's datalist: scan its folder, select and split visits, write the file."""
+"""Build a datalist: scan a folder, select and split visits, write the file."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.data import datalists
-from common.data.layouts.people import person_of
-from common.data.layouts.subjects import SubjectFiles
+from common.data.modalities import SPELLINGS
+from common.data.people import person_of
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
 from common.files import expand_home
-from scripts.datalists.scan import Scan
+from scripts.cohorts import COHORTS
+from scripts.datalists.people import describe_people
+from scripts.datalists.regions import from_labels
 from scripts.datalists.splits import RandomSplits
+from scripts.layouts.listing import list_images
+from scripts.layouts.names import LABEL
+from scripts.layouts.patterns import MIXED, Naming
+from scripts.layouts.reading import read_cohort, read_layout
+from scripts.layouts.subjects import DataSet, SubjectFiles
 from scripts.pools import map_in_processes
 from scripts.prepare.settings import RECORD
 
 
-def build(
-    scan: Callable[[Path], Scan],
-    root: str,
-    output: str,
-    splits: RandomSplits,
-    inputs: Mapping[str, Path] | None = None,
+class Scan(NamedTuple):
+    """The subjects' visits found in a folder, their modalities and label convention, and the people for testing."""
+
+    name: str  # of the datalist
+    modalities: tuple[str, ...]
+    convention: str | None  # label convention as text; None without label maps
+    visits: list[SubjectFiles]  # sorted by name, each with its person
+    held_out: frozenset[str] = frozenset()  # people that the layout reserves for testing
+
+    def reduced(self, text: str, visits: list[SubjectFiles]) -> "Scan":
+        """Return a scan with some of the visits; if they are fewer, print how many people and visits remain."""
+        if len(visits) < len(self.visits):
+            people, everyone = (len({visit.person for visit in group}) for group in (visits, self.visits))
+            show(f"{text}: {people} of {everyone} people, {len(visits)} of {len(self.visits)} visits")
+        return self._replace(visits=visits)
+
+    def people(self, visits: Sequence[SubjectFiles]) -> list[str]:
+        """Return the people with these visits, sorted, without the people that the layout reserves for testing."""
+        return sorted({visit.person for visit in visits} - self.held_out)
+
+    def describe_people(self) -> str:
+        """Describe who is a person, if visits share a person or may share one; else ""."""
+        return describe_people({visit.name: visit.person for visit in self.visits})
+
+
+def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
+    """Scan a cohort's folder; `cohort` is a key of `COHORTS`, and `convention` replaces its label convention."""
+    data = read_cohort(COHORTS[cohort].layouts, root)
+    show(*data.account(data.order), *([] if convention else data.remarks))
+    _refuse_clashes(data, None)
+    return Scan(cohort, tuple(data.order), convention or data.convention, [*data.subjects.values()])
+
+
+def scan_any(
+    root: Path,
     *,
-    min_slices: int = 0,
-    only_first: bool = False,
+    naming: Naming,
+    regions: str | None = None,
+    person: Callable[[str], str] | None = None,
     keep_missing: bool = False,
     workers: int = 0,
-) -> None:
-    """Scan a cohort's folder, assign its people to splits, and write the datalist.
+    is_asking: bool = True,
+) -> Scan:
+    """Scan any data set and print its layout, modalities and regions, which are read from the label maps if None.
 
-    `scan` finds the visits in a folder, and `splits` assigns people to splits. If only some visits have a label, the
-    rest go to the split unlabelled. `inputs` are files by option, which `output` must not replace. The remaining
-    arguments select visits: at least `min_slices` slices with signal in each image (0 reads no image), only the first
-    visit of each person, or also visits that lack some modalities.
+    `person` takes a subject's name and returns the person. If `naming` lists no modalities, those of every subject are
+    taken or, with `keep_missing`, those of any subject. Without `is_asking`, only subjects with a label map decide on
+    the modalities, and the label values become regions (`from_labels`).
     """
-    target = expand_home(output, f"--output={output}")
-    check_outputs([("output", target)], inputs or {})
-    datalists.check_replaceable(target)
-    folder = expand_home(root, f"--root={root}")
-    cohort = scan(folder)
-    visits = _select(cohort, folder, min_slices, keep_missing, workers)
-    if not visits:
-        raise InputError(f"--root={root}: no complete subject; expected {', '.join(cohort.modalities)}")
-    if only_first:
-        firsts = {visit.person: visit.name for visit in reversed(visits)}
-        visits = _remaining("first visits", visits, [visit for visit in visits if firsts[visit.person] == visit.name])
+    data = read_layout(list_images(root), naming, regions is None)
+    if naming.modalities == (MIXED,):
+        data.subjects = {part.name: part for subject in data.subjects.values() for part in subject.apart()}
+    subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
+    counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects
+    counts = Counter(modality for subject in counted for modality in subject.images)
+    try:
+        _refuse_clashes(data, naming)
+        modalities = _modalities(data, counts, len(counted), naming, keep_missing)
+    except InputError:
+        show(*data.account(naming.modalities or counts))
+        raise
+    show(*data.account(modalities))
+    show(f"layout: {data.layout}, subjects: {len(subjects)}, modalities: {', '.join(modalities)}")
+    labels = [subject.label for subject in subjects if subject.label is not None]
+    convention = regions or data.convention
+    if not labels:
+        if regions is not None or LABEL in naming.words:
+            raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
+        convention = None
+    elif convention is None:
+        convention = from_labels(data.root, labels, workers, is_asking)
+    else:
+        show(f"regions: {convention}")
+    for subject in subjects:
+        subject.person = person(subject.name) if person else subject.person
+    held_out = frozenset(subject.person for subject in subjects if subject.name in data.held_out)
+    scan = Scan(root.resolve().name or "data", modalities, convention, subjects, held_out)
+    if text := scan.describe_people():
+        show(f"people: {text}")
+    return scan
+
+
+def _refuse_clashes(data: DataSet, naming: Naming | None) -> None:
+    """Raise an InputError if two files fit the same image or label map."""
+    if clashes := data.clashing(naming.modalities if naming else None):
+        option = "--label=WORDS" if clashes[0].kind == LABEL else f"--modalities={clashes[0].kind}=WORDS"
+        expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
+        raise InputError(f"--root={data.root}", clashes[0], expected)
+
+
+def _modalities(
+    data: DataSet, counts: Counter[str], subjects: int, naming: Naming, keep_missing: bool
+) -> tuple[str, ...]:
+    """Return the requested modalities, else those of every subject or, with `keep_missing`, of any subject."""
+    if not subjects:
+        raise InputError(f"--root={data.root}", "no image whose name states a modality", "a pattern by --pattern")
+    if naming.modalities is not None:
+        if lacking := [modality for modality in naming.modalities if modality not in counts]:
+            option = f"--modalities={','.join(naming.modalities)}"
+            raise InputError(option, f"no {lacking[0]} in {data.root}", f"some of {', '.join(counts)}")
+        return naming.modalities
+    rank = [*data.order, *SPELLINGS]
+    ordered = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
+    rare = [name for name in ordered if counts[name] < subjects]
+    partly = ", ".join(f"{name} (in {counts[name]} of {subjects} subjects)" for name in rare)
+    common = tuple(name for name in ordered if keep_missing or counts[name] == subjects)
+    if not common:
+        raise InputError(f"--root={data.root}", f"no modality that every subject has: {partly}", "--modalities")
+    if partly and not keep_missing:
+        show(f"modalities left out, as not every subject has them: {partly}")
+    return common
+
+
+def complete(scan: Scan, keep_missing: bool = False) -> Scan:
+    """Return the visits with all modalities or, with `keep_missing`, any; print a line for each that lacks some."""
+    visits = []
+    for visit in scan.visits:
+        missing = visit.lacks(scan.modalities)
+        is_kept = not missing or (keep_missing and len(missing) < len(scan.modalities))
+        if missing:
+            show(f"{'kept' if is_kept else 'left out'}: {visit.name} lacks {', '.join(missing)}")
+        visits += [visit] if is_kept else []
+    return scan.reduced(f"with {'some of ' if keep_missing else ''}{', '.join(scan.modalities)}", visits)
+
+
+def with_slices(scan: Scan, root: Path, least: int, workers: int) -> Scan:
+    """Return the visits with enough axial slices with signal in each image; print a line for each visit without."""
+    paths = [f"{root}/{visit.files[modality]}" for visit in scan.visits for modality in scan.modalities]
+    numbers = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
+    visits = []
+    for visit in scan.visits:
+        counts = {modality: next(numbers) for modality in scan.modalities}
+        if few := [f"{count} in {modality}" for modality, count in counts.items() if count < least]:
+            show(f"left out: {visit.name}: too few slices with signal, or unreadable ({', '.join(few)})")
+        else:
+            visits.append(visit)
+    return scan.reduced(f"with {least} slices or more in each", visits)
+
+
+def slices_with_signal(path: str) -> int:
+    """Return the number of slices, along the axis nearest to z, with a voxel above zero; -1 for an unreadable file."""
+    try:
+        scan, voxels = read_scan(path)
+    except InputError:
+        return -1
+    upright, _ = canonical(voxels, scan.affine)
+    return int((upright > 0).any(axis=(0, 1)).sum())
+
+
+def first_visits(scan: Scan) -> Scan:
+    """Return the first visit of each person."""
+    firsts = {visit.person: visit.name for visit in reversed(scan.visits)}
+    return scan.reduced("first visits", [visit for visit in scan.visits if firsts[visit.person] == visit.name])
+
+
+def write_split(scan: Scan, root: Path, splits: RandomSplits, target: Path) -> None:
+    """Assign the people of a scan to splits, and write the datalist.
+
+    Held-out people go to testing. If only some visits have a label, the rest go to the split unlabelled.
+    """
+    if not scan.visits:
+        raise InputError(f"--root={root}", "no complete subject", ", ".join(scan.modalities))
+    is_labelled = any(visit.label for visit in scan.visits)
+    unlabelled = {visit.name for visit in scan.visits if scan.convention is not None and visit.label is None}
+    people = scan.people([visit for visit in scan.visits if visit.name not in unlabelled])
+    split_of = (splits.assign(people) if people else {}) | dict.fromkeys(scan.held_out, "testing")
     content: dict[str, Any] = {
-        "name": cohort.name,
-        "modalities": list(cohort.modalities),
-        "label_convention": cohort.convention if any(visit.label for visit in visits) else None,
-        **_space_of(folder, visits),
+        "name": scan.name,
+        "modalities": list(scan.modalities),
+        "label_convention": scan.convention if is_labelled else None,
+        **_space_of(scan, root),
+        **{name: [] for name in datalists.SPLITS if unlabelled or name != "unlabelled"},
     }
-    for name, members in _assign(cohort, visits, splits).items():
-        content[name] = [_entry(visit, cohort.modalities) for visit in members]
-    datalists.write(content, target)
-    show(f"{output}: {sizes(content)}")
+    for visit in scan.visits:
+        person = {} if visit.person == person_of(visit.name) else {"person": visit.person}
+        label = {} if visit.label is None else {"label": visit.label}
+        entry = {"subject": visit.name, **person, "image": [visit.files.get(name) for name in scan.modalities], **label}
+        content["unlabelled" if visit.name in unlabelled else split_of[visit.person]].append(entry)
+    if unlabelled:
+        show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
+    write(content, target)
 
 
-def _space_of(root: Path, visits: Sequence[SubjectFiles]) -> dict[str, str]:
+def _space_of(scan: Scan, root: Path) -> dict[str, str]:
     """Return the space that scripts.prepare recorded beside the visits; empty without records. Refuse two spaces."""
-    folders = {(root / file).parent for visit in visits for file in visit.files.values()}
+    folders = {(root / file).parent for visit in scan.visits for file in visit.files.values()}
     if not (prepared := sorted(folder for folder in folders if (folder / RECORD).is_file())):
         return {}
     from scripts.prepare.subjects import read_record  # late import: slow
 
-    records = {folder: read_record(folder) for folder in prepared}
-    spaces = {record["settings"]["like"]: folder for folder, record in records.items() if "settings" in record}
+    records = [read_record(folder) for folder in prepared]
+    spaces = sorted({record["settings"]["like"] for record in records if "settings" in record})
     if len(spaces) > 1:
-        stated = ", ".join(f"{folder} {space}" for space, folder in spaces.items())
-        raise InputError(f"--root={root}", f"scans prepared for several spaces: {stated}", "the same --like for all")
-    return {"space": next(iter(spaces))} if spaces else {}
+        raise InputError(f"--root={root}", f"scans prepared for {' and '.join(spaces)}", "the same --like for all")
+    return {"space": spaces[0]} if spaces else {}
 
 
-def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:
-    """Check that output files (option, file) replace neither inputs nor each other."""
-    owners = {path.resolve(): option for option, path in inputs.items()}
-    for option, path in outputs:
-        owner = owners.setdefault(path.resolve(), option)
-        if owner != option:
-            raise InputError(f"--{option}={path}: the same file as --{owner}")
+def output_file(output: str, inputs: Mapping[str, Path]) -> Path:
+    """Return the path of a new datalist; raise an InputError if it would replace an input or a file of another kind."""
+    target = expand_home(output, f"--output={output}")
+    for option, path in inputs.items():
+        if path.resolve() == target.resolve():
+            raise InputError(f"--output={output}: the same file as --{option}")
+    datalists.check_replaceable(target)
+    return target
 
 
-def sizes(content: Mapping[str, Any]) -> str:
-    """Return the number of subjects in each split, as text."""
-    return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
-
-
-def _assign(cohort: Scan, visits: Sequence[SubjectFiles], splits: RandomSplits) -> dict[str, list[SubjectFiles]]:
-    """Return visits by split. Held-out people go to testing, visits without a label to unlabelled.
-
-    The split unlabelled exists only if the cohort has a label convention and some visits have no label.
-    """
-    unlabelled = {visit.name for visit in visits if cohort.convention is not None and visit.label is None}
-    people = cohort.people([visit for visit in visits if visit.name not in unlabelled])
-    split_of = splits.assign(people) if people else {}
-    split_of |= dict.fromkeys(cohort.held_out, "testing")
-    parts: dict[str, list[SubjectFiles]] = {name: [] for name in datalists.SPLITS if unlabelled or name != "unlabelled"}
-    for visit in visits:
-        parts["unlabelled" if visit.name in unlabelled else split_of[visit.person]].append(visit)
-    if unlabelled:
-        show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
-    return parts
-
-
-def _remaining(text: str, before: Sequence[SubjectFiles], visits: list[SubjectFiles]) -> list[SubjectFiles]:
-    """Return `visits` unchanged; if they are fewer than `before`, print how many people and visits remain."""
-    if len(visits) < len(before):
-        people, all_people = (len({visit.person for visit in group}) for group in (visits, before))
-        show(f"{text}: {people} of {all_people} people, {len(visits)} of {len(before)} visits")
-    return visits
-
-
-def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int) -> list[SubjectFiles]:
-    """Return the visits with enough images and slices; print a line for each visit without."""
-    most = len(cohort.modalities) - 1 if keep_missing else 0  # modalities that a visit may lack
-    lacking = {visit.name: visit.lacks(cohort.modalities) for visit in cohort.visits}
-    for name, missing in lacking.items():
-        if missing:
-            show(f"{'kept' if len(missing) <= most else 'left out'}: {name} lacks {', '.join(missing)}")
-    wanted = ("some of " if keep_missing else "") + ", ".join(cohort.modalities)
-    complete = [visit for visit in cohort.visits if len(lacking[visit.name]) <= most]
-    visits = _remaining(f"with {wanted}", cohort.visits, complete)
-    if min_slices == 0:
-        return visits
-    selected = []
-    paths = [f"{root}/{visit.files[modality]}" for visit in visits for modality in cohort.modalities]
-    numbers = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
-    for visit in visits:
-        counts = {modality: next(numbers) for modality in cohort.modalities}
-        unreadable = [modality for modality, count in counts.items() if count is None]
-        few = [f"{count} in {modality}" for modality, count in counts.items() if count is None or count < min_slices]
-        if unreadable:
-            show(f"left out: {visit.name}: {', '.join(unreadable)} cannot be read")
-        elif few:
-            problem = f"too few slices with signal ({', '.join(few)})"
-            show(f"left out: {visit.name}: {problem}; expected at least {min_slices}")
-        else:
-            selected.append(visit)
-    return _remaining(f"with {min_slices} slices or more in each", visits, selected)
-
-
-def _entry(visit: SubjectFiles, modalities: Sequence[str]) -> dict[str, Any]:
-    person = {} if visit.person == person_of(visit.name) else {"person": visit.person}
-    label = {} if visit.label is None else {"label": visit.label}
-    return {"subject": visit.name, **person, "image": [visit.files.get(name) for name in modalities], **label}
-
-
-def slices_with_signal(path: str | Path) -> int | None:
-    """Return the number of axial slices with a voxel above zero; None if the file is not a readable volume.
-
-    Axial slices are perpendicular to the voxel axis nearest to the world's z axis.
-
-    Example:
-        >>> slices_with_signal("1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz")  # doctest: +SKIP
-        146
-    """
-    try:
-        scan, voxels = read_scan(path)
-    except InputError:
-        return None
-    upright, _ = canonical(voxels, scan.affine)
-    return int((upright > 0).any(axis=(0, 1)).sum())
+def write(content: Mapping[str, Any], target: Path) -> None:
+    """Write a datalist, and print the number of subjects in each split."""
+    datalists.write(content, target)
+    sizes = ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
+    show(f"{target}: {sizes}")

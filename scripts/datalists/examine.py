@@ -1,7 +1,7 @@
-"""Read every file of a case completely and report its problems."""
+"""Read every file of a case as `LoadScand` does, and report its problems."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ class Record(NamedTuple):
     """Problems of a case, and measurements to compare with the rest of the cohort."""
 
     problems: tuple[Problem, ...]
-    orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable
+    orientation: str = ""  # such as "RAS", of the first readable file
     labels: frozenset[int] | None = None  # values of the label map; None if missing or faulty
     digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; none for most faulty files
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
@@ -80,10 +80,16 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
                 volume = without_background(volume)
                 check_image(file, volume)
                 volumes.append(canonical(volume, scan.affine))
-                digests[file] = _digest(volumes[-1][0])
+                digest = _digest(volumes[-1][0])
+                if original := next((name for name in digests if digests[name] == digest), None):
+                    problems.append(Problem("copy", file, f"a copy of {Path(original).name}", "a different image"))
+                digests[file] = digest
         except Problem as problem:  # with the path below the root
             problems.append(Problem(problem.check, file, problem.value, problem.expected))
-    problems += _copies(case, digests)
+    for file in case["image"]:
+        if "label" in case and file in digests and digests[file] == digests.get(case["label"]):
+            value = f"a copy of {Path(case['label']).name}"
+            problems.append(Problem("label_as_image", file, value, "an image, not the label map"))
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
     if is_sound and not any(volume.max() > 0 for volume, _ in volumes):
@@ -103,16 +109,3 @@ def _digest(volume: np.ndarray) -> bytes:
     """Return a 16-byte digest of a volume's values and shape."""
     values = np.ascontiguousarray(volume.T)
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
-
-
-def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[Problem]:
-    """Yield a problem for each image with the same voxels as the label or an earlier image of the case."""
-    label = case.get("label", "")
-    owners = {digests[label]: label} if label in digests else {}
-    for file in filter(None, case["image"]):
-        owner = owners.setdefault(digests[file], file) if file in digests else file
-        if owner != file:
-            check, expected = (
-                ("label_as_image", "an image, not the label map") if owner == label else ("copy", "a different image")
-            )
-            yield Problem(check, file, f"a copy of {Path(owner).name}", expected)

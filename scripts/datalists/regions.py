@@ -1,6 +1,5 @@
 """Regions of a data set: from a regions file, or from the values in the label maps."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,6 @@ from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
 from common.data.scan_checks import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
-from common.files import check_schema
 from scripts.pools import map_in_processes
 from scripts.yaml_files import read_yaml
 
@@ -20,11 +18,9 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 
 def read_regions(path: Path, name: str) -> str:
     """Read a YAML file of regions; return them as text (`common.data.regions`). Messages call the file `name`."""
-    content = read_yaml(path, EXAMPLE, name=name)
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
-    definitions = SCHEMA["$defs"]
-    check_schema(content, {"$ref": "#/$defs/regions", "$defs": definitions}, name, EXAMPLE)
+    names = {"type": "object", "propertyNames": {"type": "string"}}
+    schema = names | {"$ref": "#/$defs/regions", "$defs": SCHEMA["$defs"]}
+    content = read_yaml(path, EXAMPLE, schema, name)
     with within(name):
         return declaration(content)
 
@@ -36,44 +32,34 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
     each value, such as `label1=1,label2=2`. Also raise an InputError for a damaged label map (without `is_asking`, only
     if all are damaged), and for invalid values, too many, or none above 0.
     """
-    with within(f"--root={root}"):
-        results = map_in_processes(partial(_values_or_fault, root=root), files, workers, "label map", "label values")
-        faults = [result for result in results if isinstance(result, InputError)]
-        if faults and (is_asking or len(faults) == len(files)):
-            raise faults[0]
+    results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
+    faults = [result for result in results if isinstance(result, InputError)]
+    if faults and (is_asking or len(faults) == len(files)):
+        raise InputError(f"--root={root}", faults[0])
     show(*(f"label map not used: {fault}" for fault in faults))
     values = [result for result in results if isinstance(result, frozenset)]
-    numbers = sorted(frozenset().union(*values) - {0})
+    numbers = sorted(frozenset[int]().union(*values) - {0})
     count = f"{len(values)} label map{'s' if len(values) > 1 else ''}"
     if numbers == [1]:
         show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
         return UNNAMED
+    stated = f"the values in {count} are {shortened(list(map(str, numbers))) or '0'}"
     if not numbers or len(numbers) > LIMIT:
-        shown = shortened(list(map(str, numbers))) or "0"
-        raise InputError(
-            f"--regions: missing; the values in {count} are {shown}; expected {EXAMPLE}; at most {LIMIT} regions"
-        )
-    names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
-    if not is_asking:
-        show(f"regions: one for each of {', '.join(map(str, numbers))} in {count}; --regions=REGIONS.yaml names them")
-        return ",".join(f"{name}={number}" for name, number in zip(names, numbers, strict=True))
-    regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in zip(names, numbers, strict=True))
-    raise InputError(
-        f"--regions: missing; the values in {count} are {', '.join(map(str, numbers))}; expected a YAML file that "
-        f"names the regions, the outermost first, such as {{{regions}}}"
-    )
+        raise InputError("--regions", f"missing; {stated}", f"{EXAMPLE}; at most {LIMIT} regions")
+    names = {("lesion" if len(numbers) == 1 else f"label{number}"): number for number in numbers}
+    if is_asking:
+        regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in names.items())
+        expected = f"a YAML file that names the regions, the outermost first, such as {{{regions}}}"
+        raise InputError("--regions", f"missing; {stated}", expected)
+    show(f"regions: one for each of {', '.join(map(str, numbers))} in {count}; --regions=REGIONS.yaml names them")
+    return ",".join(f"{name}={number}" for name, number in names.items())
 
 
-def _values_or_fault(file: str, root: str) -> frozenset[int] | InputError:
+def label_values(file: str, root: str) -> frozenset[int] | InputError:
+    """Return the values of a label map, or why they cannot be labels; `file` is relative to `root`."""
     try:
-        return label_values(file, root)
+        labels = labels_in(file, read_scan(Path(root, file))[1])
     except InputError as error:
         return error
-
-
-def label_values(file: str, root: str) -> frozenset[int]:
-    """Return the values of a label map; raise an InputError if they cannot be labels. `file` is relative to `root`."""
-    labels = labels_in(file, read_scan(Path(root, file))[1])
-    if invalid := [str(label) for label in sorted(labels) if not 0 <= label <= HIGHEST]:
-        raise InputError(f"{file}: label {shortened(invalid)}; expected 0 for background, and 1 to {HIGHEST}")
-    return labels
+    invalid = [str(label) for label in sorted(labels) if not 0 <= label <= HIGHEST]
+    return InputError(file, f"label {shortened(invalid)}", f"0 to {HIGHEST}") if invalid else labels

@@ -1,35 +1,31 @@
-"""Assign the people of a cohort or a datalist to splits: at random, or by cross-validation folds."""
+"""Split people into training, validation and testing, at random or by cross-validation folds."""
 
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from common.data import datalists
-from common.data.datalists import SPLITS
-from common.data.layouts.people import describe_people
+from common.data.datalists import SPLITS, person_in
 from common.errors import InputError, check_number, choice, show
 from common.files import digest, expand_home, read_json
+from scripts.datalists.people import with_people
 
-MOST = 1000  # folds
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # value of `testing` that reserves everyone
 FOLD_SPLITS = ("training", "validation")  # splits that the folds divide
-IMAGE = {"type": "string", "minLength": 1}
-FOLD_ENTRY = {
+_ENTRY = {
     "type": "object",
     "required": ["fold", "image"],
-    "properties": {
-        "fold": {"type": "integer", "minimum": 0, "maximum": MOST - 1},
-        "image": {"type": ["string", "array"], "minLength": 1, "minItems": 1, "items": IMAGE},
-    },
+    "properties": {"fold": {"type": "integer", "minimum": 0}, "image": {"type": ["string", "array"], "minItems": 1}},
 }
-FOLD_ENTRIES = {"type": "array", "minItems": 1, "items": FOLD_ENTRY}
-FOLDS_SCHEMA = {"type": "object", "required": ["training"], "properties": {"training": FOLD_ENTRIES}}
+FOLDS_SCHEMA = {
+    "type": "object",
+    "required": ["training"],
+    "properties": {"training": {"type": "array", "minItems": 1, "items": _ENTRY}},
+}
 
 
 @dataclass(frozen=True)
@@ -50,38 +46,31 @@ class RandomSplits:
     least: int = 1
 
     def __post_init__(self) -> None:
-        """Validate the options."""
         check_number("seed", self.seed, int, 0)
-        for option, value, others in (("validation", self.validation, ()), ("testing", self.testing, (ALL, None))):
+        for option, value, words in (("validation", self.validation, ()), ("testing", self.testing, (ALL, None))):
             is_number = type(value) is int and value >= 0
-            if not (is_number or (isinstance(value, float) and 0 <= value < 1) or value in others):
-                expected = ", or ".join(["a number of people", "a fraction from 0 to below 1", *others[:1]])
-                raise InputError(f"--{option}={value}: expected {expected}")
+            if not (is_number or (isinstance(value, float) and 0 <= value < 1) or value in words):
+                raise InputError(f"--{option}={value}", expected="a number of people, or a fraction from 0 to below 1")
         if self.testing == ALL and self.validation not in (0, VALIDATION):
             raise InputError(f"--validation={self.validation}: cannot be combined with --testing={ALL}")
 
     def draw(self, people: Sequence[str]) -> dict[str, list[str]]:
-        """Return the sorted people of each split: training, validation and testing.
-
-        The choice for testing does not depend on `validation`.
-        """
+        """Return the sorted people of each split; the choice for testing does not depend on `validation`."""
         if self.testing == ALL:
             return {"training": [], "validation": [], "testing": list(people)}
-        tested, validated = (_count(value or 0, len(people)) for value in (self.testing, self.validation))
-        reserved = tested + validated
+        tested, validated = _count(self.testing or 0, len(people)), _count(self.validation, len(people))
+        left = max(0, len(people) - tested - validated)
+        testing = "" if self.testing is None else f" --testing={self.testing}"
         hint = "" if self.testing is None else f", or --testing={ALL} for a cohort that no stage trains on"
-        if len(people) - reserved < BATCH:
-            options = f"--validation={self.validation}" + ("" if self.testing is None else f" --testing={self.testing}")
-            left = max(0, len(people) - reserved)
-            raise InputError(
-                f"{options}: splits leave {left} of {len(people)} people for training; need {BATCH} for a batch{hint}"
-            )
+        if left < BATCH:
+            problem = f"splits leave {left} of {len(people)} people for training; need {BATCH} for a batch{hint}"
+            raise InputError(f"--validation={self.validation}{testing}", problem)
         if validated < self.least:
             problem = f"leaves {validated} of {len(people)} people to select the checkpoint; need {self.least}{hint}"
-            raise InputError(f"--validation={self.validation}: {problem}")
+            raise InputError(f"--validation={self.validation}", problem)
         drawn = _shuffled(people, self.seed)
-        parts = {"training": drawn[reserved:], "validation": drawn[tested:reserved], "testing": drawn[:tested]}
-        return {split: sorted(members) for split, members in parts.items()}
+        ends = {"training": drawn[tested + validated :], "validation": drawn[tested : tested + validated]}
+        return {split: sorted(members) for split, members in (ends | {"testing": drawn[:tested]}).items()}
 
     def assign(self, people: Sequence[str]) -> dict[str, str]:
         """Return the split of each person, drawn as by `draw`."""
@@ -100,54 +89,12 @@ def drawn_anew(content: Mapping[str, Any], splits: RandomSplits) -> dict[str, An
     """Return a datalist whose people of `training` and `validation` are split anew; those of `testing` stay there."""
     entries = [entry for name in FOLD_SPLITS for entry in content.get(name, [])]
     parts: dict[str, list[Any]] = {"training": [], "validation": [], "testing": [*content.get("testing", [])]}
-    held_out = {datalists.person_in(entry) for entry in parts["testing"]}
-    people = sorted({datalists.person_in(entry) for entry in entries} - held_out)
+    held_out = {person_in(entry) for entry in parts["testing"]}
+    people = sorted({person_in(entry) for entry in entries} - held_out)
     split_of = splits.assign(people) | dict.fromkeys(held_out, "testing")
     for entry in sorted(entries, key=lambda entry: entry["subject"]):
-        parts[split_of[datalists.person_in(entry)]].append(entry)
+        parts[split_of[person_in(entry)]].append(entry)
     return {key: value for key, value in content.items() if key not in ("folds", "subset")} | parts
-
-
-def people_in(content: Mapping[str, Any]) -> str:
-    """Describe the people of a datalist, as `describe_people`."""
-    entries = [entry for name in SPLITS for entry in content.get(name, [])]
-    return describe_people({entry["subject"]: datalists.person_in(entry) for entry in entries})
-
-
-def with_people(content: Mapping[str, Any], pattern: str | None) -> dict[str, Any]:
-    """Return a datalist with the people that `pattern` finds (`person_finder`; None: its own); print who they are."""
-    if pattern is not None:
-        find = person_finder(pattern)
-        names = [name for name in SPLITS if name in content]
-        content = {**content} | {
-            name: [{**entry, "person": find(entry["subject"])} for entry in content[name]] for name in names
-        }
-    if text := people_in(content):
-        show(f"people: {text}")
-    return dict(content)
-
-
-def person_finder(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes a subject's name and returns the person: the first group of `pattern`, a regex.
-
-    Raise an InputError for an invalid pattern; the function raises one for a name without a match or a person.
-    """
-    try:
-        form = re.compile(str(pattern))
-        problem = "" if form.groups else "no group for the person"
-    except re.error as error:
-        problem = f"not a regular expression ({error})"
-    if problem:
-        raise InputError(f"--person={pattern}: {problem}; expected one such as (.+)_v[0-9]+")
-
-    def find(subject: str) -> str:
-        match = form.match(subject)
-        if not (person := match and match[1]):
-            problem = "names no person in" if match else "does not match"
-            raise InputError(f"--person={pattern}: {problem} the subject {subject}")
-        return person
-
-    return find
 
 
 def hold_out(
@@ -163,8 +110,7 @@ def hold_out(
 
     `folds` is a file of folds, or a number of random folds. A fold for testing replaces the datalist's test subjects;
     `validation` is then the number or fraction of the remaining people for validation (default 0.1). Subjects without a
-    label go to training, or are left out if their person is in validation or testing. `person` is as in `person_finder`
-    (by default people are as in the datalist). The result records the fold under `folds`.
+    label go to training, or are left out if their person is in validation or testing. The result records the fold.
 
     Raises:
         InputError: an option is invalid, the datalist is a test fold or a subset, or the fold or the rest is too small.
@@ -174,39 +120,35 @@ def hold_out(
         raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
     random = RandomSplits(VALIDATION if validation is None else validation, None, seed)
     numbers = numbers_of(folds)
-    if isinstance(fold, bool) or fold not in numbers:
-        raise InputError(f"--fold={fold}: expected one of {', '.join(map(str, numbers))}, the folds of --folds={folds}")
-    if content.get("folds", {}).get("split") == "testing":
-        number = content["folds"]["fold"]
-        raise InputError(f"--datalist: already a fold, number {number}; give the whole datalist")
-    if "subset" in content:
-        raise InputError("--datalist: already a subset; give the whole datalist")
+    if fold not in numbers:
+        raise InputError(f"--fold={fold}", expected=f"one of {', '.join(map(str, numbers))}, of --folds={folds}")
+    if "subset" in content or content.get("folds", {}).get("split") == "testing":
+        raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
     content = with_people(content, person)
     entries = {entry["subject"]: entry for name in FOLD_SPLITS for entry in content.get(name, [])}
-    person_in = {subject: datalists.person_in(entry) for subject, entry in entries.items()}
+    person_of = {subject: person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)
-    people = sorted({person_in[subject] for subject in labelled})
-    unlabelled = set(person_in.values()) - set(people)
+    people = sorted({person_of[subject] for subject in labelled})
+    unlabelled = set(person_of.values()) - set(people)
     if isinstance(folds, str):
-        owners: dict[str, str] = {}
-        for subject, entry in entries.items():
-            for name in (PurePosixPath(image).name for image in entry["image"] if image):
-                owners[name] = "" if name in owners else subject  # a repeated name identifies no subject
-        fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), person_in, labelled, owners)
+        fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), entries, person_of, labelled)
         unlabelled = {member for member in unlabelled if fold_of.get(member, fold) != fold}
+    elif folds > len(people):
+        raise InputError(f"--folds={folds}", "more than the people with labels", f"at most {len(people)} folds")
     else:
-        fold_of, source = random_folds(folds, people, seed)
+        fold_of = {member: index % folds for index, member in enumerate(_shuffled(people, seed))}
+        source = {"source": f"assigned at random, seed {seed}"}
     held = [member for member in people if fold_of.get(member) == fold]
     remaining = [member for member in people if fold_of.get(member, fold) != fold]
     if not held or len(remaining) < BATCH:
         problem = f"people in this fold: {len(held)}, in the remaining folds: {len(remaining)}"
-        raise InputError(f"--fold={fold}: {problem}; expected at least 1, and {BATCH} (a batch) to train on")
+        raise InputError(f"--fold={fold}", problem, f"at least 1, and {BATCH} (a batch) to train on")
     parts = {"training": remaining, "validation": held} if validates else random.draw(remaining) | {"testing": held}
     split_of = {member: split for split, members in parts.items() for member in members}
     split_of |= dict.fromkeys(unlabelled, "training")
     splits: dict[str, list[Any]] = {split: [] for split in SPLITS[:3]}
     for subject, entry in entries.items():
-        split = split_of.get(person_in[subject])
+        split = split_of.get(person_of[subject])
         if split == "training" or (split is not None and subject in labelled):
             splits[split].append(entry)
     if validates:
@@ -219,19 +161,8 @@ def hold_out(
     return metadata | {"folds": {"fold": fold, "of": len(numbers), "split": fold_to} | source} | splits
 
 
-def random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Assign people to folds at random; return the fold of each person, and the source to record in the datalist.
-
-    Fold sizes differ by at most one person. Raise an InputError for more folds than people.
-    """
-    if number > len(people):
-        raise InputError(f"--folds={number}: more than the people with labels; expected at most {len(people)} folds")
-    fold_of = {person: index % number for index, person in enumerate(_shuffled(people, seed))}
-    return fold_of, {"source": f"assigned at random, seed {seed}"}
-
-
 def _published_folds(
-    path: Path, person_in: Mapping[str, str], labelled: Collection[str], owners: Mapping[str, str]
+    path: Path, entries: Mapping[str, Any], person_of: Mapping[str, str], labelled: Collection[str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Read the fold of each person from a JSON file; return the folds, and the source to record in the datalist.
 
@@ -239,28 +170,28 @@ def _published_folds(
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 
-    `owners` maps the name of an image file to the subject. A file without an owner belongs to the subject that its
-    folder names. A visit in the file puts all visits of the person into its fold. Print how many subjects only the file
-    or only the datalist has. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
+    A subject is found by the name of an image file, or else of its folder. A visit in the file puts all visits of the
+    person into its fold. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
     """
+    owners: dict[str, str] = {}
+    for subject, entry in entries.items():
+        for name in (PurePosixPath(image).name for image in entry["image"] if image):
+            owners[name] = "" if name in owners else subject  # a repeated name identifies no subject
     fold_of: dict[str, int] = {}
-    subjects: list[str] = []
+    subjects = []
     for entry in _fold_entries(path):
-        image, fold = entry["image"] if isinstance(entry["image"], str) else entry["image"][0], entry["fold"]
-        file = PurePosixPath(image)
+        file = PurePosixPath(entry["image"] if isinstance(entry["image"], str) else entry["image"][0])
         subjects.append(owners.get(file.name) or file.parent.name)
-        if not subjects[-1]:
-            raise InputError(f"--folds={path}: image {image} is in no folder; expected a folder named as the subject")
-        person = person_in.get(subjects[-1])
-        if person is not None and fold_of.setdefault(person, fold) != fold:
-            raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {fold}")
-    outside = [subject for subject in labelled if person_in[subject] not in fold_of]
+        person = person_of.get(subjects[-1])
+        if person is not None and fold_of.setdefault(person, entry["fold"]) != entry["fold"]:
+            raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {entry['fold']}")
+    outside = [subject for subject in labelled if person_of[subject] not in fold_of]
     if len(outside) == len(labelled):
-        problem = f"names none of the labelled subjects of the datalist ({len(labelled)})"
-        raise InputError(f"--folds={path}: {problem}; the first subject in the file is {subjects[0]}")
+        problem = f"names none of the {len(labelled)} labelled subjects; the first in the file is {subjects[0]}"
+        raise InputError(f"--folds={path}", problem)
     for problem, names in {
         "subjects left out, as their people are in no fold": outside,
-        "subjects in a fold, but not in training or validation of the datalist": {*subjects} - person_in.keys(),
+        "subjects in a fold, but not in training or validation of the datalist": {*subjects} - person_of.keys(),
     }.items():
         if names:
             show(f"{problem}: {len(names)}, such as {min(names)}")
@@ -268,15 +199,13 @@ def _published_folds(
 
 
 def _fold_entries(path: Path) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = read_json(
-        path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}"
-    )["training"]
-    return entries
+    content = read_json(path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}")
+    return list(content["training"])
 
 
 def numbers_of(folds: str | int) -> list[int]:
     """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n (2 to 1000)."""
     if isinstance(folds, str):
         return sorted({entry["fold"] for entry in _fold_entries(expand_home(folds, f"--folds={folds}"))})
-    check_number("folds", folds, int, 2, MOST)
+    check_number("folds", folds, int, 2, 1000)
     return list(range(folds))

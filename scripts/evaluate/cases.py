@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.data import datalists
-from common.data.layouts.listing import label_maps
 from common.data.modalities import first_image, images_of
 from common.data.regions import canonical
 from common.errors import InputError, shortened
-from common.files import expand_home
+from common.files import existing_folder, expand_home
 from common.metrics.cards import Protocol
 from common.metrics.protocols import check_convention
+from scripts.layouts.listing import stem_of
 
 BINARY = "lesion=1"  # default label convention of a folder of references
 
@@ -68,3 +68,17 @@ def find_cases(
             raise InputError(f"--predictions={predictions}", f"{file.name} is the reference itself", "a prediction")
     cases = [Case(name, predicted.get(name), label, images.get(name, ())) for name, label in labels.items()]
     return convention, sorted(cases)
+
+
+def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
+    """Return a folder's label maps by case, sorted; raise an InputError, naming `option`, for a bad name or no file."""
+    files: dict[str, Path] = {}
+    for file in sorted(existing_folder(folder, f"--{option}={folder}", "a folder of label maps").iterdir()):
+        name = stem_of(file.name)
+        if name and (file.is_dir() or name in files):  # ignored, the case might count as empty
+            raise InputError(f"--{option}={folder}", f"{file.name}: a folder, or a second file of its case")
+        if name:
+            files[name] = file
+    if not files:
+        raise InputError(f"--{option}={folder}", "no label map", "CASE.nii.gz (or .nii, .mgz) for each case")
+    return files

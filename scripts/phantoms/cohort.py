@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from common.data.cards import Cohort
-from common.data.cohorts import COHORTS
-from common.data.layouts.names import LABEL
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, check_number, choice
 from common.files import expand_home
 from common.locks import CLAIM, claimed
+from scripts.cohorts import COHORTS
+from scripts.cohorts.card import Cohort
+from scripts.layouts.names import LABEL
 from scripts.phantoms.anatomy import HEADS, PhantomGrid
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.pools import map_in_processes

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from common.data.cohorts import COHORTS
-from common.data.layouts.listing import label_maps
 from common.errors import InputError, choice
 from common.files import existing_folder, expand_home
 from common.values import names_of
 from scripts.cli import run
+from scripts.cohorts import COHORTS
+from scripts.evaluate.cases import label_maps
 from scripts.prepare.settings import RECORD, Settings
 
 

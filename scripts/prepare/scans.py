@@ -1,15 +1,16 @@
-"""Find the raw scans of a folder: NIfTI in any layout of `common.data.layouts`."""
+"""Find the raw scans of a folder: NIfTI in any layout of `scripts.layouts`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.data.layouts.listing import list_images
-from common.data.layouts.names import LABEL, NO_LABELS, Naming, check_distinct, words_of
-from common.data.layouts.reading import read_layout
-from common.data.layouts.subjects import DataSet
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, choice, shortened, show
+from scripts.layouts.listing import list_images
+from scripts.layouts.names import LABEL
+from scripts.layouts.patterns import Naming, words_of
+from scripts.layouts.reading import read_layout
+from scripts.layouts.subjects import DataSet
 
 BRAIN = "brain mask"  # name of brain masks among the layouts' modalities
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's layout; convert DICOM with dcm2niix"
@@ -44,13 +45,13 @@ def find_subjects(
     for modality, text in patterns.items():
         choice("patterns", modality, modalities)
         spelled[modality] = words_of(str(text), option)
-    check_distinct(spelled, option)
     if masks is not None:
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
-    named = NO_LABELS if labels == "none" else labels and words_of(labels, f"--labels={labels}")
+    label = {} if labels in (None, "none") else {LABEL: words_of(str(labels), f"--labels={labels}")}
     listing = list_images(root)
-    data = read_layout(listing, Naming((*modalities, *spelled), spelled, named))
-    if idle := [folder for folder, files in listing.tops.items() if not files]:
+    data = read_layout(listing, Naming((*modalities, *spelled), spelled | label, labels=labels != "none"))
+    filled = {file.path.split("/")[0] for file in listing.files}
+    if idle := [folder for folder in listing.tops if folder not in filled]:
         show(f"warning: no scan in {shortened(idle)}; convert DICOM with dcm2niix", error=True)
     show(*data.account((*modalities, BRAIN), labels != "none"))
     if not listing.files:

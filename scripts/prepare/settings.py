@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.data.cards import Space
-from common.data.cohorts import COHORTS
 from common.errors import InputError, check_number, choice
+from scripts.cohorts import COHORTS
+from scripts.cohorts.card import Space
 from scripts.prepare.volumes import Grid
 
 RECORD = "prepare.json"  # in the folder of a prepared subject

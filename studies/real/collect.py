@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from common.data.layouts.templates import Template
 from common.data.scan_checks import AFFINE_TOLERANCE, read_scan
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, show
 from scripts import cli
+from scripts.layouts.patterns import Pattern
 
 LABELS = "seg"
 # Region -> label values in DLMUSE's label maps, which follow MUSE (Doshi et al., NeuroImage 2016)
@@ -136,7 +136,7 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
     files = _files(clone)
     subjects: dict[str, dict[str, str]] = {}
     templates = [
-        (kind, Template(text, {"subject": source.subject})) for kind, texts in source.files.items() for text in texts
+        (kind, Pattern(text, {"subject": source.subject})) for kind, texts in source.files.items() for text in texts
     ]
     for path in sorted(files):
         for kind, template in templates:

@@ -7,14 +7,15 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common import weights
-from common.data.cohorts import COHORTS
+from common.data.conventions import CONVENTIONS
 from common.networks import NETWORKS, segmentation_network
 from common.ssl import SSLHead
+from scripts.cohorts import COHORTS
 from tests.support import BUNDLES, COHORT_OF, MODALITIES, ROOT
 
 SUPERVISED = [bundle for bundle in BUNDLES if bundle.endswith("_finetune")]
 SSL = [bundle for bundle in BUNDLES if bundle not in SUPERVISED]
-REGIONS = {bundle: len(next(iter(COHORTS[COHORT_OF[bundle]].conventions.values()))) for bundle in SUPERVISED}
+REGIONS = {bundle: len(CONVENTIONS[str(COHORTS[COHORT_OF[bundle]].convention)]) for bundle in SUPERVISED}
 PATCH = [32, 32, 64]  # voxels
 STEP = {  # options for a training of one step; tests.support.TINY has them for commands
     "patch_size": PATCH,

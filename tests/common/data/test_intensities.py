@@ -8,8 +8,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import NormalizeIntensityd
 
-from common.data.cohorts import COHORTS
 from common.data.intensities import NormalizeBraind, brain_and_head
+from scripts.cohorts import COHORTS
 from scripts.phantoms.anatomy import HEADS
 from scripts.phantoms.cohort import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan

@@ -9,7 +9,7 @@ import pytest
 from common.data import datalists
 from scripts.datalists import __main__ as commands
 from scripts.datalists.splits import numbers_of
-from tests.scripts.datalists.cohorts import subjects
+from tests.scripts.datalists.folders import subjects
 
 RECORD = {"fold": 0, "of": 5, "split": "testing", "source": "x"}
 

@@ -1,16 +1,290 @@
-"""Layouts of files with known names; `test_main` has a subject of each cohort."""
+"""`generic` on data sets of any layout: BIDS, nnU-Net's raw folders, names of folders and files, patterns."""
 
-from common.data.layouts.reading import read_cohort
-from tests.scripts.datalists.cohorts import touch
+import json
 
-ATLAS_FILE = "{0}/ses-{1}/anat/{0}_ses-{1}_space-MNI152NLin2009aSym_T1w.nii.gz"
+import pytest
+
+from common.data.datalists import Datalist
+from common.errors import InputError
+from scripts.datalists import __main__ as commands
+from scripts.layouts.patterns import ending
+from tests.scripts.datalists.folders import entries, label, subjects, touch, written
+
+UPENN = "UPENN-GBM-00{n}_11"
+GLIOMA = [f"images_structural/{UPENN}/{UPENN}_{kind}.nii.gz" for kind in ("FLAIR", "T1GD", "T1", "T2")]
+READ = {  # the images and label maps of each of three subjects; options; images of the datalist
+    "names with and without the subject, other files between them": (
+        ["A{n}/flair.nii", "A{n}/A{n}-T1_Gd.nii", "A{n}/A{n}_T1.nii", "A{n}/A{n}_brain_mask.nii", "A{n}/._A{n}_T1.nii"],
+        ["A{n}/A{n}_lesion_mask.nii.gz"],
+        {},
+        ["A{n}/flair.nii", "A{n}/A{n}-T1_Gd.nii", "A{n}/A{n}_T1.nii"],
+    ),
+    "files in one folder": (["{n}_T2_FLAIR.nii", "{n}_T1w.nii"], ["{n}_FLAIR_lesion.nii"], {}, None),
+    "a folder for each modality of each subject": (["P{n}/FLAIR/scan.nii", "P{n}/T1/scan.nii"], [], {}, None),
+    "folders of modalities hold subjects": (["FLAIR/P{n}.nii", "T1/P{n}.nii"], ["masks/P{n}.nii"], {}, None),
+    "UPENN-GBM has subjects below folders for all": (GLIOMA, [f"images_segm/{UPENN}_segm.nii.gz"], {}, None),
+    "a registered scan is of its own modality": (
+        ["{n}_FLAIR_to_T1.nii", "{n}_T1.nii", "{n}_T1_2_MNI.nii"],
+        [],
+        {},
+        ["{n}_FLAIR_to_T1.nii", "{n}_T1.nii"],
+    ),
+    "IXI, by a pattern": (
+        [f"IXI-{kind}/IXI{{n}}-Guys-0828-{kind}.nii.gz" for kind in ("T1", "T2", "PD", "MRA")],
+        [],
+        {"pattern": "IXI-*/{subject}-{modality}.nii.gz"},
+        [f"IXI-{kind}/IXI{{n}}-Guys-0828-{kind}.nii.gz" for kind in ("T1", "T2", "PD")],
+    ),
+    "any beginning of names in a subject's folder": (
+        ["P{n}/3_ax_FLAIR.nii", "P{n}/5_sag_T1.nii"],
+        ["P{n}/W39_Segm.nii"],
+        {},
+        None,
+    ),
+    "a modality's folder, by a pattern": (["x/T2/P{n}/s.nii"], [], {"pattern": "x/{modality}/{subject}/s"}, None),
+    "words that end names": (
+        ["P{n}/t1_to_mni.nii", "P{n}/other.nii"],
+        [],
+        {"modalities": "T1=t1_to_mni,PD=other"},
+        None,
+    ),
+    "patterns of modalities and label maps": (
+        ["T1/P{n}.nii", "FLAIR/P{n}.nii"],
+        ["masks/P{n}.nii"],
+        {"modalities": "T1=T1/*,FLAIR=FLAIR/*", "label": "masks/*"},
+        None,
+    ),
+    "names without a modality": (
+        ["images/s{n}.nii"],
+        ["labels/s{n}.nii"],
+        {"modalities": "T1=images/{subject}", "label": "labels/{subject}"},
+        None,
+    ),
+    "folders that the words name are no visits": (
+        ["{n}/pre/FLAIR.nii", "{n}/pre/T1.nii", "{n}/orig/T1.nii"],
+        ["{n}/wmh.nii"],
+        {"modalities": "FLAIR=pre/FLAIR,T1=pre/T1"},
+        ["{n}/pre/FLAIR.nii", "{n}/pre/T1.nii"],
+    ),
+}
 
 
-def test_sessions_after_the_first_are_subjects_of_the_same_person(tmp_path):
-    for session in (1, 2, 11):
-        touch(tmp_path, f"elsewhere/{ATLAS_FILE.format('sub-r001s001', session)}")
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root/R001").symlink_to(tmp_path / "elsewhere")  # links to folders are followed
-    visits = read_cohort("atlas", tmp_path / "root").subjects
-    assert [*visits] == ["sub-r001s001", "sub-r001s001_ses-11", "sub-r001s001_ses-2"]
-    assert {visit.person for visit in visits.values()} == {"sub-r001s001"}
+@pytest.mark.parametrize("name", READ)
+def test_layouts_of_public_data_sets_are_read(root, name):
+    images, labels, options, expected = READ[name]
+    numbers = ("001", "002", "003")
+    for number in numbers:
+        touch(root, *[image.format(n=number) for image in images])
+        for file in labels:
+            label(root / file.format(n=number), 1)
+    found = entries(root, **options).values()
+    assert [entry["image"] for entry in found] == [[image.format(n=n) for image in expected or images] for n in numbers]
+    assert [entry["label"] for entry in found if "label" in entry] == [
+        file.format(n=n) for n in numbers for file in labels
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "expected"),
+    [
+        ("10/pre/FLAIR", "pre/FLAIR", True),
+        ("10/unpre/FLAIR", "pre/FLAIR", False),
+        ("10/preFLAIR", "FLAIR", False),
+        ("IXI-T1/a/IXI002", "ixi-t1/*", False),
+        ("IXI-T1/a/IXI002", "IXI-T1/**", True),
+        ("P1/P1_T1", "{subject}/{subject}_T1", True),
+        ("P1/P2_T1", "{subject}/{subject}_T1", False),
+        ("a.b/c", "axb/c", False),
+    ],
+)
+def test_words_and_patterns_reach_the_path(path, words, expected):
+    assert (ending(words).match(path) is not None) is expected
+
+
+def test_names_that_fit_nothing_are_listed_with_the_way_to_give_a_pattern(root, capsys):
+    touch(root, *[f"P{number}/{name}.nii.gz" for number in (1, 2) for name in ("T1", "P_other")])
+    assert len(entries(root)) == 2
+    line = "names that fit no layout: 2 files, such as P1/P_other.nii.gz, P2/P_other.nii.gz; if they are needed, give"
+    assert f"{line} a pattern such as --pattern=" in capsys.readouterr().out
+    touch(root, "P1/T1.nii")
+    with pytest.raises(InputError, match=r"two files for the T1 of P1: P1/T1.nii and P1/T1.nii.gz; expected one, by"):
+        entries(root)
+
+
+def test_subjects_that_lack_a_modality_are_kept_on_request(root, capsys):
+    for number in range(6):
+        touch(root, f"S{number}/T1.nii.gz", f"S{number}/PD.nii.gz", *([f"S{number}/T2.nii.gz"] if number % 3 else []))
+    touch(root, "S6/PD.nii.gz")
+    found = entries(root, missing="keep", modalities="T2,T1")
+    assert (found["S1"]["image"], found["S3"]["image"]) == (["S1/T2.nii.gz", "S1/T1.nii.gz"], [None, "S3/T1.nii.gz"])
+    assert "S6" not in found
+    told = [line for line in capsys.readouterr().out.splitlines() if " lacks " in line]
+    assert told == ["kept: S0 lacks T2", "kept: S3 lacks T2", "left out: S6 lacks T2, T1"]
+    assert written("generic", root, missing="keep")["modalities"] == ["T1", "T2", "PD"]
+
+
+# Visits and people
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "P{n}/P{n}_{visit}_{kind}",
+        "P{n}/{visit}_{kind}",
+        "P{n}/scans_{visit}/{kind}",
+        "P{n}/{visit}/{kind}",
+        "P{n}_{visit}_{kind}",
+    ],
+)
+def test_the_flair_image_and_label_map_of_the_second_visit_are_not_given_to_the_t1_of_the_first(root, place):
+    for number in (1, 2, 3):
+        touch(root, place.format(n=number, visit="v1", kind="T1") + ".nii.gz")
+        touch(root, place.format(n=number, visit="v2", kind="FLAIR") + ".nii.gz")
+        label(root / f"{place.format(n=number, visit='v2', kind='mask')}.nii.gz", 1)
+    found = entries(root, modalities="T1,FLAIR", missing="keep").values()
+    assert (
+        sorted((entry["image"].count(None), "label" in entry) for entry in found) == [(1, False)] * 3 + [(1, True)] * 3
+    )
+    assert all("label" in entry for entry in found if entry["image"][1])
+
+
+@pytest.mark.parametrize("options", [{}, {"pattern": "{subject}/{session}/{modality}"}])
+def test_files_in_different_folders_are_different_visits_of_a_person(root, capsys, options):
+    for number in (1, 2, 3):
+        touch(root, f"P{number}/baseline/t1.nii.gz", f"P{number}/late/flair.nii.gz")
+        label(root / f"P{number}/late/seg.nii.gz", 1)
+    found = entries(root, modalities="T1,FLAIR", missing="keep", **options)
+    assert found["P1_baseline"] == {"subject": "P1_baseline", "image": ["P1/baseline/t1.nii.gz", None]}
+    late = {"image": [None, "P1/late/flair.nii.gz"], "label": "P1/late/seg.nii.gz"}
+    assert found["P1_ses-late"] == {"subject": "P1_ses-late"} | late
+    assert "people: 3 in 6 subjects, such as P1 (P1_baseline, P1_ses-late)\n" in capsys.readouterr().out
+
+
+def test_people_in_one_folder_are_told_apart_by_a_pattern(root):
+    touch(root, *[f"{site}/P{number}_{kind}.nii" for site in ("a", "b") for number in (1, 2) for kind in ("T1", "T2")])
+    label(root / "a/P1_seg.nii", 1)
+    with pytest.raises(InputError, match=r"two files for the T1 of a: a/P1_T1.nii and a/P2_T1.nii; .* or --pattern"):
+        entries(root)
+    with pytest.raises(InputError, match=r"two files for the T1 of P1: a/P1_T1.nii and b/P1_T1.nii; "):
+        entries(root, pattern="*/{subject}_{modality}")
+    found = entries(root, pattern="{session}/{subject}_{modality}")
+    assert list(found) == ["P1_ses-a", "P1_ses-b", "P2_ses-a", "P2_ses-b"]
+    assert [name for name, entry in found.items() if "label" in entry] == ["P1_ses-a"]
+
+
+def test_visits_of_a_person_stay_together(root, tmp_path):
+    for person in range(6):
+        touch(root, *[f"P{person}_v{visit}_T1.nii.gz" for visit in range(3)])
+    person = "(P[0-9])_v[0-9]"
+    whole = written("generic", root, person=person, validation=2)
+    contents = [whole]
+    assert "person" not in whole["training"][0], "the default finds the same people"
+    for options in ({}, {"person": person}):
+        commands.fold(str(tmp_path / "list.json"), str(tmp_path / "fold.json"), folds=3, fold=1, **options)
+        contents.append(json.loads((tmp_path / "fold.json").read_text()))
+        assert Datalist(tmp_path / "fold.json", "").leaked == []
+    moved = whole | {"validation": whole["validation"] + whole["training"][:1], "training": whole["training"][1:]}
+    (tmp_path / "moved.json").write_text(json.dumps(moved))
+    assert Datalist(tmp_path / "moved.json", "").leaked == [whole["training"][0]["subject"][:2]]
+    for content in contents:
+        people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation")]
+        assert (list(map(len, people)), len(set().union(*people))) == ([4, 2], 6)
+
+
+def test_each_scan_is_a_subject_on_request(root):
+    for number in (1, 2, 3):
+        touch(root, *[f"sub_{number}/{name}.nii.gz" for name in ("ses_1/t1", "ses_1/flair", "ses_2/dwi_x")])
+    content = written("generic", root, modalities="each", validation=1)
+    assert (content["modalities"], len(content["training"]), len(content["validation"])) == (["MR"], 6, 3)
+    assert len({entry["subject"][:5] for entry in content["validation"]}) == 1
+
+
+def test_post_beside_t1_is_a_question_that_names_the_file(root):
+    touch(root, *[f"P{number}/{name}.nii.gz" for number in (1, 2) for name in ("post_T1", "FLAIR")])
+    with pytest.raises(InputError, match=r"P1/post_T1.nii.gz: a T1 after contrast agent \(T1ce\), or a plain T1 after"):
+        entries(root)
+    assert entries(root, modalities="FLAIR")["P1"]["image"] == ["P1/FLAIR.nii.gz"]
+    assert entries(root, modalities="T1ce=post_T1")["P1"]["image"] == ["P1/post_T1.nii.gz"]
+
+
+# BIDS; the names are those of the specification's examples
+
+PEOPLE = ("01", "02", "03", "04")
+
+
+def session(person, ses=None):
+    return f"sub-{person}/{f'ses-{ses}/' if ses else ''}anat/sub-{person}{f'_ses-{ses}' if ses else ''}"
+
+
+def test_sessions_of_bids_are_subjects_of_one_person(root, capsys):
+    """Of four people two have two sessions; lesions, tissues and a brain mask lie in derivatives."""
+    for person in PEOPLE:
+        for ses in ("pre", "post") if person < "03" else ("pre",):
+            stem = session(person, ses)
+            ends = ("T1w", "acq-3d_run-1_FLAIR", "ce-gadolinium_T1w", "inv-1_MP2RAGE", "part-phase_T2starw")
+            touch(root, *[f"{stem}_{end}.nii.gz" for end in ends], f"{stem}_T1w.json")
+            touch(root, *[f"derivatives/pipeline/{stem}_{end}.nii.gz" for end in ("dseg", "desc-brain_mask")])
+            label(root / f"derivatives/manual_masks/{stem}_label-tumor_mask.nii.gz", 1)
+    touch(root, "participants.tsv", "sub-01/ses-pre/func/sub-01_task-rest_bold.nii.gz")
+    content = written("generic", root, validation=1, testing=1)
+    assert (content["modalities"], content["regions"]) == (["FLAIR", "T1ce", "T1"], {"lesion": [1]})
+    people = [{entry["subject"][:6] for entry in content[split]} for split in ("training", "validation", "testing")]
+    assert (list(map(len, people)), len(set().union(*people))) == ([2, 1, 1], 4)
+    found = entries(root)
+    assert len(found) == 6
+    stem = session("02", "post")
+    assert found["sub-02_ses-post"] == {
+        "subject": "sub-02_ses-post",
+        "image": [f"{stem}_{end}.nii.gz" for end in ("acq-3d_run-1_FLAIR", "ce-gadolinium_T1w", "T1w")],
+        "label": f"derivatives/manual_masks/{stem}_label-tumor_mask.nii.gz",
+    }
+    printed = capsys.readouterr().out
+    assert "labels: manual_masks/label-tumor_mask (6)\n" in printed
+    assert "not used: " in printed
+
+
+def test_label_maps_of_bids_beside_the_images_and_in_a_session_without_images(root):
+    for person in PEOPLE:
+        touch(root, f"{session(person, 1)}_T1w.nii.gz")
+        file = f"{session(person, 2 if person == '01' else 1)}_space-MNI_label-L_desc-T1lesion_mask.nii.gz"
+        label(root / ("derivatives/manual" if person < "03" else "") / file, 1)
+    found = entries(root)
+    assert [name for name, entry in found.items() if "label" not in entry] == ["sub-01_ses-1"]
+    assert found["sub-04_ses-1"]["label"].startswith("sub-04/ses-1/anat/")
+
+
+def test_an_image_with_contrast_agent_is_no_image_without(root):
+    for person in PEOPLE:
+        ends = ("ce-gadolinium_FLAIR", "FLAIR", "ce-gadolinium_T1w")
+        touch(root, *[f"{session(person)}_{end}.nii.gz" for end in ends])
+    assert written("generic", root)["modalities"] == ["FLAIR", "T1ce", "FLAIRce"]
+    touch(root, f"{session('01')}_T1w.nii.gz")
+    assert list(entries(root, modalities="T1=T1w")) == ["sub-01"]
+
+
+# nnU-Net's raw folders; dataset.json is that of its Dataset137_BraTS21.py
+
+BRATS = {
+    "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
+    "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},
+    "regions_class_order": [1, 2, 3],
+    "file_ending": ".nii.gz",
+}
+
+
+def test_regions_channels_and_test_cases_of_nnunet(root, capsys):
+    (root / "dataset.json").write_text(json.dumps(BRATS))
+    cases = [("Tr", "C_0"), ("Tr", "C_2"), ("Tr", "C_1_ses-1"), ("Tr", "C_1_ses-2"), ("Ts", "D_0"), ("Ts", "D_1")]
+    for part, case in cases:
+        touch(root, *[f"images{part}/{case}_{channel:04}.nii.gz" for channel in range(4)])
+        touch(root, *([] if case == "D_1" else [f"labels{part}/{case}.nii.gz"]))
+    content = written("generic", root, validation=1)
+    assert content["modalities"] == ["T1", "T1ce", "T2", "FLAIR"]
+    regions = [("whole_tumor", [1, 2, 3]), ("tumor_core", [2, 3]), ("enhancing_tumor", [3])]
+    assert list(content["regions"].items()) == regions
+    split = subjects(content)
+    assert (split["testing"], split["unlabelled"]) == (["D_0"], ["D_1"])
+    assert sorted(split["training"] + split["validation"]) == ["C_0", "C_1_ses-1", "C_1_ses-2", "C_2"]
+    images = [f"imagesTs/D_0_{channel:04}.nii.gz" for channel in range(4)]
+    assert content["testing"] == [{"subject": "D_0", "image": images, "label": "labelsTs/D_0.nii.gz"}]
+    assert "dataset.json: region whole tumor renamed to whole_tumor\n" in capsys.readouterr().out

@@ -7,32 +7,24 @@ import yaml
 
 from common.errors import InputError
 from scripts.datalists.regions import read_regions
+from tests.scripts.datalists.folders import label, touch, written
 
 
-@pytest.fixture
-def labelled(data):
+def test_regions_from_the_values_of_label_maps(root, capsys):
     for number in range(12):
-        data.touch(f"s{number}/T1.nii.gz")
-        data.label(f"s{number}/seg.nii.gz", 1)
-    return data
-
-
-def test_the_only_value_1_is_the_lesion(labelled, capsys):
-    assert labelled.scan()["regions"] == {"lesion": [1]}
+        touch(root, f"s{number}/T1.nii.gz")
+        label(root / f"s{number}/seg.nii.gz", 1)
+    assert written("generic", root, workers=1)["regions"] == {"lesion": [1]}
     said = "regions: lesion=1, as 1 is the only value in 12 label maps; --regions=REGIONS.yaml renames it\n"
     assert said in capsys.readouterr().out
-
-
-def test_other_values_are_shown_as_a_file_of_regions(labelled):
-    labelled.label("s3/seg.nii.gz", 1, 4)
-    labelled.label("s9/seg.nii.gz", 2)
-    expected = "missing; the values in 12 label maps are 1, 2, 4; expected a YAML file"
-    with pytest.raises(InputError, match=expected) as error:
-        labelled.scan()
+    label(root / "s3/seg.nii.gz", 1, 4)
+    label(root / "s9/seg.nii.gz", 2)
+    with pytest.raises(InputError, match="the values in 12 label maps are 1, 2, 4; expected a YAML file") as error:
+        written("generic", root, workers=1)
     shown = yaml.safe_load(re.search(r"such as (\{.*\})$", str(error.value))[1])
     assert shown == {"label1": {"labels": [1]}, "label2": {"labels": [2]}, "label4": {"labels": [4]}}
-    regions = labelled.write("regions.yaml", yaml.safe_dump(shown, sort_keys=False))
-    assert labelled.scan(regions=regions)["regions"] == {"label1": [1], "label2": [2], "label4": [4]}
+    (root / "regions.yaml").write_text(yaml.safe_dump(shown, sort_keys=False))
+    assert written("generic", root)["regions"] == {"label1": [1], "label2": [2], "label4": [4]}
 
 
 def test_a_file_of_regions_is_read_in_its_order(tmp_path):

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from common.data.cohorts import COHORTS
 from common.data.volumes import MADE_UP, write_volume
 from common.metrics.measures import dice
+from scripts.cohorts import COHORTS
 from scripts.phantoms.anatomy import HEADS
 from scripts.phantoms.cohort import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan

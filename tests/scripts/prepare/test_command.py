@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
-from common.data.layouts.listing import list_images
-from common.data.layouts.names import Naming
-from common.data.layouts.reading import read_layout
 from common.errors import InputError
 from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from scripts.datalists.__main__ import generic
+from scripts.layouts.listing import list_images
+from scripts.layouts.patterns import Naming
+from scripts.layouts.reading import read_layout
 from scripts.prepare.__main__ import back
 from scripts.prepare.brain import brain_of, mirrored_brain
 from scripts.prepare.figures import LIMITS
@@ -129,7 +129,7 @@ def test_datalists_state_the_space_and_refuse_two(cohort, tmp_path):
     record = output / "lacking/prepare.json"
     record.write_text(record.read_text().replace('"ukb"', '"brats"'))
     (tmp_path / "own.json").unlink()
-    with pytest.raises(InputError, match="scans prepared for several spaces: "):
+    with pytest.raises(InputError, match="scans prepared for brats and ukb"):
         generic(str(output), *options, modalities="T1", testing="all")
 
 
@@ -137,7 +137,7 @@ def subjects_of_readers(output):
     """Yield the subjects that each reader finds: with the datalist, without, and `datalists generic`."""
     for datalist in (output / "datalist.json", None):
         yield [case["subject"] for case in find_cases(output, ["T1", "FLAIR"], datalist)]
-    yield sorted(read_layout(list_images(output), Naming(("T1", "FLAIR")), "folders").subjects)
+    yield sorted(read_layout(list_images(output), Naming(("T1", "FLAIR"))).subjects)
 
 
 def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, tmp_path):

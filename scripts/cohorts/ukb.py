@@ -1,7 +1,7 @@
 """UK Biobank's brain scans as distributed: T1 and T2-FLAIR, linearly registered to MNI space, brain only."""
 
-from ..cards import Cohort, Space
-from ..layouts.files import FileLayout
+from scripts.cohorts.card import Cohort, Space
+from scripts.layouts.reading import FileLayout
 
 COHORT = Cohort(
     layouts=(

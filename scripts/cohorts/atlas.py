@@ -1,8 +1,8 @@
 """ATLAS v2.0: strokes, T1 in MNI space, whole heads."""
 
-from ..cards import VERMILION, Cohort, Region, Space
-from ..layouts.files import FileLayout
-from ..layouts.names import LABEL
+from scripts.cohorts.card import Cohort, Space
+from scripts.layouts.names import LABEL
+from scripts.layouts.reading import FileLayout
 
 FILE = "{above}{person}/ses-{session}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s"
 SUBJECTS_PER_SITE = 4  # in the embedded cohort
@@ -45,7 +45,6 @@ COHORT = Cohort(
         "session": "1",
     },
     head="strokes",
-    conventions={"atlas": {"lesion": Region(frozenset({1}), VERMILION, "55641003 SCT Infarct", "Stroke lesion")}},
     protocol="atlas",
     dtype="float32",
 )

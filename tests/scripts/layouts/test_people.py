@@ -2,7 +2,8 @@
 
 import pytest
 
-from common.data.layouts.people import person_of, visit_name
+from common.data.people import person_of
+from scripts.layouts.names import visit_name
 
 PEOPLE = """
 BraTS2021_00000 BraTS20_Training_001 BraTS20_001

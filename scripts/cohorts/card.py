@@ -1,34 +1,13 @@
-"""Describe cohorts: files, grid, label conventions, scoring, synthetic scans and DICOM segments."""
+"""Describe cohorts: files, grid, scoring and synthetic scans; `common.data.conventions` has their regions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .layouts.files import FileLayout
-
-# Okabe and Ito, Color Universal Design, 2008: distinct with every kind of colour vision
-VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE = "#d55e00", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00"
-
-
-class Region(NamedTuple):
-    """A region of a label convention.
-
-    Attributes:
-        labels: Label values.
-        colour: Colour in pictures, #rrggbb.
-        code: What the region is, outside its inner regions: value, scheme and meaning of a code, such as
-            `79654002 SCT Edema`.
-        part: Name of this part in DICOM, if not the region's.
-    """
-
-    labels: frozenset[int]
-    colour: str
-    code: str = ""
-    part: str = ""
+from scripts.layouts.reading import FileLayout
 
 
 @dataclass(frozen=True)
@@ -85,8 +64,6 @@ class Cohort:
         phantom: Function from the index of a synthetic person to the values of the fields in the first layout's file
             names, such as `person`.
         head: Pathology of the synthetic heads, a key of `scripts.phantoms.anatomy.HEADS`.
-        conventions: Label conventions, the bundle's first; regions are in channel order, overlapping regions are
-            nested, 0 is background.
         contrasts: For a modality that `scripts.phantoms.mr_signal` cannot simulate, the modality that its synthetic
             scans imitate.
         protocol: Scoring protocol.
@@ -100,7 +77,6 @@ class Cohort:
     space: Space
     phantom: Callable[[int], Mapping[str, str]]
     head: str
-    conventions: Mapping[str, Mapping[str, Region]] = field(default_factory=dict)
     contrasts: Mapping[str, str] = field(default_factory=dict)
     protocol: str = "dice"
     dtype: str = "int16"
@@ -110,3 +86,8 @@ class Cohort:
     def modalities(self) -> tuple[str, ...]:
         """The modalities in channel order."""
         return tuple(self.layouts[0].modalities)
+
+    @property
+    def convention(self) -> str | None:
+        """The bundle's label convention, a key of `common.data.conventions.CONVENTIONS`; None without labels."""
+        return self.layouts[0].convention

@@ -2,13 +2,9 @@
 
 from collections.abc import Mapping
 
-from ..cards import BLUE, SKY, VERMILION, YELLOW, Cohort, Region, Space
-from ..layouts.files import FileLayout
-from ..layouts.names import LABEL
-
-NCR = "6574001 SCT Necrosis", "Necrotic tumour core (NCR)"
-ED = "79654002 SCT Edema", "Peritumoural oedema (ED)"
-ET = "108369006 SCT Neoplasm", "Enhancing tumour (ET)"
+from scripts.cohorts.card import Cohort, Space
+from scripts.layouts.names import LABEL
+from scripts.layouts.reading import FileLayout
 
 
 def _layout(title: str, visit: str, example: str, kinds: Mapping[str, str], convention: str) -> FileLayout:
@@ -61,30 +57,6 @@ COHORT = Cohort(
     ),
     phantom=lambda index: {"person": f"BraTS2021_{index:05d}", "visit": f"BraTS2021_{index:05d}"},
     head="glioma",
-    conventions={
-        "brats2021": {  # channels in the order of SwinUNETR's outputs
-            "TC": Region(frozenset({1, 4}), YELLOW, *NCR),
-            "WT": Region(frozenset({1, 2, 4}), SKY, *ED),
-            "ET": Region(frozenset({4}), VERMILION, *ET),
-        },
-        "brats2023": {
-            "TC": Region(frozenset({1, 3}), YELLOW, *NCR),
-            "WT": Region(frozenset({1, 2, 3}), SKY, *ED),
-            "ET": Region(frozenset({3}), VERMILION, *ET),
-        },
-        "brats2024": {  # glioma after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC (de Verdier et al., 2024)
-            "TC": Region(frozenset({1, 3}), YELLOW),
-            "WT": Region(frozenset({1, 2, 3}), SKY),
-            "ET": Region(frozenset({3}), VERMILION, *ET),
-            "RC": Region(frozenset({4}), BLUE),  # resection cavity
-        },
-        "brats2024peds": {  # paediatric: 1 ET, 2 NET, 3 CC, 4 ED (Fathi Kazerooni et al., 2024)
-            "TC": Region(frozenset({1, 2, 3}), YELLOW),
-            "WT": Region(frozenset({1, 2, 3, 4}), SKY),
-            "ET": Region(frozenset({1}), VERMILION, *ET),
-            "CC": Region(frozenset({3}), BLUE),  # cystic component
-        },
-    },
     protocol="brats",
     reference="T1ce",
 )

@@ -1,17 +1,28 @@
-"""Empty files in the folders of the cohorts, and the datalists that the commands write of them."""
+"""Empty files in the layouts of data sets, and the datalists that the commands write of them."""
 
 import json
 from itertools import chain
 
+import nibabel
+import numpy as np
+
 from scripts.datalists.__main__ import COMMANDS
 
-atlas, brats, ukb = (COMMANDS[name] for name in ("atlas", "brats", "ukb"))
+SPLITS = ("training", "validation", "testing", "unlabelled")
 
 
 def touch(root, *files):
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).touch()
+
+
+def label(file, *values):
+    """A label map of some values."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.zeros((2, 3, 8), np.int16)
+    voxels[0, 0, : len(values)] = values
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), file)
 
 
 def add_ukb(root, *people, visits=("2_0",)):
@@ -21,10 +32,9 @@ def add_ukb(root, *people, visits=("2_0",)):
             touch(root, f"{person}_20253_{visit}/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz")
 
 
-def add_brats_2023(root, *people, timepoints=(0,), mask=True):
-    kinds = ("t2f", "t1c", "t1n", "t2w", *(["seg"] if mask else []))
+def add_brats_2023(root, *people, timepoints=(0,)):
     for name in (f"BraTS-GLI-{person:05d}-{timepoint:03d}" for person in people for timepoint in timepoints):
-        touch(root, *[f"{name}/{name}-{kind}.nii.gz" for kind in kinds])
+        touch(root, *[f"{name}/{name}-{kind}.nii.gz" for kind in ("t2f", "t1c", "t1n", "t2w", "seg")])
 
 
 def add_atlas(root, *numbers, above="", mask=True):
@@ -36,14 +46,19 @@ def add_atlas(root, *numbers, above="", mask=True):
 
 def written(command, root, name="list.json", **options):
     """The datalist that a command writes beside the root."""
-    command(root, root.parent / name, **options)
+    COMMANDS[command](str(root), str(root.parent / name), **options)
     return json.loads((root.parent / name).read_text())
+
+
+def entries(root, **options):
+    """Subject -> entry, of all splits."""
+    content = written("generic", root, **{"testing": "all", "workers": 1} | options)
+    return {entry["subject"]: entry for split in subjects(content) for entry in content[split]}
 
 
 def subjects(content):
     """Split -> names of its subjects."""
-    splits = ("training", "validation", "testing", "unlabelled")
-    return {split: [entry["subject"] for entry in content[split]] for split in splits if split in content}
+    return {split: [entry["subject"] for entry in content[split]] for split in SPLITS if split in content}
 
 
 def people(content, length):

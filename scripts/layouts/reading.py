@@ -1,0 +1,111 @@
+"""Find the subjects' files in a data set: BIDS, nnU-Net's raw folders, a cohort, a pattern, or names as they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.data.modalities import UNCLEAR
+from common.errors import InputError, shortened, show
+from scripts.layouts.bids import is_bids, read_bids
+from scripts.layouts.listing import Listing, list_images
+from scripts.layouts.names import LABEL, by_subject, name_of
+from scripts.layouts.nnunet import read_nnunet
+from scripts.layouts.patterns import Naming, Pattern
+from scripts.layouts.subjects import DataSet
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """A cohort's file names: a pattern of the path for each modality and the label map.
+
+    Attributes:
+        title: Name of the layout.
+        files: Pattern of the path, without suffix, of each modality and `LABEL`; a subject's files agree in fields.
+        subject: Template of a subject's name.
+        fields: Regular expression of each field's values.
+        example: Folder of a subject, for messages.
+        convention: Label convention.
+        remarks: Line to print if a subject's name begins with the key.
+        first: Suffix of a person's first session, omitted from the subject's name.
+        skims: Whether to skip folders below the top folders that no pattern matches, as they are many.
+    """
+
+    title: str
+    files: Mapping[str, str]
+    subject: str
+    fields: Mapping[str, str]
+    example: str = ""
+    convention: str | None = None
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    first: str = ""
+    skims: bool = False
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities in channel order."""
+        return [kind for kind in self.files if kind != LABEL]
+
+    def enters(self, folder: str) -> bool:
+        """Whether to search a folder; with `skims`, only if it may hold files of this layout."""
+        parts = [text.split("/")[: folder.count("/") + 1] for text in self.files.values()]
+        return not self.skims or any(Pattern("/".join(start), self.fields).match(folder) for start in parts)
+
+    def read(self, listing: Listing) -> DataSet:
+        """Find the subjects' files in a listed folder; raise `InputError` if a subject is in two places."""
+        data = DataSet(listing, self.title, order=self.modalities, convention=self.convention)
+        patterns = {kind: Pattern(text, self.fields) for kind, text in self.files.items()}
+        found = []
+        for file in listing.files:
+            for kind, pattern in patterns.items():
+                if (fields := pattern.match(file.bare)) is not None:
+                    found.append((self.subject.format(**fields).removesuffix(self.first), kind, file.path, fields))
+        for subject, kind, path, fields in sorted(found, key=lambda item: item[:3]):
+            data.add(subject, kind, path, fields)
+        for start, remark in self.remarks.items():
+            if any(subject.startswith(start) for subject in data.subjects):
+                data.remarks.append(f"{start}*: {remark}")
+        return data
+
+
+def read_cohort(layouts: tuple[FileLayout, ...], root: Path) -> DataSet:
+    """Find a cohort's files below a root, in the only one of its layouts that fits; else raise `InputError`."""
+    listing = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
+    matches = [data for data in (layout.read(listing) for layout in layouts) if data.subjects]
+    if len(matches) > 1:
+        examples = ", ".join(f"{next(iter(data.subjects))} ({data.layout})" for data in matches)
+        raise InputError(f"--root={root}", f"layouts are mixed: {examples}", "one, as their labels could differ")
+    if not matches:
+        expected = " or ".join(layout.example for layout in layouts)
+        content = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"
+        raise InputError(f"--root={root}", f"no such scan among {content}", f"folders such as {expected}")
+    return matches[0]
+
+
+def read_layout(listing: Listing, naming: Naming, states_regions: bool = False) -> DataSet:
+    """Find the subjects' files in any data set: by the pattern in `naming`, as nnU-Net's or BIDS, or by its names.
+
+    With `states_regions`, the regions in nnU-Net's dataset.json are read, too.
+    """
+    is_nnunet = "imagesTr" in listing.tops or Path(listing.root, "dataset.json").is_file()
+    if naming.pattern is None and is_nnunet:
+        data = read_nnunet(listing, naming, states_regions)
+    elif naming.pattern is None and is_bids(listing):
+        data = read_bids(listing, naming)
+    else:
+        data = _read_names(listing, naming)
+    show(*data.remarks)
+    wanted = {*(naming.modalities or ("T1",))} & {"T1", "T1ce"} - naming.words.keys()
+    if unclear := [subject.files[UNCLEAR] for subject in data.subjects.values() if UNCLEAR in subject.files and wanted]:
+        problem = "a T1 after contrast agent (T1ce), or a plain T1 after surgery?"
+        raise InputError(f"{listing.root}/{unclear[0]}", problem, "a name that says so, or T1ce=WORDS or T1=WORDS")
+    return data
+
+
+def _read_names(listing: Listing, naming: Naming) -> DataSet:
+    """Find each file's subject by its path."""
+    data = DataSet(listing, naming.pattern or "names of folders and files")
+    scans = {file: scan for file in listing.files if (scan := naming.scan(file))}
+    for file, kind, subject, parts, person in by_subject(scans):
+        data.add(subject, kind, file.path, parts, person)
+    data.unknown = [file.path for file in listing.files if file not in scans and name_of(file.stem)[1] is None]
+    return data

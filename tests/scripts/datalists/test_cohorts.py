@@ -1,0 +1,142 @@
+"""The commands ukb, brats and atlas: from the folders of a cohort to its datalist."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from common.errors import InputError
+from tests.scripts.datalists.folders import (
+    add_atlas,
+    add_brats_2023,
+    add_ukb,
+    everybody,
+    people,
+    sizes,
+    subjects,
+    touch,
+    written,
+)
+from tests.support import MODALITIES
+
+ATLAS = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
+UKB = "20252_2_0/T1/T1 20253_2_0/T2_FLAIR/T2_FLAIR"
+
+
+@pytest.mark.parametrize(
+    ("command", "bundle", "subject", "convention", "file", "kinds"),
+    [
+        ("ukb", "ukb_ssl_pretrain", "1000012_2_0", None, "1000012_{1}_brain_to_MNI.nii.gz", UKB),
+        ("brats", "brats_stage2", "BraTS2021_00007", "brats2021", "{0}/{0}_{1}.nii.gz", "flair t1ce t1 t2 seg"),
+        ("brats", "brats_stage2", "BraTS-GLI-00007-101", "brats2023", "{0}/{0}-{1}.nii.gz", "t2f t1c t1n t2w seg"),
+        ("brats", "brats_stage2", "BraTS-GoAT-00007", "brats2023", "{0}/{0}-{1}.nii.gz", "t2f t1c t1n t2w seg"),
+        ("atlas", "atlas_stage2", "sub-r003s001", "atlas", ATLAS, "T1w label-L_desc-T1lesion_mask"),
+    ],
+)
+def test_each_layout_gives_relative_paths_in_its_order(root, command, bundle, subject, convention, file, kinds):
+    files = [file.format(subject, kind) for kind in kinds.split()]
+    touch(root, *files, "readme.txt", "derivatives/T1.nii.gz")
+    content = written(command, root, testing="all")
+    assert list(content)[-3:] == ["training", "validation", "testing"]
+    entry = {"subject": subject, "image": files[: len(MODALITIES[bundle])]}
+    expected = {"name": command, "modalities": MODALITIES[bundle], "label_convention": convention}
+    expected |= {"training": [], "validation": [], "testing": [entry | ({"label": files[-1]} if convention else {})]}
+    assert content == expected
+
+
+def test_sessions_after_the_first_are_subjects_of_the_same_person_and_a_second_copy_is_refused(root):
+    for session in (1, 2, 11):
+        name = f"sub-r001s001_ses-{session}_space-MNI152NLin2009aSym_T1w.nii.gz"
+        touch(root, f"R001/sub-r001s001/ses-{session}/anat/{name}")
+    content = written("atlas", root, testing="all")
+    assert everybody(content) == ["sub-r001s001", "sub-r001s001_ses-11", "sub-r001s001_ses-2"]
+    assert not any("person" in entry for entry in content["testing"])
+    touch(root, f"sub-r001s001/ses-2/anat/{name.replace('ses-11', 'ses-2')}")
+    with pytest.raises(InputError, match=r"R001/sub-r001s001/ses-2.* and sub-r001s001/ses-2.* would both be of sub-r"):
+        written("atlas", root, testing="all")
+
+
+def test_the_convention_that_is_asked_for(root):
+    add_brats_2023(root, 5, 6, 7)
+    content = written("brats", root, label_convention="brats2024")
+    assert (content["label_convention"], "regions" in content) == ("brats2024", False)
+    content = written("brats", root, label_convention="cavity = 4, whole=2+3+1")
+    assert (content["regions"], "label_convention" in content) == ({"cavity": [4], "whole": [1, 2, 3]}, False)
+
+
+def test_two_releases_in_one_folder_are_refused(root):
+    add_brats_2023(root, 5)
+    touch(root, "BraTS2021_00001/BraTS2021_00001_t1.nii.gz")
+    with pytest.raises(InputError, match="layouts are mixed"):
+        written("brats", root)
+
+
+def _write_ukb(root, person, visit, slices):
+    """Two volumes of 8 slices, of which the first ones have a signal."""
+    add_ukb(root, person, visits=(visit,))
+    for file, count in zip(("20252_{}/T1/T1", "20253_{}/T2_FLAIR/T2_FLAIR"), slices, strict=True):
+        volume = np.zeros((4, 4, 8), np.int16)
+        volume[1, 2, :count] = 7
+        nibabel.Nifti1Image(volume, np.eye(4)).to_filename(root / f"{person}_{file.format(visit)}_brain_to_MNI.nii.gz")
+
+
+def test_the_first_complete_visit_of_each_person_can_be_taken(root, capsys):
+    """Participant 4 came twice, 5 has a short first visit, 6 and 7 are short, 0 and 8 broken, 9 has no FLAIR."""
+    for person in (0, 1, 2, 3, 8, 9):
+        _write_ukb(root, 1000000 + person, "2_0", (6, 6))
+    for person, visit, *slices in [(4, 2, 6, 8), (4, 3, 8, 6), (5, 2, 5, 6), (5, 3, 6, 7), (6, 2, 5, 5), (7, 2, 6, 5)]:
+        _write_ukb(root, 1000000 + person, f"{visit}_0", slices)
+    (root / "1000008_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz").write_bytes(b"no image")
+    (root / "1000009_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz").unlink()
+    (root / "1000000_20252_2_0/T1/T1_brain_to_MNI.nii.gz").write_bytes(b"no image")
+    found = everybody(written("ukb", root, validation=2, min_slices=6, visits="first", workers=1))
+    assert found == [f"{n}_2_0" for n in range(1000001, 1000005)] + ["1000005_3_0"]
+    assert "first visits: 5 of 5 people, 5 of 6 visits\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("validation", "testing", "expected"),
+    [
+        *[(0.1, 0, [18, 2, 0]), (3, 5, [12, 3, 5]), (0.25, 0.5, [5, 5, 10]), (0.001, 0.0, [19, 1, 0])],
+        (0.1, "all", [0, 0, 20]),
+    ],
+)
+def test_splits_have_the_size_asked_for_and_share_nobody(root, validation, testing, expected):
+    add_atlas(root, *range(20))
+    content = written("atlas", root, validation=validation, testing=testing)
+    splits = subjects(content)
+    assert sizes(splits) == expected
+    assert everybody(content) == [f"sub-r{number:03d}s001" for number in range(20)]
+    assert all(members == sorted(members) for members in splits.values())
+    options = {"validation": validation, "testing": testing}
+    assert subjects(written("atlas", root, **options)) == splits
+    assert subjects(written("atlas", root, seed=1, **options)) != splits or testing == "all"
+
+
+def test_the_self_supervised_stage_validates_on_two_people(root, tmp_path):
+    """Telling views apart takes a batch of two crops."""
+    add_ukb(root, *range(1000000, 1000005))
+    with pytest.raises(InputError, match=r"^--validation=1: leaves 1 of 5 people to select the checkpoint; need 2"):
+        written("ukb", root, validation=1)
+    assert not (tmp_path / "list.json").exists()
+    assert sizes(subjects(written("ukb", root, validation=2))) == [3, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("command", "add", "visits", "length"),
+    [("ukb", add_ukb, {"visits": ("2_0", "3_0")}, 7), ("brats", add_brats_2023, {"timepoints": (0, 100)}, 15)],
+)
+def test_all_visits_of_a_person_are_in_one_split(root, command, add, visits, length):
+    add(root, *range(1000000, 1000010) if command == "ukb" else range(10), **visits)
+    content = written(command, root, validation=3, testing=3)
+    assert sizes(subjects(content)) == [8, 6, 6]
+    assert sizes(people(content, length)) == [4, 3, 3]
+
+
+def test_subjects_without_mask_are_kept_apart(root, capsys):
+    add_atlas(root, *range(6), above="Training/R{:03d}/")
+    add_atlas(root, *range(6, 10), above="Testing/R{:03d}/", mask=False)
+    content = written("atlas", root, validation=1, testing=2)
+    assert "in the split unlabelled: 4, such as sub-r006s001\n" in capsys.readouterr().out
+    assert all("label" in entry for split in ("training", "validation", "testing") for entry in content[split])
+    assert sizes(subjects(content)) == [3, 1, 2, 4]
+    assert content["unlabelled"][0].keys() == {"subject", "image"}
