@@ -143,3 +143,15 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_left(build, checkpoi
     with refused(text="no weights"):
         build(weights_url=URL)
     assert not (tmp_path / "dist").exists()
+
+
+def test_a_package_carries_what_its_configs_name_and_little_else(build):
+    folder = build()
+    code = [path for path in (folder / "brats_finetune_common").rglob("*") if path.is_file()]
+    assert {path.suffix for path in code} == {".py", ".json"}
+    modules = {path.relative_to(folder / "brats_finetune_common").parts[0] for path in code}
+    packages = {"data", "inference", "metrics", "networks", "ssl", "training", "weights"}
+    files = {"__init__", "components", "environment", "errors", "files", "locks", "made", "options", "values"}
+    assert modules == packages | {f"{name}.py" for name in files}
+    assert len(code) <= 80
+    assert sum(path.stat().st_size for path in code) <= 0.5e6

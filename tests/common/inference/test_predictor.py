@@ -24,16 +24,12 @@ class Picky(nn.Module):
 def read(case):
     if case["value"] == 0:
         raise InputError("zero is no image")
-    if case["value"] == 1:
-        raise KeyError("of ours")
-    if case["value"] == 2:
-        torch.empty(2**60, dtype=torch.uint8)
     return {**case, "image": torch.full((1, 2, 2, 2), float(case["value"]))}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, workers):
-    values = [5, 0, 7, 13, 1, 2, 14, 9]
+    values = [5, 0, 7, 13, 14, 9]
     files = [str(tmp_path / "in.nii.gz")]
     nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.float32), np.eye(4)), files[0])
     dataset = CaseDataset([{"subject": f"P{value}", "image": files, "value": value} for value in values], read)
@@ -58,9 +54,6 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
         predictor.finish()
     assert ended.value.code == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert lines[0] == "failed: subject P0: zero is no image"
-    assert lines[1] == "failed: subject P13: ValueError: thirteen"
-    assert lines[2].startswith("failed: subject P1: cannot be prepared: KeyError: 'of ours' (")
-    assert "Cannot allocate memory" in lines[3]
-    assert lines[4].startswith("failed: subject P14: OutOfMemoryError: CUDA out of memory")
-    assert lines[5:] == ["failed: subject P9: cannot be written", "6 of 8 cases failed"]
+    assert lines[:2] == ["failed: subject P0: zero is no image", "failed: subject P13: ValueError: thirteen"]
+    assert lines[2].startswith("failed: subject P14: OutOfMemoryError: CUDA out of memory")
+    assert lines[3:] == ["failed: subject P9: cannot be written", "4 of 6 cases failed"]

@@ -56,22 +56,6 @@ def test_empty_windows_are_computed_once_and_windows_weighted_as_monai_does(netw
     assert overlap or network.windows == 7 + 1
 
 
-def test_the_outside_is_that_of_the_network_at_hand(network, image):
-    inferer = WindowInferer(EDGES, overlap=0)
-    before = infer(inferer, image, network)
-    with torch.no_grad():
-        network.network[-1].bias += 1
-    after = infer(inferer, image, network)
-    torch.testing.assert_close(after, before + 1)
-
-
-def test_one_channel_that_is_empty_does_not_make_a_window_empty(network):
-    image = torch.zeros(1, 2, *EDGES)
-    image[:, 1] = 1
-    empty, one = (infer(WindowInferer(EDGES), each, network) for each in (torch.zeros_like(image), image))
-    assert not torch.allclose(empty, one)
-
-
 @pytest.mark.parametrize("kind", [WindowInferer, CropInferer])
 def test_bfloat16_on_a_cpu(network, image, kind):
     network.types.clear()
@@ -103,21 +87,11 @@ class Full(nn.Module):
         return self.network(windows)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
-        RuntimeError("CUDA driver error: out of memory"),
-    ],
-)
-def test_batches_are_halved_until_they_fit_and_stay_so(network, image, capsys, error):
+def test_batches_are_halved_until_they_fit_and_stay_so(network, image):
+    error = torch.OutOfMemoryError("CUDA out of memory")
     inferer, full = WindowInferer(EDGES, 8, overlap=0), Full(network, 2, error)
     result = infer(inferer, image, full)
     torch.testing.assert_close(result, infer(SlidingWindowInferer(EDGES, overlap=0), image, network), rtol=0, atol=1e-5)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == ["the GPU's memory is full; windows at a time: 2 instead of 5"]
     assert full.sizes == [1, 5, 2, 2, 1, 2]
     with pytest.raises(type(error)):
         infer(inferer, image, Full(network, 0, error))

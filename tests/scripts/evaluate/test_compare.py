@@ -4,27 +4,19 @@ import numpy as np
 import pytest
 
 from common.metrics import Scores, protocol
-from common.metrics.lesions import Lesion
 from scripts.evaluate.several import compare, cumulative_ranks, read_all
 from scripts.paired_tests import holm
 from tests.scripts.evaluate.evaluations import write_evaluation
+from tests.support import refused
 
 BRATS, ATLAS = protocol("brats"), protocol("atlas")
-ORIGIN = (0, 0, 0)
 
 
-def write(folder, values, rules=ATLAS, lesions=(ORIGIN,), volume=0.0):
-    """An evaluation: values by case of the first region's first metric; the other figures are 0.5."""
-    others = ("TC", "ET") if rules.name == "brats" else ()
-    first = "WT" if others else "lesion"
-    listed = tuple(Lesion(True, 1.0, centre, True, True, 1.0, 0.0) for centre in lesions)
-    usual, metric = dict.fromkeys(rules.units, 0.5), next(iter(rules.units))
-    cases = {
-        case: {first: Scores(usual | {metric: value}, listed, (0.0, volume))}
-        | dict.fromkeys(others, Scores(usual, listed))
-        for case, value in values.items()
-    }
-    return write_evaluation(folder, cases, rules)
+def write(folder, dices, volume=8.0):
+    """An evaluation by atlas: Dice by case; the other figures are 0.5."""
+    usual, volumes = dict.fromkeys(ATLAS.units, 0.5), (0.0, volume)
+    scores = {case: {"lesion": Scores(usual | {"dice": dice}, (), volumes)} for case, dice in dices.items()}
+    return write_evaluation(folder, scores, ATLAS)
 
 
 def compared(*folders):
@@ -64,6 +56,8 @@ def test_a_comparison_of_three_systems(tmp_path):
     scores = {name: (3 * 2 + mean) / 4 for name, mean in (("x", 5.5 / 4), ("y", 6.5 / 4), ("z", 3))}
     assert [(place.place, place.system) for place in ranking] == [(1, "x"), (2, "y"), (3, "z")]
     assert {place.system: place.score for place in ranking} == pytest.approx(scores)
+    with refused(text="the reference of a, lesion, has 8 mm3 in one of x and w"):
+        compared(folders[0], write(tmp_path / "w", ours, volume=9.0))
 
 
 def test_a_lower_distance_wins_and_equal_figures_tie_but_for_rounding(tmp_path):

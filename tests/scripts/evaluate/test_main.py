@@ -1,71 +1,74 @@
-"""`python -m scripts.evaluate` on NIfTI files: figures against direct calls of the protocols, and every error."""
+"""`python -m scripts.evaluate` on NIfTI files: figures against direct calls of the protocols, and refusals."""
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from common import metrics
-from common.errors import InputError
-from scripts.evaluate.__main__ import evaluate
+from scripts.evaluate.__main__ import evaluate, pool
+from scripts.evaluate.cases import find_cases
+from scripts.pages import evaluation as pages
 from tests.oracles.volumes import dice as dice_of
-from tests.scripts.evaluate.evaluations import BLOBS_SHAPE
+from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, blobs, save
+from tests.support import refused
 
 SPACING = (0.7, 1.3, 2.5)  # mm, of AFFINE
 
 
-def figures(path):
-    return {(row["case"], row["region"], row["metric"]): float(row["value"]) for row in rows(path)}
+@pytest.fixture
+def cohort(tmp_path, monkeypatch):
+    """Predictions and references of five cases with labels 0 and 1, one prediction empty; the page is left out."""
+    monkeypatch.setattr(pages, "write_pages", lambda folder, *_: folder / "evaluation.html")
+    arrays = {f"c{number}": (blobs(2 * number) * (number != 3), blobs(2 * number + 1)) for number in range(5)}
+    for case, pair in arrays.items():
+        for kind, labels in zip("pr", pair, strict=True):
+            save(tmp_path / f"{kind}/{case}.nii.gz", labels, AFFINE)
+    return tmp_path, arrays
 
 
 def run(folder, output="out", **options):
-    arguments = {"predictions": folder / "p", "references": folder / "r", "protocol": "atlas", "workers": 1} | options
-    evaluate(**{name: value if name == "workers" else str(value) for name, value in arguments.items()}, output=output)
+    """Score folder/p against folder/r; return the values of metrics.csv by case and metric, and summary.json."""
+    paths = {"predictions": f"{folder}/p", "references": f"{folder}/r", "output": f"{folder}/{output}"}
+    evaluate(**paths | {"protocol": "atlas", "workers": 1} | options)
+    with (folder / output / "metrics.csv").open(newline="") as file:
+        values = {(row["case"], row["metric"]): float(row["value"]) for row in csv.DictReader(file)}
+    return values, read(folder / output / "summary.json")
 
 
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+def read(file):
+    return json.loads(file.read_text())
 
 
 def test_figures_are_those_of_the_protocol(cohort, capsys):
     folder, arrays = cohort
-    run(folder, folder / "out")
+    values, summary = run(folder)
     scores = {case: metrics.protocol("atlas").measure(*pair, SPACING) for case, pair in arrays.items()}
-    assert figures(folder / "out/metrics.csv") == {
-        (case, "lesion", metric): value
-        for case, measured in scores.items()
-        for metric, value in measured.values.items()
+    assert values == {(case, metric): score for case in scores for metric, score in scores[case].values.items()}
+    entries = {case: entry["regions"]["lesion"] for case, entry in read(folder / "out/cases.json")["cases"].items()}
+    assert {case: [lesion["volume"] for lesion in entry["lesions"]] for case, entry in entries.items()} == {
+        case: [lesion.volume for lesion in measured.lesions] for case, measured in scores.items()
     }
-    cases = json.loads((folder / "out/cases.json").read_text())["cases"]
-    assert [
-        (case, lesion["volume"], lesion["is_found"])
-        for case, entry in cases.items()
-        for lesion in entry["regions"]["lesion"]["lesions"]
-    ] == [(case, lesion.volume, lesion.is_found) for case, measured in scores.items() for lesion in measured.lesions]
-    summary = json.loads((folder / "out/summary.json").read_text())
     assert (summary["protocol"], summary["cases"], summary["missing"]) == ("atlas", 5, [])
     dice = np.mean([dice_of(*pair) for pair in arrays.values()])
     assert summary["regions"]["lesion"]["dice"]["mean"] == pytest.approx(dice)
     shown = capsys.readouterr().out.splitlines()
-    assert (shown[0], shown[-1]) == ("cases scored by atlas: 5", f"{folder}/out/evaluation.html")
     assert [line.split()[2] for line in shown if line.startswith("lesion  dice ")] == [f"{dice:.4g}"]
 
 
-def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
+def test_an_absent_prediction_counts_as_empty_on_request(cohort):
     folder, arrays = cohort
     (folder / "p/c1.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"no prediction for 1 cases \(c1\)"):
-        run(folder, folder / "out")
+    with refused(text="no prediction for 1 cases (c1)"):
+        run(folder)
     assert not (folder / "out").exists()
-    run(folder, folder / "out", missing="worst")
+    values, summary = run(folder, missing="worst")
     expected = metrics.protocol("atlas").measure(np.zeros(BLOBS_SHAPE), arrays["c1"][1], SPACING).values
-    values = figures(folder / "out/metrics.csv")
-    assert {metric: value for (case, _, metric), value in values.items() if case == "c1"} == expected
+    assert {metric: value for (case, metric), value in values.items() if case == "c1"} == expected
     assert expected["dice"] == expected["lesion_f1"] == 0
-    assert json.loads((folder / "out/summary.json").read_text())["missing"] == ["c1"]
-    assert capsys.readouterr().out.startswith("cases scored by atlas: 5, 1 without prediction counted as empty\n")
+    assert summary["missing"] == ["c1"]
 
 
 def test_the_references_can_be_the_labels_of_a_datalist(cohort):
@@ -73,18 +76,44 @@ def test_the_references_can_be_the_labels_of_a_datalist(cohort):
     entries = [{"subject": case, "image": [f"p/{case}.nii.gz"], "label": f"r/{case}.nii.gz"} for case in arrays]
     head = {"name": "toy", "modalities": ["T1"], "label_convention": "atlas"}
     (folder / "toy.json").write_text(json.dumps({**head, "testing": entries}))
-    run(folder, folder / "out")
-    run(folder, folder / "again", references=folder / "toy.json", dataset_dir=folder, workers=3)
-    for name in ("metrics.csv", "summary.json"):  # whatever the number of processes
-        assert (folder / "out" / name).read_bytes() == (folder / "again" / name).read_bytes()
+    again = run(folder, "again", references=f"{folder}/toy.json", dataset_dir=str(folder), workers=3)
+    assert again == run(folder), "whatever the number of processes"
 
 
 def test_earlier_results_are_moved_aside_and_other_files_stay(cohort):
     folder, _ = cohort
-    run(folder, folder / "out")
+    run(folder)
     (folder / "out/other.txt").touch()
-    run(folder, folder / "out", protocol="isles")
-    assert json.loads((folder / "out/summary.json").read_text())["protocol"] == "isles"
+    assert run(folder, protocol="isles")[1]["protocol"] == "isles"
     (earlier,) = (folder / "out").glob("earlier-*")
-    assert json.loads((earlier / "summary.json").read_text())["protocol"] == "atlas"
+    assert read(earlier / "summary.json")["protocol"] == "atlas"
     assert (folder / "out/other.txt").exists()
+
+
+def test_the_protocol_or_the_user_names_the_label_convention_of_a_folder(cohort):
+    def convention(name, given=None):
+        rules = None if name is None else metrics.protocol(name)
+        return find_cases(f"{cohort[0]}/p", f"{cohort[0]}/r", rules, label_convention=given)[0]
+
+    assert [convention("isles"), convention("brats"), convention("dice", "a=1")] == ["atlas", "brats2023", "a=1"]
+    assert convention("dice") == convention("lesions") == convention(None) == "lesion=1"
+
+
+def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(cohort):
+    folder, arrays = cohort
+    whole = run(folder)
+    for case in arrays:
+        part = folder / ("first" if case < "c3" else "second")
+        for kind in "pr":
+            (part / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / f"{kind}/{case}.nii.gz", part / kind)
+    for part in ("first", "second"):
+        run(folder / part)
+    pool(f"{folder}/second/out", f"{folder}/first/out", output=f"{folder}/pooled")
+    assert read(folder / "pooled/summary.json") == whole[1]
+    assert (folder / "pooled/metrics.csv").read_bytes() == (folder / "out/metrics.csv").read_bytes()
+    cases = read(folder / "pooled/cases.json")["cases"]
+    assert [entry["part"] for entry in cases.values()] == ["first/out"] * 3 + ["second/out"] * 2
+    assert cases["c4"]["prediction"] == f"{folder}/second/p/c4.nii.gz"
+    with refused("case c0"):
+        pool(f"{folder}/out", f"{folder}/first/out", output=f"{folder}/twice")

@@ -17,6 +17,7 @@ from common.metrics.protocols import protocol
 from scripts.evaluate.records import read_masks
 from scripts.pages.slices import write_slices
 from tests.html_pages import Page
+from tests.scripts.evaluate.evaluations import save
 from tests.support import oblique
 
 SHAPE = (30, 34, 26)
@@ -26,29 +27,28 @@ AFFINES = {"RAS": np.diag([1.0, 1.0, 2.0, 1.0]), "turned": TURNED, "oblique": ob
 NIIVUE = "47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af"  # of npm's @niivue/niivue 0.69.0
 
 
-def save(path, voxels, affine):
-    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
-    return path
-
-
-def case_of(folder, affine, seed=0, name="P 1"):
-    """A case with two images, whose labels 1, 2, 4 have no symmetry."""
-    random = np.random.default_rng(seed)
+def case_of(folder, affine):
+    """Write a case with two images, whose labels 1, 2, 4 have no symmetry; return its record and files."""
     labels = np.zeros(SHAPE, np.uint8)
     labels[6:12, 8:20, 5:11], labels[8:11, 9:14, 6:9], labels[9:11, 10:12, 7:9] = 2, 1, 4
     labels[20:23, 25:27, 17:20] = 2
-    predicted = np.roll(labels, 2, axis=1) * (np.arange(SHAPE[0]) < 15)[:, None, None].astype(np.uint8)
+    predicted = np.roll(labels, 2, axis=1)
     predicted[24:26, 5:8, 20:22] = 2
     images = []
     for modality, scale in (("FLAIR", 1000.0), ("T1", 3.0)):
         image = np.zeros(SHAPE, np.float32)
-        image[4:28, 3:30, 3:24] = random.uniform(0.2, 1, (24, 27, 21)) * scale
-        images.append((modality, save(folder / f"{modality}.nii.gz", image, affine)))
+        image[4:28, 3:30, 3:24] = np.random.default_rng(0).uniform(0.2, 1, (24, 27, 21)) * scale
+        images.append((modality, save(folder / f"{modality}.nii.gz", image, affine, np.float32)))
     files = save(folder / "p.nii.gz", predicted, affine), save(folder / "r.nii.gz", labels, affine)
     record = new_record("ours", "brats2021", protocol("brats"), origin_of({}))
     scores = protocol("brats").score(*read_masks(*files, "brats2021"))
-    record["cases"] = {name: entry_of(folder, scores, *files, images)}
-    return record, *files, images
+    record["cases"] = {"P 1": entry_of(folder, scores, *files, images)}
+    return record, dict(zip(("prediction", "reference"), files, strict=True)), images
+
+
+def page_of(folder, record):
+    write_slices(folder, record, "P 1", None)
+    return (folder / "slices/P 1.html").read_text()
 
 
 def block(html, name):
@@ -61,14 +61,12 @@ def volume(html, name):
 
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
 def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
-    record, prediction, reference, images = case_of(tmp_path, affine)
-    write_slices(tmp_path, record, "P 1", None)
-    html = (tmp_path / "slices/P 1.html").read_text()
+    record, labels, images = case_of(tmp_path, affine)
+    html = page_of(tmp_path, record)
     data = json.loads(block(html, "data"))
-    labels = {"prediction": prediction, "reference": reference}
     assert data["layers"] == list(labels)
     assert [modality["name"] for modality in data["modalities"]] == ["FLAIR", "T1"]
-    everywhere = np.argwhere(np.asanyarray(nibabel.load(reference).dataobj) >= 0)
+    everywhere = np.argwhere(np.ones(SHAPE))
 
     def held(scan):
         """The values that a volume of the page has at the places of the file's voxels, and which of them it has."""
@@ -108,8 +106,7 @@ def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
     record, *_ = case_of(tmp_path, AFFINES["RAS"])
     entry = record["cases"]["P 1"]
     entry |= {"missing_modalities": [attack], "modalities": {attack: entry["modalities"]["FLAIR"]}}
-    write_slices(tmp_path, record, "P 1", None)
-    html = (tmp_path / "slices/P 1.html").read_text()
+    html = page_of(tmp_path, record)
     assert "alert(1)</script>" not in html
     for tag, attributes in Page(html.replace("<input", "<img")).tags:
         assert tag not in ("link", "iframe", "object", "embed", "form")
