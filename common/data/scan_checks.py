@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, printable, shortened, show
 from .regions import aliases_of, known_labels
-from .volumes import alternative_affine, open_volume, read_voxels
+from .volumes import open_volume, other_place, read_voxels
 
 AFFINE_TOLERANCE = 1e-3  # mm
 LABEL_TOLERANCE = 1e-5  # distance from a whole number, as a header's scale factor is in single precision
@@ -111,17 +111,11 @@ def check_grid(file: str, grid: Shaped, expected: Shaped, other: str) -> None:
 
 def orientation_problem(file: str, scan: Any) -> Problem | None:
     """Return a problem if a header leaves positions ambiguous: a part is assumed, or its affines disagree."""
-    from nibabel import aff2axcodes  # slow
-
-    used = "".join(aff2axcodes(scan.affine))
-    if assumed := scan.extra["assumed"]:
-        return Problem("orientation", file, assumed, f"a header that states it ({used} is assumed)")
-    if (alternative := alternative_affine(scan)) is None:
+    if scan.extra["assumed"]:
+        return Problem("orientation", file, scan.extra["assumed"], "a header that states it")
+    if (other := other_place(scan)) is None:
         return None
-    field, affine, apart = alternative
-    other = "".join(code or "?" for code in aff2axcodes(affine))
-    sides = "" if used == other else f" ({used} and {other})"
-    value = f"sform and {field}{sides} place voxels up to {apart:.3g} mm apart"
+    value = "sform and {} place voxels up to {:.3g} mm apart".format(*other)
     return Problem("orientation", file, value, "equal positions (the sform is used)")
 
 

@@ -110,11 +110,11 @@ def affine_in(forms: bytes) -> NDArray[np.float64]:
     return np.asarray(header_on(forms).get_best_affine(), np.float64)
 
 
-def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | None:
-    """Return the affine that some programs use instead of a volume's sform, with its source and the shift in mm.
+def other_place(scan: Any) -> tuple[str, float] | None:
+    """Return where some programs put voxels, instead of a volume's sform, and the largest shift in mm.
 
-    These programs (ITK, for some codes) read the qform, or scale the sform's axes to pixdim. Returns "qform" or
-    "pixdim", the affine, and the largest shift of a voxel in mm; None if no voxel shifts by more than half a voxel.
+    These programs (ITK, for some codes) read the "qform", or scale the sform's axes to "pixdim". None if no voxel
+    shifts by more than half a voxel.
     """
     import nibabel
 
@@ -130,7 +130,7 @@ def alternative_affine(scan: Any) -> tuple[str, NDArray[np.float64], float] | No
     corners = np.array([[*corner, 1] for corner in product(*((0, edge - 1) for edge in scan.shape[:3]))]).T
     if np.abs(np.linalg.solve(scan.affine, affine @ corners) - corners).max() <= 0.5:
         return None
-    return field, affine, float(np.linalg.norm((affine - scan.affine) @ corners, axis=0).max())
+    return field, float(np.linalg.norm((affine - scan.affine) @ corners, axis=0).max())
 
 
 def is_made_up(path: str | Path) -> bool:
