@@ -95,6 +95,9 @@ def test_a_package_has_the_configs_and_neither_symlinks_nor_results(build):
     assert not [path for path in folder.rglob("*") if path.is_symlink()]
     assert {path.name for path in folder.iterdir()} == {"LICENSE", "atlas_stage2_common", "configs", "docs", "models"}
     assert not list((folder / "models").iterdir())
+    code = [file for file in (folder / "atlas_stage2_common").rglob("*") if file.is_file()]
+    assert len(code) <= 80, "modules that no config reaches belong to scripts"
+    assert sum(file.stat().st_size for file in code) < 0.5e6
     for config in (ROOT / "bundles/atlas_stage2/configs").glob("*.yaml"):
         if config.stem != "quickstart":
             packaged = (folder / "configs" / config.name).read_text()
