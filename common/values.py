@@ -17,19 +17,12 @@ PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f]*")  # fits into file names,
 
 
 class Kind(NamedTuple):
-    """Type of an option's values.
+    """Type of an option's values: what it accepts, in words and as a function of the converted value."""
 
-    Attributes:
-        values: Accepted values, with the unit.
-        accepts: Whether a converted value is valid.
-        convert: Converts a value, such as text from a command line.
-        is_text: Whether text from a command line is the value as typed, such as a path.
-    """
-
-    values: str
+    values: str  # with the unit
     accepts: Callable[[Any], object]
     convert: Callable[[Any], Any] = lambda value: list(value) if isinstance(value, tuple) else value
-    is_text: bool = False
+    is_text: bool = False  # whether text from a command line is the value as typed, such as a path
 
     def parse(self, name: str, value: Any) -> Any:
         """Convert an argument's value; raise `ArgumentError` if it is invalid."""

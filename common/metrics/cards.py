@@ -14,25 +14,15 @@ PRESENT = "dice_present"  # Dice over the cases with the region in the reference
 
 
 class Metric(NamedTuple):
-    """Definition of a metric of a region, such as lesion F1.
+    """Definition of a metric of a region, such as lesion F1."""
 
-    Attributes:
-        name: name in tables, such as lesion_f1.
-        title: title on pages, such as Lesion F1.
-        meaning: definition, and value for empty masks.
-        unit: unit; 1 for a fraction.
-        digits: decimals on pages.
-        more_is_better: whether higher is better.
-        ranks: whether the metric ranks systems, as in the challenge.
-    """
-
-    name: str
-    title: str
-    meaning: str
-    unit: str = "1"
-    digits: int = 3
+    name: str  # in tables, such as lesion_f1
+    title: str  # on pages, such as Lesion F1
+    meaning: str  # definition, and value for empty masks
+    unit: str = "1"  # 1 for a fraction
+    digits: int = 3  # decimals on pages
     more_is_better: bool = True
-    ranks: bool = True
+    ranks: bool = True  # whether it ranks systems, as in the challenge
 
 
 DICE = Metric(
@@ -64,28 +54,19 @@ class Scores:
 class Protocol:
     """Definition of a scoring protocol: how it scores a predicted region against a reference.
 
-    Attributes:
-        name: name on command lines, such as isles.
-        title: title on pages, such as ISLES'22.
-        meaning: definition of a lesion and of a found lesion; with challenges, a format string for the settings.
-        conventions: label conventions that the protocol scores, the challenge's first; empty: all. Every protocol
-            scores conventions that no protocol lists, such as custom regions.
-        metrics: metrics in the order of tables, including `DICE`; the first orders the cases of a page.
-        function: function from prediction, reference (boolean masks [x, y, z]) and spacing to values and lesions.
-        has_lesions: whether the protocol also scores lesions.
-        settings: fixed settings, for records.
-        challenges: further arguments of `function` by challenge, default first.
+    `function` maps prediction, reference (boolean masks [x, y, z]) and spacing to values and lesions. Every protocol
+    scores conventions that no protocol lists, such as custom regions.
     """
 
-    name: str
-    title: str
-    meaning: str
-    conventions: tuple[str, ...]
-    metrics: tuple[Metric, ...]
+    name: str  # on command lines, such as isles
+    title: str  # on pages, such as ISLES'22
+    meaning: str  # of a lesion and of a found lesion; with challenges, a format string for the settings
+    conventions: tuple[str, ...]  # label conventions that it scores, the challenge's first; empty: all
+    metrics: tuple[Metric, ...]  # in the order of tables, with `DICE`; the first orders the cases of a page
     function: Callable[..., tuple[Mapping[str, float], tuple[Lesion, ...]]]
     has_lesions: bool = True
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    challenges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # fixed settings, for records
+    challenges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # more arguments, the default's first
 
     @property
     def units(self) -> dict[str, str]:

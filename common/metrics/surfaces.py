@@ -18,10 +18,10 @@ SHARE = 0.95  # of the surface area, for the percentile
 
 
 class Surface(NamedTuple):
-    """Surface elements: positions [N, 3] in voxels, half a voxel below the element on each axis; areas [N] in mm2."""
+    """Surface elements."""
 
-    positions: NDArray[np.int64]
-    areas: NDArray[np.float64]
+    positions: NDArray[np.int64]  # [N, 3], voxels, half a voxel below the element on each axis
+    areas: NDArray[np.float64]  # [N], mm2
 
 
 def surface_of(mask: NDArray[np.bool_], spacing: Spacing, origin: tuple[int, int, int] = (0, 0, 0)) -> Surface:
