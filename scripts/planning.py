@@ -16,7 +16,7 @@ import yaml
 from nibabel.affines import voxel_sizes
 
 from common.data import preparation
-from common.data.regions import CONVENTIONS, mapping_of, symmetric_axes
+from common.data.regions import CONVENTIONS, symmetric_axes
 from common.data.scan_checks import AFFINE_TOLERANCE, broken_file, files_in
 from common.data.transforms import measure_case
 from common.data.volumes import axes_of, open_volume
@@ -27,6 +27,7 @@ from common.ssl.networks import in_precision
 from common.values import AUTO, DEVICE, NAME, names_of, or_auto
 from scripts import cli
 from scripts.datalists.build import Scan, scan_any
+from scripts.datalists.files import mapping_of
 from scripts.datalists.people import person_finder
 from scripts.datalists.regions import UNNAMED, read_regions
 from scripts.datalists.splits import RandomSplits

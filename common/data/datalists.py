@@ -21,11 +21,11 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from ..errors import ArgumentError, InputError, check_number, within
-from ..files import check_schema, expand_home, read_json, write_json
+from ..errors import ArgumentError, InputError, within
+from ..files import check_schema, expand_home, read_json
 from .modalities import missing_in, split_name
 from .people import person_of
-from .regions import CONVENTIONS, declaration, mapping_of, regions_of
+from .regions import CONVENTIONS, declaration, regions_of
 from .scan_checks import files_in
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
@@ -156,60 +156,6 @@ def convention_of(datalist: str | Path, default: str) -> str:
         return _convention(read_json(str(datalist))) or default
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return default
-
-
-def check_replaceable(path: str | Path) -> None:
-    """Raise `InputError` if a file at `path` is not JSON, so that a new datalist does not overwrite it by mistake."""
-    if Path(path).is_file():
-        read_json(Path(path), "a new file, or a datalist to replace")
-
-
-def write(content: Mapping[str, Any], path: str | Path) -> None:
-    """Check a datalist's content and write the file atomically; equal content gives equal bytes.
-
-    `content` has the form that `read` returns. An existing file is replaced only if it is JSON.
-    """
-    check_replaceable(path)
-    convention = content.get("label_convention")
-    if isinstance(convention, str) and convention not in CONVENTIONS:
-        regions = ("regions", mapping_of(convention))
-        content = dict(regions if item[0] == "label_convention" else item for item in content.items())
-    check(content, path)
-    write_json(path, content)
-
-
-def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
-    """Return a datalist with a fraction of the training subjects, for learning curves; other splits are unchanged.
-
-    Subjects are ranked by the SHA-256 of seed, fraction and name, so that every machine selects the same subjects, at
-    least one. `nested` leaves the fraction out of the hash, so that a larger subset contains every smaller subset.
-
-    Example:
-        >>> entries = [{"subject": str(n), "image": [f"{n}.nii.gz"]} for n in range(40)]
-        >>> small = subset({"modalities": ["T1"], "training": entries}, 0.05)
-        >>> len(small["training"]), small["subset"]
-        (2, {'fraction': 0.05, 'seed': 0, 'nested': False, 'of': 40})
-    """
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
-        raise ArgumentError(f"fraction={fraction}: expected a number above 0, up to 1")
-    check_number("seed", seed, int, 0)
-    if "subset" in content:
-        fraction = content["subset"]["fraction"]
-        raise InputError(f"--datalist: already a subset with {fraction:g} of the subjects; give the whole datalist")
-    entries = content.get("training", [])
-    if not entries:
-        raise InputError("--datalist: no training subjects")
-    prefix = f"{seed}" if nested else f"{seed}/{float(fraction)!r}"
-
-    def rank(entry: Mapping[str, Any]) -> str:
-        return hashlib.sha256(f"{prefix}/{entry['subject']}".encode()).hexdigest()
-
-    size = max(1, round(fraction * len(entries)))
-    chosen = {entry["subject"] for entry in sorted(entries, key=rank)[:size]}
-    record = {"fraction": fraction, "seed": seed, "nested": nested, "of": len(entries)}
-    training = [entry for entry in entries if entry["subject"] in chosen]
-    part = {**content, "subset": record, "training": training}
-    return dict(sorted(part.items(), key=lambda item: item[0] in SPLITS))  # splits last
 
 
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:

@@ -97,17 +97,6 @@ def declaration(regions: Mapping[str, Any]) -> str:
         raise error.named("regions") from error
 
 
-def mapping_of(text: str) -> str | dict[str, Any]:
-    """Convert a label convention to its form in a datalist: its name, or a mapping that `declaration` reads."""
-    if text in CONVENTIONS:
-        return text
-    mapping = {}
-    for name, (labels, colour, code, _) in cards_of(text).items():
-        stated = {key: value for key, value in (("colour", colour), ("code", code)) if value}
-        mapping[name] = {"labels": sorted(labels), **stated} if stated else sorted(labels)
-    return mapping
-
-
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
     """Return the label values of each region of a label convention, in channel order; see `cards_of`."""
     return {name: region.labels for name, region in cards_of(convention).items()}

@@ -9,6 +9,7 @@ from common.files import expand_home
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
+from scripts.datalists import files
 from scripts.datalists.build import (
     complete,
     first_visits,
@@ -85,7 +86,7 @@ def generic(
     missing: str = "exclude",
     workers: int = 0,
 ) -> None:
-    """Write the datalist of any data set of NIfTI, MGH or NRRD files.
+    """Write the datalist of any data set of NIfTI or MGH files.
 
     BIDS and nnU-Net's raw folders (imagesTr, labelsTr, imagesTs, dataset.json) are recognised. In any other folder, a
     file's name ends with the modality or with seg, label, mask, lesion or similar, and the rest of the path is the
@@ -217,7 +218,7 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = output_file(output, {"datalist": source})
-    write(datalists.subset(datalists.read(source), fraction, seed, nested), target)
+    write(files.subset(datalists.read(source), fraction, seed, nested), target)
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}

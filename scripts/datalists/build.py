@@ -13,6 +13,7 @@ from common.data.volumes import canonical
 from common.errors import InputError, show
 from common.files import expand_home
 from scripts.cohorts import COHORTS
+from scripts.datalists import files
 from scripts.datalists.people import describe_people
 from scripts.datalists.regions import from_labels
 from scripts.datalists.splits import RandomSplits
@@ -228,12 +229,12 @@ def output_file(output: str, inputs: Mapping[str, Path]) -> Path:
     for option, path in inputs.items():
         if path.resolve() == target.resolve():
             raise InputError(f"--output={output}: the same file as --{option}")
-    datalists.check_replaceable(target)
+    files.check_replaceable(target)
     return target
 
 
 def write(content: Mapping[str, Any], target: Path) -> None:
     """Write a datalist, and print the number of subjects in each split."""
-    datalists.write(content, target)
+    files.write(content, target)
     sizes = ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
     show(f"{target}: {sizes}")

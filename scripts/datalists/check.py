@@ -20,6 +20,7 @@ from common.files import expand_home, write_csv
 from common.values import names_of
 from scripts.datalists.build import output_file
 from scripts.datalists.examine import CHECKS, Record, examine
+from scripts.datalists.files import write
 from scripts.datalists.people import people_in
 from scripts.pools import map_in_processes
 
@@ -140,7 +141,7 @@ def _write_fixed(
             remaining[case["split"]].append({key: value for key, value in case.items() if key != "split"})
     if not any(remaining.values()) or (content.get("training") and not remaining["training"]):
         raise InputError(f"--fixed={target}", "every subject, or every subject for training, has an error")
-    datalists.write({**content, **remaining}, target)
+    write({**content, **remaining}, target)
     show(f"{target}: {len(cases) - len(errors)} of {len(cases)} subjects")
     for index, checks in sorted(errors.items()):
         reasons = ", ".join(dict.fromkeys(checks))

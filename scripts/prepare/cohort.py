@@ -11,7 +11,6 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from threadpoolctl import threadpool_limits
 
 from common import made
-from common.data import datalists
 from common.errors import (
     ArgumentError,
     InputError,
@@ -24,6 +23,7 @@ from common.errors import (
 )
 from common.files import atomic_write, expand_home, write_csv
 from common.locks import claimed
+from scripts.datalists.files import write
 from scripts.pages.templates import render
 from scripts.pools import map_in_processes
 from scripts.prepare.figures import UNITS
@@ -72,7 +72,7 @@ def prepare_scans(
             if outcome.fault and (output / outcome.name).is_dir():  # hide earlier results, which are not current
                 move(output / outcome.name, output, outcome.name, is_left_out=True)
         shutil.rmtree(output / WORK, ignore_errors=True)
-        datalists.write(_datalist(outcomes, settings, output), output / DATALIST)
+        write(_datalist(outcomes, settings, output), output / DATALIST)
         table: list[tuple[Any, ...]] = [("subject", "modality", "figure", "value", "unit", "lowest", "highest")]
         for outcome in outcomes:
             for row in outcome.figures.rows() if outcome.figures else []:

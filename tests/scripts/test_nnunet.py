@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.datalists import write
+from scripts.datalists.files import write
 from scripts.nnunet import nnunet
 
 AFFINE = np.diag([-2.0, -2.0, 2.0, 1.0])

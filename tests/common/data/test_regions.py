@@ -13,10 +13,9 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
     assert regions.regions_of(OWN) == {"core": {1, 3}, "whole": {1, 2, 3}, "cavity": {7}}
     assert regions.known_labels(OWN) == {0, 1, 2, 3, 7}
     declared = {"core": {"labels": [1, 3], "colour": "#d1495b"}, "whole": [1, 2, 3], "cavity": [7]}
-    assert regions.mapping_of(OWN) == declared
     assert regions.declaration(declared) == regions.declaration(declared | {"cavity": 7}) == OWN
     assert regions.canonical("core = 3+1:D1495B, whole=2+1+3+3, cavity=07") == OWN
-    assert regions.canonical("brats2024") == regions.mapping_of("brats2024") == "brats2024"
+    assert regions.canonical("brats2024") == "brats2024"
     assert list(regions.colours(OWN)) == ["core", "whole", "cavity"]
     assert len(set(regions.colours(OWN).values())) == 3
     assert list(regions.colours("brats2021")) == ["WT", "TC", "ET"]
@@ -39,7 +38,6 @@ def test_names_that_differ_only_in_their_side_are_not_mirrored(pair):
 def test_a_region_may_have_a_code():
     declared = {"core": {"labels": [1, 3], "colour": "#d1495b", "code": "6574001 SCT Necrosis"}, "whole": [1, 2, 3]}
     declared["cavity"] = {"labels": [7], "code": "C0-1 99LAB Cavity (old)"}
-    assert regions.mapping_of(CODED) == declared
     assert regions.declaration(declared) == regions.canonical(CODED.replace(":", " : ")) == CODED
     assert regions.regions_of(CODED) == regions.regions_of(OWN), "a code changes no label"
 
