@@ -60,11 +60,3 @@ def test_a_turned_crop_is_what_scipy_reads_from_the_whole_volume(seed, flip):
     assert set(np.unique(crop["label"])) <= {0, 1}
     assert (crop["label"][0].numpy() != expected).mean() < 1e-4  # positions halfway between two voxels
     assert expected.any()
-
-
-def test_a_volume_smaller_than_the_crop_is_padded_with_zeros_and_its_lesion_kept():
-    volumes = case(shape=(20, 24, 28))
-    crop, _ = draw(volumes, 0, turn=1)
-    assert crop["image"].shape == crop["label"].shape == (1, PATCH, PATCH, PATCH)
-    assert crop["label"].sum().item() == pytest.approx(volumes["label"].sum(), rel=0.02)
-    assert (crop["image"][0, 0] == 0).all()

@@ -1,8 +1,9 @@
-"""Trainings on two processes or two nodes (torchrun agents): killed or stopped by a signal, then resumed."""
+"""Trainings in processes of their own, on one node or two: killed or stopped by a signal, then resumed."""
 
 import json
 import multiprocessing
 import os
+import random
 import re
 import signal
 import socket
@@ -23,7 +24,7 @@ from tests.support import ROOT, TINY
 BUNDLE = "ukb_ssl_pretrain"
 LENGTH = ["--iterations=6", "--val_interval=6", "--save_interval=2"]
 OPTIONS = [*LENGTH, "--crops_per_volume=2", "--gather_negatives=true"]
-TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--signals-to-handle=SIGTERM,SIGUSR1"]
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +63,9 @@ def start(cohorts):
 
 
 def finish(folder, *processes):
+    """The last state of a run, without times."""
     for process in processes:
         assert process.wait(timeout=600) == 0, folder.with_suffix(".log").read_text()
-
-
-def wait_for(file, process):
-    while not file.exists():
-        assert process.poll() is None, file.parents[1].with_suffix(".log").read_text()
-        time.sleep(0.05)
-
-
-def state(folder):
-    """The last state of a run, without times."""
     return toy.state_of(folder / "models/iteration-0000006.pt")
 
 
@@ -87,56 +79,69 @@ def documented(program, replaced):
     return command
 
 
-# One run in three ways: straight on, on two nodes, killed and resumed
-
-
-@pytest.fixture(scope="module")
-def straight(start, tmp_path_factory):
-    """A training of six steps on two processes of one node, by the command of docs/how-to/use-many-gpus.md."""
-    folder = tmp_path_factory.mktemp("nodes") / "straight"
-    finish(folder, start(folder, documented("--standalone", {"nproc_per_node=8": "nproc_per_node=2"}), *OPTIONS))
-    return folder
-
-
 @pytest.mark.slow
-def test_two_nodes_train_what_two_processes_of_one_node_train(start, straight, tmp_path):
+def test_two_nodes_train_what_two_processes_of_one_node_train(start, tmp_path):
+    """By the commands of docs/how-to/use-many-gpus.md."""
+    command = documented("--standalone", {"nproc_per_node=8": "nproc_per_node=2"})
+    expected = finish(tmp_path / "one", start(tmp_path / "one", command, *OPTIONS))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = str(listener.getsockname()[1])
     agent = documented("--nnodes", {"nnodes=8": "nnodes=2", "nproc_per_node=8": "nproc_per_node=1", "29500": port})
     folder = tmp_path / "nodes"
-    finish(folder, *(start(folder, agent, *OPTIONS, NODE=str(node)) for node in range(2)))
-    assert toy.same(state(folder), state(straight))
+    state = finish(folder, *(start(folder, agent, *OPTIONS, NODE=str(node)) for node in range(2)))
+    assert toy.same(state, expected)
     record = json.loads((folder / "run.json").read_text())
     assert (record["world_size"], record["finished"]) == (2, True)
-    ranks = state(folder)["ranks"]
+    ranks = state["ranks"]
     assert not torch.equal(ranks[0]["random"]["torch"], ranks[1]["random"]["torch"]), "each draws numbers of its own"
     network = torch.load(folder / "models/model.pt", weights_only=True)["network"]
     assert not any(key.startswith("module.") for key in network)
-    models = sorted(path.name for path in (folder / "models").iterdir())
-    assert models == ["iteration-0000004.pt", "iteration-0000006.pt", "model.pt"]
-    assert len(list(folder.glob("tensorboard/train/*"))) == 1, "one rank writes"
+    assert len(list(folder.glob("tensorboard/curves/*"))) == 1, "one rank writes"
     assert folder.with_suffix(".log").read_text().count("weights: from scratch") == 1, "one rank speaks"
 
 
-# Told to end
+@pytest.mark.slow
+def test_a_killed_training_ends_as_one_that_was_never_killed(start, tmp_path):
+    """Killed at random moments, with two processes that read; it resumes from the last state."""
+    options = [*LENGTH, "--save_interval=1", "--val_interval=3", "--num_workers=2", "--resume=auto"]
+    expected = finish(tmp_path / "straight", start(tmp_path / "straight", [], *options))
+    folder, moments = tmp_path / "killed", random.Random(0)
+    for _ in range(2):
+        run, before = start(folder, [], *options), {*folder.glob("models/iteration-*.pt")}
+        while run.poll() is None and not {*folder.glob("models/iteration-*.pt")} - before:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 1))
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert toy.same(finish(folder, start(folder, [], *options)), expected)
+    assert not [path for path in (folder / "models").iterdir() if re.match(r"\.(iteration|model)", path.name)]
 
 
 @pytest.mark.slow
-def test_a_torchrun_that_is_told_saves_and_goes_on_with_other_processes(start, tmp_path):
+def test_two_processes_that_are_told_save_and_go_on_to_the_bit_or_with_another_number(start, tmp_path):
     """The agent forwards the signal, and exits with status 1: docs/reference/training.md."""
     options, folder = [*LENGTH, "--global_batch_size=4"], tmp_path / "told"
-    run = start(folder, [*TWO, "--signals-to-handle=SIGTERM,SIGUSR1"], *options)
-    wait_for(folder / "models/iteration-0000002.pt", run)
+    expected = finish(tmp_path / "straight", start(tmp_path / "straight", TWO, *options))
+    run = start(folder, TWO, *options)
+    while not (folder / "models/iteration-0000002.pt").exists():
+        assert run.poll() is None, folder.with_suffix(".log").read_text()
+        time.sleep(0.05)
     run.send_signal(signal.SIGUSR1)
     assert run.wait(timeout=600) == 1
     log = folder.with_suffix(".log")
     assert f"SIGUSR1: saved {folder}/models/iteration-" in log.read_text()
     assert f"status {PREEMPTED}" in log.read_text()
+    kept = {file.name: file.read_bytes() for file in folder.glob("models/*.pt")}
+    assert toy.same(finish(folder, start(folder, TWO, *options, "--resume=true")), expected)
 
-    finish(folder, start(folder, [], *options, "--resume=true"))
-    assert ": saved with WORLD_SIZE=2, now 1; " in log.read_text()
-    assert len(state(folder)["ranks"]) == 1
+    for file in folder.glob("models/*.pt"):
+        file.unlink()
+    for name, content in kept.items():
+        (folder / "models" / name).write_bytes(content)
+    alone = finish(folder, start(folder, [], *options, "--resume=true"))
+    assert "resume: saved by 2 processes, now 1" in log.read_text()
+    assert len(alone["ranks"]) == 1
 
 
 def test_a_signal_to_the_processes_that_read_data_does_not_end_them(tmp_path, monkeypatch):

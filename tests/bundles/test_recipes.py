@@ -65,10 +65,12 @@ def test_a_recipe_has_the_values_of_its_source(bundle):
         assert {name: parser[name] for name in expected} == expected
 
 
-# The crops of BraTS in the public code: a foreground grown to multiples of the crop, a crop, a z-score of the crop
+# The crops of the public code. Supervised: a foreground grown to multiples of the crop, a crop, a z-score of the crop.
+# Self-supervised (v1.0.0, pretrain/utils/data_utils.py, 131-142; downstream/BraTS/ssl/utils/data_utils.py, 173-184):
+# intensities from -1000 to 1000 become 0 to 1 before what is above 0 is taken for foreground; two crops of a volume
 
 EDGE = 64
-KEYS = ["image", "label"]
+SIZE = [EDGE] * 3
 
 
 def brain(seed):
@@ -83,64 +85,44 @@ def brain(seed):
     return {"image": torch.from_numpy(image), "label": torch.from_numpy(label)}
 
 
-def cropped(volume, steps, seed):
+def cropped(steps, seed):
     """The output of transforms whose crops are drawn from a seed."""
     compose = Compose(steps)  # which seeds its transforms
     for step in steps:
         if isinstance(step, RandSpatialCropd | RandSpatialCropSamplesd):
             step.set_random_state(seed)
-    return compose(volume)
+    return compose(brain(seed))
 
 
-def z_score():
-    return NormalizeIntensityd("image", nonzero=True, channel_wise=True)
-
-
-def crops_of_the_code(volume, seed):
-    foreground = CropForegroundd(KEYS, source_key="image", k_divisible=[EDGE] * 3)
-    crop = RandSpatialCropd(KEYS, roi_size=[EDGE] * 3, random_size=False)
-    return cropped(volume, [foreground, crop, z_score()], seed)
-
-
-def crops_of_the_recipe(volume, seed):
-    parser = with_recipe("brats_finetune", "code", patch_size=[EDGE] * 3)
-    steps = parser.get_parsed_content("train::random_transforms")
-    steps = [step for step in steps if not type(step).__name__.startswith(("RandFlip", "RandScale", "RandShift"))]
-    foreground = CropForegroundd(KEYS, source_key="image", allow_smaller=True)
-    return cropped(volume, [foreground, z_score(), *steps], seed)
+def steps_of_the_recipe(bundle):
+    return with_recipe(bundle, "code", patch_size=SIZE).get_parsed_content("train::random_transforms")
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_the_crops_of_recipe_code_are_those_of_the_public_code(seed):
-    expected, found = crops_of_the_code(brain(seed), seed), crops_of_the_recipe(brain(seed), seed)
-    assert found["image"].shape == (4, EDGE, EDGE, EDGE)
-    np.testing.assert_allclose(found["image"], expected["image"], atol=1e-4)
-    np.testing.assert_array_equal(found["label"], expected["label"])
-
-
-# The crops of the self-supervised stages in the public code (v1.0.0, pretrain/utils/data_utils.py, 131-142;
-# downstream/BraTS/ssl/utils/data_utils.py, 173-184): intensities from -1000 to 1000 become 0 to 1 before what is above
-# 0 is taken for foreground, so that the background is, too. Two crops of a volume
+def test_the_supervised_crops_of_recipe_code_are_those_of_the_public_code(seed):
+    keys, z_score = ["image", "label"], NormalizeIntensityd("image", nonzero=True, channel_wise=True)
+    foreground = CropForegroundd(keys, source_key="image", k_divisible=SIZE)
+    crop = RandSpatialCropd(keys, roi_size=SIZE, random_size=False)
+    expected = cropped([foreground, crop, z_score], seed)
+    steps = steps_of_the_recipe("brats_finetune")
+    steps = [step for step in steps if not type(step).__name__.startswith(("RandFlip", "RandScale", "RandShift"))]
+    computed = cropped([CropForegroundd(keys, source_key="image", allow_smaller=True), z_score, *steps], seed)
+    assert computed["image"].shape == (4, *SIZE)
+    np.testing.assert_allclose(computed["image"], expected["image"], atol=1e-4)
+    np.testing.assert_array_equal(computed["label"], expected["label"])
 
 
 @pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "brats_stage2"])
-@pytest.mark.parametrize("seed", range(2))
-def test_the_self_supervised_crops_of_recipe_code_are_those_of_the_public_code(bundle, seed):
-    size = [EDGE] * 3
+def test_the_self_supervised_crops_of_recipe_code_are_those_of_the_public_code(bundle):
     scale = ScaleIntensityRanged("image", a_min=-1000, a_max=1000, b_min=0, b_max=1, clip=True)
-    pad = SpatialPadd("image", spatial_size=size)
-    foreground = CropForegroundd("image", source_key="image", k_divisible=size)
-    crops = RandSpatialCropSamplesd("image", roi_size=size, num_samples=2, random_center=True, random_size=False)
-    expected = cropped(brain(seed), [scale, pad, foreground, crops], seed)
-
-    parser = with_recipe(bundle, "code", patch_size=size)
-    steps = parser.get_parsed_content("train::random_transforms")
-    place = [step["_target_"] for step in parser["deterministic_transforms"]].index("common.data.CropToForegroundd")
-    assert parser.get_parsed_content(f"deterministic_transforms::{place}") is None
-    found = cropped(brain(seed), [pad, *steps], seed)
-
-    assert len(found) == 2
-    for crop, other in zip(found, expected, strict=True):
+    pad = SpatialPadd("image", spatial_size=SIZE)
+    foreground = CropForegroundd("image", source_key="image", k_divisible=SIZE)
+    crops = RandSpatialCropSamplesd("image", roi_size=SIZE, num_samples=2, random_center=True, random_size=False)
+    expected = cropped([scale, pad, foreground, crops], seed=0)
+    assert with_recipe(bundle, "code")["crop_foreground"] is False
+    computed = cropped([pad, *steps_of_the_recipe(bundle)], seed=0)
+    assert len(computed) == 2
+    for crop, other in zip(computed, expected, strict=True):
         outside = other["image"] == 0  # padding, which is black there and background here
-        expected = np.where(outside, 0, 2000 * other["image"] - 1000)
-        np.testing.assert_allclose(np.minimum(crop["image"], 1000), expected, atol=1e-3)
+        other_crop = np.where(outside, 0, 2000 * other["image"] - 1000)
+        np.testing.assert_allclose(np.minimum(crop["image"], 1000), other_crop, atol=1e-3)

@@ -1,12 +1,13 @@
-"""Window attention without stored scores, compared with MONAI's."""
+"""Window attention without stored scores, compared with MONAI's, and compiled blocks with uncompiled ones."""
 
 import pytest
 import torch
-from monai.networks.nets.swin_unetr import SwinTransformer, compute_mask
+from monai.networks.blocks import UnetResBlock
+from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer, compute_mask
 from torch import nn
 
 from common.ssl import attention
-from common.ssl.attention import RecomputedAttention, set_attention, window_codes
+from common.ssl.attention import RecomputedAttention, compile_blocks, set_attention, window_codes
 
 CPU = torch.device("cpu")
 
@@ -95,3 +96,43 @@ def test_prediction_is_that_of_monai_and_may_come_before_a_training():
     assert all(torch.allclose(ours, theirs, atol=1e-5) for ours, theirs in zip(computed, expected, strict=True))
     first, second = results(network, image), results(network, image)
     assert all(torch.equal(first[name], second[name]) for name in first), "a step is the same on every run"
+
+
+# Compiled blocks; the backend makes no kernels
+
+
+@pytest.fixture
+def nothing_compiled_before():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def blocks():
+    torch.manual_seed(0)
+    swin = BasicLayer(8, 4, 2, (2, 2, 2), [0.0] * 4, qkv_bias=True)
+    return nn.Sequential(UnetResBlock(3, 1, 8, 3, 1, ("instance", {})), swin)
+
+
+def step(net, batches=1):
+    """Loss and gradients of accumulated batches."""
+    net.zero_grad()
+    inputs = torch.randn(batches, 2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(1)).to(next(net.parameters()))
+    losses = [net(batch).square().mean() for batch in inputs]
+    for loss in losses:
+        loss.backward()
+    return [loss.detach() for loss in losses] + [parameter.grad for parameter in net.parameters()]
+
+
+@pytest.mark.usefixtures("nothing_compiled_before")
+@pytest.mark.parametrize("kind", [pytest.param("recomputed", marks=pytest.mark.slow), "fused"])
+def test_loss_and_gradients_are_those_of_the_uncompiled_network(kind):
+    net = set_attention(blocks(), kind).double()  # in which rounding does not depend on the processor's kernels
+    expected, names = step(net, batches=2), list(net.state_dict())
+    compile_blocks(net, backend="aot_eager")
+    for ours, plain in zip(step(net, batches=2), expected, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+    assert list(net.state_dict()) == names
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3, "blocks shifted or not, and a residual one"
+    assert not torch._dynamo.utils.counters["graph_break"]

@@ -21,14 +21,6 @@ def test_contrastive_is_the_printed_equation(views, temperature):
         assert loss == pytest.approx(nt_xent(vectors.tolist(), temperature), rel=1e-12)
 
 
-def test_temperature_is_a_half_by_default_and_lengths_do_not_matter():
-    vectors = embeddings(6)
-    expected = pytest.approx(nt_xent(vectors.tolist(), 0.5), rel=1e-12)
-    lengths = torch.tensor([[0.01], [1], [3], [50], [7], [0.3]], dtype=torch.float64)
-    assert NTXentLoss()(vectors).item() == expected
-    assert NTXentLoss()(vectors * lengths).item() == expected
-
-
 def test_contrastive_of_one_sample_and_its_gradient_are_zero():
     vectors = embeddings(2).requires_grad_()
     loss = NTXentLoss()(vectors)
