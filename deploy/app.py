@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from importlib.metadata import distributions
 from pathlib import Path
 
 from common.errors import InputError, choice, input_error_message, show
@@ -49,8 +48,6 @@ def segment(
     """
     if missing := [name for name, value in {"input": input, "bundle": bundle, "output": output}.items() if not value]:
         raise InputError(f"--{missing[0]}: missing; it has no default")
-    if not [*distributions(name="monai-deploy-app-sdk")]:
-        raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     options = split_options(bundle_options)
     model = open_bundle(Path(bundle), Path(checkpoint) if checkpoint else None)
     if reference:

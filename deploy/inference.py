@@ -55,12 +55,7 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
 
 
 def argument(word: str) -> str:
-    """Rewrite `--option=text` so that MONAI's own command takes the same value as our commands.
-
-    Example:
-        >>> argument("--output_dir=2026_11_27"), argument("--amp")
-        ("--output_dir=$'2026_11_27'", '--amp')
-    """
+    """Rewrite `--option=text` so that MONAI's own command takes the same value as our commands."""
     option, equals, text = word.partition("=")
     return f"{option}={quoted(typed(option.removeprefix('--'), text))}" if equals else option
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from common.errors import InputError
 from deploy import outputs
 from deploy.bundle import Bundle
-from deploy.dicom.remarks import Remark
+from deploy.dicom.series.choice import Remark
 from deploy.dicom.study import Series
 
 MANUFACTURER = "BrainSegFounder bundles"  # in all DICOM results

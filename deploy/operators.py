@@ -1,7 +1,6 @@
 """The operators of the application: from the chosen series to the result files.
 
-MONAI Deploy's own operators are not used; docs/explanation/architecture.md lists their faults. For example, its series
-selector cannot express "T1 without contrast agent".
+MONAI Deploy's own operators are not used; docs/explanation/architecture.md lists their faults.
 """
 
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from common.files import write_json
 from common.values import optional
 from deploy.bundle import named
 from deploy.dicom.geometry import read_series
-from deploy.dicom.remarks import HELD, Remark
+from deploy.dicom.series.choice import HELD, Remark
 from deploy.inference import infer
 from deploy.job import REPORT, Job
 from deploy.outputs import Case, make_all

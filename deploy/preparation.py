@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, is_brain, litres
 from common.errors import InputError
 from deploy.bundle import Bundle
-from deploy.dicom.remarks import Remark
+from deploy.dicom.series.choice import Remark
 from deploy.dicom.study import Series
 from deploy.source_header import burned_in_annotation, sanitised_header
 from scripts.prepare.brain import brain_of, template_overlap
@@ -68,10 +68,9 @@ class Preparation:
 def prepare_scans(
     volumes: Mapping[str, Volume], series: Mapping[str, Series], bundle: Bundle, reference: str
 ) -> tuple[dict[str, Volume], Preparation]:
-    """Register a study's scans, extract the brain if the model expects that, and resample them.
+    """Register a study's scans to the T1, extract the brain if the model expects that, and resample them.
 
-    The voxel edge is the shortest in training, limited to 1 to 4 mm. `reference` only sets the grid of the result;
-    the scans are registered to the T1.
+    The voxel edge is the shortest in training, limited to 1 to 4 mm. `reference` only sets the grid of the result.
     """
     for modality, volume in volumes.items():
         check_scan(volume, series[modality].name)
@@ -156,10 +155,7 @@ def _lost_at_the_ends(grid: Grid, other: Grid) -> int:
 
 
 def spacing_remarks(volume: Volume, trained: tuple[float, float]) -> list[Remark]:
-    """Return a remark if a voxel edge is outside the range `trained` (mm) by a factor above `SPACING`, else none.
-
-    The loss of accuracy outside the range is unknown.
-    """
+    """Return a remark if a voxel edge is outside the range `trained` (mm) by a factor above `SPACING`, else none."""
     edges = volume.spacing
     low, high = trained
     if edges.min() >= low / SPACING and edges.max() <= high * SPACING:

@@ -84,9 +84,8 @@ def _sanitised(keyword: str, value: object) -> object:
 def source_images(slices: Sequence[Dataset]) -> list[Dataset]:
     """Return source image headers as highdicom needs them for a segmentation of these slices.
 
-    The slices are at least two single-frame images, or all frames of an enhanced image, which give a single header.
-    Orientation and positions come from the volume's grid, since readers of segmentations tolerate less rounding than
-    scanners write. A missing slice thickness becomes the slice distance.
+    Frames of an enhanced image give a single header. Orientation and positions come from the volume's grid, since
+    readers of segmentations tolerate less rounding than scanners write.
     """
     headers = [sanitised_header(image) for image in slices]
     grid, order = grid_of(slices, "source images")

@@ -6,18 +6,19 @@ needs a statement: by its name, its header, the site's table of series names, or
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from common.errors import InputError
 
-from ..remarks import Remark
 from ..study import Series
 from .evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, is_same_scan, why_no_volume
 from .names import Names
 from .words import POST, UNCLEAR, WITH, WITHOUT
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")  # that the rules recognise
+HELD = ("contrast", "coverage")  # a person should look before such a result is used
 PAIR = ("T1ce", "T1")
 DOUBT = "the evidence is doubtful"
 NO_AGENT_STATED = "no series states contrast agent in its name or header"
@@ -25,6 +26,13 @@ LATE = "scanned after contrast agent"
 THIN = 1.5  # mm, largest voxel edge of a thin 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 VOLUME = f"{MIN_SLICES} or more MR images in one orientation"
 ONE_INJECTION = 3600.0  # s, longest time between scans after the same injection; lesions enhance for about an hour
+
+
+class Remark(NamedTuple):
+    """A remark on a result; `result.json` lists those of the kinds in `HELD` as `held`."""
+
+    kind: str  # contrast, coverage, series, precondition, prepared, quality, spacing or cleanup
+    text: str
 
 
 @dataclass

@@ -133,10 +133,7 @@ class Candidate:
 
 
 def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
-    """Return a `Candidate` for each series of a study, with its evidence.
-
-    `names` is the site's table of series names, from `read_table`.
-    """
+    """Return a `Candidate` for each series of a study, with its evidence; `names` is from `read_table`."""
     scans = [_candidate(series, names, why_no_volume(series)) for series in study]
     volumes = [scan for scan in scans if scan.is_volume]
     return [replace(scan, evidence=_contrast_evidence(scan, volumes)) for scan in scans]
@@ -183,10 +180,9 @@ def _brain_grid(series: Series) -> Grid | None:
 def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False) -> tuple[str | None, str]:
     """Return T1, T2 or FLAIR and the source that states it, or None and the reason; `texts` are from `read_names`.
 
-    The first of these sources that states a kind decides: the site's table, the words of the description, the words of
-    the protocol name and, if every word is known, the times. Words, times and other attributes can rule a series out.
-    If a word is unknown, the kind needs proof: for T2 and FLAIR, the times and a field of view that contains a brain
-    (`covers_brain`). A T1 with an unknown word is unclear (`_by_words`).
+    The first source that states a kind decides: the site's table, the words of the description, those of the protocol
+    name and, if every word is known, the times. If a word is unknown, T2 and FLAIR need the times and a field of view
+    that contains a brain (`covers_brain`) as proof; a T1 is unclear (`_by_words`).
     """
     words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
@@ -212,9 +208,8 @@ def kind_of(header: Dataset, texts: Sequence[Words], covers_brain: bool = False)
 def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
     """Return what series description and protocol name say about contrast agent; None if they say nothing.
 
-    UNCLEAR if a word is unknown. The protocol name counts only if it names the same kind of series as `kind`. If only
-    the protocol name mentions an agent, and the description names a kind, the evidence is unclear, because the protocol
-    name may describe the whole study.
+    UNCLEAR if a word is unknown, or if only the protocol name mentions an agent, as it may describe the whole study.
+    The protocol name counts only if it names the same kind of series as `kind`.
     """
     description, protocol = texts
     says, same_kind = description.contrast, protocol.kind == kind

@@ -31,11 +31,8 @@ def read_table(path: Path | None) -> Names:
     if path is None:
         return ()
     table = read_yaml(path, "a YAML file of names", name="--series_names")
-    if not isinstance(table, dict) or not table:
-        raise InputError("--series_names: expected a mapping from names to modalities")
-    for number, modality in enumerate(table.values(), 1):
-        if not isinstance(modality, str) or modality not in MEANINGS:
-            raise InputError(f"--series_names: entry {number}: expected a name and one of {', '.join(MEANINGS)}")
+    if not isinstance(table, dict) or not {*table.values()} <= MEANINGS.keys():
+        raise InputError(f"--series_names: expected a mapping from names to {', '.join(MEANINGS)}")
     return [(name.strip().lower(), MEANINGS[modality]) for name, modality in table.items()]
 
 

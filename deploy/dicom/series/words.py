@@ -177,12 +177,8 @@ def read_words(text: str, covers_brain: bool = False) -> Words:
     Example:
         >>> read_words("AX T1 SANS GADO")
         Words(kind='T1', contrast='without', unread=False, named=False)
-        >>> read_words("t1_mprage_sag_KM")
-        Words(kind='T1', contrast='with', unread=False, named=False)
         >>> read_words("T1 S GADO")
         Words(kind='T1', contrast='with', unread=True, named=False)
-        >>> read_words("T2 Innenohr")
-        Words(kind='T2', contrast=None, unread=True, named=False)
     """
     classes = _classes(text).replace("S", "N")
     post_only = "p" in classes and not AGENTS & set(classes)
