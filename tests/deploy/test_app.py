@@ -1,14 +1,9 @@
 """The application end to end: its segmentation equals the bundle's own inference on NIfTI files, voxel for voxel."""
 
-import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import highdicom as hd
@@ -33,10 +28,8 @@ from tests.deploy.dicom.dicom_study import (
     Study,
     brats_files,
     canonical,
-    change,
     read,
     to_slices,
-    write_brats,
     write_localiser,
     write_modality,
 )
@@ -242,68 +235,3 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
     assert content["remarks"][0]["text"].startswith("scans prepared by this application: MNI152")
     assert content["remarks"][0]["text"].endswith("head kept")
     assert content["preparation"]["figures"]["modalities"]["T1"]["coverage"] > 0.95
-
-
-def inferences(folder):
-    """Return the processes of a bundle's inference in a folder (Linux)."""
-    processes = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # the process has ended
-            words = path.read_text()
-            processes += [path] if "monai.bundle" in words and str(folder) in words else []
-    return processes
-
-
-def test_an_interrupted_run_leaves_neither_files_nor_processes(cohorts, models, tmp_path):
-    file = next(cohorts("atlas").rglob("*_T1w.nii.gz"))
-    write_modality(tmp_path / "study", *read(file), Study(), 2, "T1")
-    bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models['atlas']}"]
-    folders = [f"--input={tmp_path / 'study'}", f"--output={tmp_path / 'out'}"]
-    command = [sys.executable, "-m", "deploy.app", *folders, *bundle]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    patience = time.monotonic() + 1200  # seconds; a busy machine is slow
-    while not inferences(tmp_path) and process.poll() is None and time.monotonic() < patience:
-        time.sleep(0.05)
-    assert inferences(tmp_path), "the bundle's inference is running"
-    process.terminate()
-    output = "".join(process.communicate(timeout=60))
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "SENTINEL" not in output
-    assert list((tmp_path / "out").iterdir()) == []
-    assert inferences(tmp_path) == []
-
-
-def test_unread_words_are_a_question_that_the_sites_table_answers(segment, tmp_path, monkeypatch):
-    write_brats(tmp_path / "study", None, Study())
-    for file in (tmp_path / "study/3").iterdir():
-        change(file, ContrastBolusAgent="", SeriesDescription="T1 KOPF S1")
-    message = refusal(segment, "brats", tmp_path / "study")
-    assert message.startswith("T1ce: ")
-    assert "; select one with --series=T1ce=NUMBER" in message
-
-    jobs = []
-
-    def stop(_, job):
-        jobs.append(job)
-        sys.exit()
-
-    monkeypatch.setattr(app, "run_guarded", stop)
-    (tmp_path / "names.yaml").write_text("'t1 kopf s?': T1ce")
-    with pytest.raises(SystemExit):
-        segment("brats", tmp_path / "study", series_names=tmp_path / "names.yaml")
-    assert {modality: series.number for modality, series in jobs[0].series.items()} == NUMBERS
-    assert jobs[0].remarks == []
-
-
-def test_slices_that_are_missing_at_an_end_are_reported(cohorts, segment, tmp_path):
-    write_brats(tmp_path / "study", cohorts("brats"), Study())
-    files = sorted((tmp_path / "study/5").iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
-    files[-1].unlink()
-    message = refusal(segment, "brats", tmp_path / "study")
-    assert message.startswith("T2: lacks 1 end slice that FLAIR has on the same grid; ")
-    files[0].unlink()
-    for file in files[1:-1]:
-        change(file, ImagesInAcquisition=len(files))
-    message = refusal(segment, "brats", tmp_path / "study")
-    text = f"T2: {len(files) - 2} of {len(files)} images (ImagesInAcquisition); T2: lacks 2 end slices that FLAIR has"
-    assert message.startswith(text)

@@ -2,17 +2,14 @@
 
 import highdicom as hd
 import numpy as np
-import pydicom
 
 from deploy.dicom.geometry import volume_of
-from deploy.dicom.series.evidence import why_no_volume
-from deploy.dicom.study import read_study
 from deploy.outputs import Case
 from deploy.outputs.segmentation import make
 from scripts.prepare.resampling import FLIP
-from tests.deploy.dicom.checks import dicom_errors, modality_of
-from tests.deploy.dicom.dicom_study import Study, canonical, write_modality
-from tests.deploy.dicom.enhanced_mr import ARRAY, ORDER, SHAPE, write_frames
+from tests.deploy.dicom.checks import dicom_errors
+from tests.deploy.dicom.dicom_study import canonical
+from tests.deploy.dicom.enhanced_mr import ORDER, SHAPE, write_frames
 from tests.support import oblique
 
 
@@ -42,20 +39,3 @@ def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
     assert reference.ReferencedSOPClassUID == image.SOPClassUID
     volume = read.get_volume(combine_segments=True)
     assert_same((volume.array, FLIP @ volume.affine), (segments, oblique()))
-
-
-def test_a_legacy_converted_image_is_read_like_its_sources(tmp_path):
-    kind = {"ImageType": ["ORIGINAL", "PRIMARY"]}
-    sources = write_modality(tmp_path / "single", ARRAY, oblique(), Study(), 3, "T1ce", **kind)
-    converted = hd.legacy.LegacyConvertedEnhancedMRImage(
-        sources, series_instance_uid=hd.UID(), series_number=4, sop_instance_uid=hd.UID(), instance_number=1
-    )
-    (tmp_path / "study").mkdir()
-    converted.save_as(tmp_path / "study/converted.dcm")
-    (series,) = read_study(tmp_path / "study")
-    assert why_no_volume(series) == ""
-    assert (modality_of(series.header), series.header.EchoTime) == ("T1ce", 3)
-    volume, _ = volume_of([pydicom.dcmread(tmp_path / "study/converted.dcm")], "converted")
-    expected, _ = volume_of(sources, "single")
-    np.testing.assert_array_equal(volume.array, expected.array)
-    np.testing.assert_array_equal(volume.affine, expected.affine)

@@ -60,16 +60,12 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
 @pytest.mark.parametrize(
     ("stated", "spacing", "thickness", "missing"),
     [
-        *[
-            (4, 5, 5, ""),
-            (8, 5, 5, ""),
-            (None, 5, 5, ""),
-            (8, None, None, ""),
-            (5, 5, 5, "images"),
-            (9, 5, 5, "images"),
-        ],
-        *[(8, 2.5, 4, "slices"), (4, 2.5, 2.5, "slices"), (None, 2.5, 2, "slices")],  # every other slice is lost
-        *[(None, 2.5, 4, ""), (None, 2.5, None, ""), (8, 1.0, 4, ""), (None, 1, 4, "")],  # a gap, or not known
+        (4, 5, 5, ""),
+        (8, 5, 5, ""),  # two echoes
+        (5, 5, 5, "4 of 5 images (ImagesInAcquisition)"),
+        (8, 2.5, 4, "slices 5.00 mm apart, 2.50 mm by SpacingBetweenSlices"),  # every other slice is lost
+        (None, 2.5, 2, "slices 5.00 mm apart, 2.50 mm by SpacingBetweenSlices"),
+        (None, 2.5, 4, ""),  # a gap
         (None, 3, 2, ""),  # no multiple
     ],
 )
@@ -77,9 +73,10 @@ def test_slices_that_are_missing_evenly_are_reported(stated, spacing, thickness,
     """An acquisition may count the images of several echoes, and SpacingBetweenSlices may be the gap between slices."""
     words = {"ImagesInAcquisition": stated, "SpacingBetweenSlices": spacing, "SliceThickness": thickness}
     volumes = {"T2": Volume(np.zeros((2, 2, 4), np.float32), np.diag([1, 1, 5.0, 1]))}
-    expected = {
-        "": [],
-        "images": [f"T2: 4 of {stated} images (ImagesInAcquisition)"],
-        "slices": [f"T2: slices 5.00 mm apart, {spacing:.2f} mm by SpacingBetweenSlices"] if spacing else [],
-    }
-    assert missing_slices({"T2": [header(**words)] * 4}, volumes) == expected[missing]
+    assert missing_slices({"T2": [header(**words)] * 4}, volumes) == ([f"T2: {missing}"] if missing else [])
+
+
+def test_end_slices_that_another_series_has_are_reported():
+    volumes = {name: Volume(np.zeros((2, 2, count), np.float32), np.eye(4)) for name, count in (("T1", 9), ("T2", 7))}
+    slices = {name: [header()] * volume.array.shape[2] for name, volume in volumes.items()}
+    assert missing_slices(slices, volumes) == ["T2: lacks 2 end slices that T1 has on the same grid"]

@@ -115,19 +115,3 @@ def test_regions_of_ones_own_are_segments_with_their_names_and_codes(slices, tum
     assert [group.finding_type for group in groups] == kinds
     assert {group.finding_category for group in groups} == {codes.SCT.Tissue}
     assert [group.get_measurements()[0].value for group in groups] == [*volumes.values()]
-
-
-def test_segments_have_codes_and_name_the_model(slices, tumours):
-    result = make_segmentation(ONES, slices, tumours)
-    assert [segment.SegmentNumber for segment in result.SegmentSequence] == [1, 2, 3]
-    for segment, expected in zip(result.SegmentSequence, TUMOUR, strict=True):
-        (kind,), (category,) = segment.SegmentedPropertyTypeCodeSequence, segment.SegmentedPropertyCategoryCodeSequence
-        (region,), (algorithm,) = segment.AnatomicRegionSequence, segment.SegmentationAlgorithmIdentificationSequence
-        assert (segment.SegmentLabel, segment.SegmentAlgorithmType) == (expected.label, "AUTOMATIC")
-        assert f"{kind.CodeValue} {kind.CodingSchemeDesignator} {kind.CodeMeaning}" == expected.code
-        assert (category.CodeValue, region.CodeValue) == ("49755003", "12738006")
-        assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == (tumours.name[:64], tumours.version)
-        assert tumours.name in algorithm.AlgorithmParameters
-        assert tumours.checkpoint_sha256 in algorithm.AlgorithmParameters
-    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
-        assert result[keyword].value == slices[0][keyword].value

@@ -23,7 +23,6 @@ ORDER = np.random.default_rng(1).permutation(SHAPE[2])
 SLOPES = np.random.default_rng(2).integers(1, 5, SHAPE[2])
 KINDS = {
     "plain": {},
-    "geometry in every frame": {"geometry_per_frame": True},
     "frames in random order": {"order": ORDER},
     "rescaled frame by frame": {"slopes": SLOPES},
 }
@@ -32,9 +31,8 @@ KINDS = {
 def write_enhanced(folder, array, affine, study, number, modality, order=None, slopes=None, **options):
     """Write a series as one enhanced image, with the voxels and positions of `write_series`.
 
-    `order` lists the slice of each frame; `slopes` lists the RescaleSlope of each slice. The option
-    `geometry_per_frame` puts spacing and orientation into the groups of each frame, not into the shared groups;
-    `change` modifies the image before it is written.
+    `order` lists the slice of each frame; `slopes` lists the RescaleSlope of each slice. The option `change` modifies
+    the image before it is written.
     """
     order = np.arange(array.shape[2]) if order is None else order
     slopes = np.ones(array.shape[2]) if slopes is None else slopes
@@ -53,14 +51,8 @@ def write_enhanced(folder, array, affine, study, number, modality, order=None, s
     }
     image.PerFrameFunctionalGroupsSequence = [_groups(slices[index], int(index), slopes[index]) for index in order]
     image.SharedFunctionalGroupsSequence = [_shared_groups(modality)]
-    holders = (
-        image.PerFrameFunctionalGroupsSequence
-        if options.get("geometry_per_frame")
-        else image.SharedFunctionalGroupsSequence
-    )
-    for groups in holders:
-        for keyword, value in geometry.items():
-            setattr(groups, keyword, copy.deepcopy(value))
+    for keyword, value in geometry.items():
+        setattr(image.SharedFunctionalGroupsSequence[0], keyword, value)
     if "change" in options:
         options["change"](image)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,3 @@
-import shutil
-import subprocess
-
 import numpy as np
 import pydicom
 import pytest
@@ -63,11 +60,7 @@ def test_values_are_rescaled_slice_by_slice(array, slices):
 PADDED = {
     "signed": (True, 16, -32768, {"PixelPaddingValue": ("SS", -32768)}),
     "signed, written unsigned": (True, 16, -2000, {"PixelPaddingValue": ("US", 63536)}),
-    "signed, 12 bits written unsigned": (True, 12, -2000, {"PixelPaddingValue": ("US", 2096)}),
-    "unsigned": (False, 16, 65535, {"PixelPaddingValue": ("US", 65535)}),
-    "unsigned, written signed": (False, 16, 65535, {"PixelPaddingValue": ("SS", -1)}),
     "range": (True, 16, -1500, {"PixelPaddingValue": ("SS", -2000), "PixelPaddingRangeLimit": ("SS", -1000)}),
-    "limit of one": (True, 16, -1000, {"PixelPaddingValue": ("SS", -2000), "PixelPaddingRangeLimit": ("SS", -1000)}),
     "reversed range": (True, 16, -2000, {"PixelPaddingValue": ("SS", -1000), "PixelPaddingRangeLimit": ("SS", -2000)}),
     "empty": (True, 16, None, {"PixelPaddingValue": ("SS", None)}),
 }
@@ -176,15 +169,3 @@ def test_rounded_positions_are_not_a_gap(digits, distance, array, tmp_path):
     assert grid.shape == (7, 5, 12)
     np.testing.assert_allclose(grid.affine, oblique((1, 1, distance)), atol=2 * 10**-digits)
     assert "is a slice missing?" in refusal(grid_of, slices[:4] + slices[5:], "x")
-
-
-@pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg is not installed (Debian: dcmtk)")
-@pytest.mark.parametrize("command", [["dcmcrle"], ["dcmcjpls"], ["dcmcjpeg", "+e1"]], ids=" ".join)
-def test_losslessly_compressed_voxels_are_equal(array, tmp_path, command):
-    write_series(tmp_path, array[:, :, :3], AFFINES["axial"], Study(), 1)
-    slices = []
-    for path in sorted(tmp_path.iterdir()):
-        subprocess.run([*command, path, path], check=True)
-        slices.append(pydicom.dcmread(path))
-    assert all(image.file_meta.TransferSyntaxUID.is_compressed for image in slices)
-    np.testing.assert_array_equal(volume_of(slices, "series 1")[0].array, array[:, :, :3])
