@@ -3,6 +3,7 @@
 MONAI evaluates text with $ and follows @, % and #.
 """
 
+import ast
 import inspect
 import os
 import re
@@ -119,9 +120,12 @@ def check_used(config: Mapping[str, Any]) -> None:
 
 
 def _expressions_in(content: Any) -> Iterator[str]:
-    """Yield the expressions and references in nested mappings and lists."""
+    """Yield the expressions and references in nested mappings and lists, but not those of `as_data`."""
     if isinstance(content, str) and content.startswith(("$", "@")):
-        yield content
+        try:
+            ast.literal_eval(content.removeprefix("$"))
+        except (ValueError, SyntaxError):
+            yield content
     elif isinstance(content, Mapping | list):
         for value in content.values() if isinstance(content, Mapping) else content:
             yield from _expressions_in(value)

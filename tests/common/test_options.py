@@ -5,7 +5,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common.errors import InputError
-from common.options import Options, check_trained
+from common.options import Options, as_data, check_trained
 from common.values import OPTIONS
 
 
@@ -116,6 +116,8 @@ def test_a_cpu_predicts_in_bfloat16_if_it_has_that_and_never_trains_in_it(option
         ("batch_sise", 3),
         ("loss_weigths", [1, 2]),
         ("modality_alias", {"T1": "T2"}),
+        ("output_dirr", as_data("/data/$x #1")),
+        ("pretraind", as_data(None)),
         ("train", {"trainer": {"epochs": 3}}),
         ("max_epochs", 5),
     ],
