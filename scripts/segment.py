@@ -103,7 +103,7 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
 
     `modality` None means the preparation's reference. Subjects without the modality are left out.
     """
-    from common.inference.outputs import Volumes, write_label_tables
+    from common.inference.outputs import write_label_tables, write_volumes
     from scripts.prepare.cohort import send_all
     from scripts.prepare.picture import draw_labels
     from scripts.prepare.subjects import raw_scan, read_record
@@ -121,16 +121,13 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
     labels = {file.name.removesuffix(".nii.gz"): file for file in sorted(target.glob("*.nii.gz"))}
     if earlier := sorted(labels.keys() - references.keys()):
         show(f"warning: {target} still contains label maps of an earlier run: {shortened(earlier)}", error=True)
-    volumes = Volumes(str(target), convention)
-    volumes.keep(labels)
     for outcome in outcomes:
         if outcome.name in labels and not outcome.fault:
             subject, name = outcome.name, references[outcome.name]
             read = read_labels(labels[subject])
-            volumes.measure(subject, read.array, read.affine)  # an affine registration has changed them
             scan = raw_scan(prepared, subject, name)
             draw_labels(scan, read, target / f"{subject}.png", f"{subject}, {name}", convention)
-    volumes.write()
+    write_volumes(target, convention, labels)  # an affine registration has changed them
     write_label_tables(target, convention)
     show(f"label maps, pictures and volumes.csv: {target}")
     return outcomes

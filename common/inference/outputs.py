@@ -1,28 +1,23 @@
 """Write the results of inference: label maps and probabilities on the scans' grids, volumes, and embeddings."""
 
-import csv
 import json
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ..data.preparation import BRAIN
 from ..data.regions import display_order, label_names, regions_of
-from ..data.scan_checks import check_grid
+from ..data.scan_checks import check_grid, read_scan
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
 from ..errors import InputError, choice, show
 from ..files import atomic_write, write_csv
 from ..made import Results
-
-COLUMNS = ("subject", "region", "volume_ml", "voxels")
 
 
 def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
@@ -62,72 +57,44 @@ class SaveVolumed(Transform):
 
 
 class Volumes:
-    """Measure segmented regions: write OUTPUT_DIR/volumes.csv (subject, region, volume_ml, voxels) after each case.
+    """Handler that records each segmented case in `results` and, at the end of a run, writes volumes.csv beside them.
 
-    Earlier rows stay. With `results`, which is updated after each case, a run first removes the rows of its `cases` and
-    rows that `results` lacks.
+    `cases` are those of the run; they lose their earlier stamps before it.
     """
 
-    def __init__(
-        self, output_dir: str, convention: str, results: Results | None = None, cases: Sequence[Mapping[str, Any]] = ()
-    ) -> None:
-        self.results, self.path, values = results, Path(output_dir) / "volumes.csv", regions_of(convention)
+    def __init__(self, convention: str, results: Results, cases: Sequence[Mapping[str, Any]]) -> None:
+        self.convention, self.results, self.done = convention, results, 0
         self.scans = {case["subject"]: case["image"] for case in cases}
-        self.regions = {name: values[name] for name in display_order(values)}
-        self.rows: dict[tuple[str, str], tuple[str, str]] = {}
-        if self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.reader(file))[1:]
-            self.rows = {(subject, region): (volume, voxels) for subject, region, volume, voxels in rows}
-        self.measured: list[str] = []
 
     def attach(self, engine: Engine) -> None:
-        """Measure "pred" in the output of `engine`: label maps [1, x, y, z] with their affine."""
+        engine.add_event_handler(Events.STARTED, lambda: self.results.begin(self.scans.keys()))
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        if self.results is not None:
-            engine.add_event_handler(Events.STARTED, self._begin, self.results)
-
-    def _begin(self, results: Results) -> None:
-        self.keep(results.inputs.keys() - self.scans.keys())
-        if self.path.exists():
-            self.write()  # before the new weights are stated
-        results.begin(self.scans.keys())
+        engine.add_event_handler(Events.COMPLETED, self._write)
 
     def __call__(self, engine: Engine) -> None:
-        for output, item in zip(engine.state.output, engine.state.batch, strict=True):
-            self.measured.append(item["subject"])
-            self.measure(item["subject"], output["pred"], output["pred"].affine)
-        self.write()
-        if self.results is not None:
-            self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
+        self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
+        self.done += len(engine.state.batch)
 
-    def measure(self, subject: str, label: Any, affine: Any) -> None:
-        """Add the rows of a label map (0 to 255, any shape); the affine maps voxels to mm."""
-        voxel = abs(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3])) / 1000  # ml
-        counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=256).tolist()
-        for region, values in self.regions.items():
-            voxels = sum(counts[value] for value in values)
-            self.rows[subject, region] = f"{voxels * voxel:.6g}", str(voxels)
-            if voxels * voxel > 1000 * BRAIN:
-                show(f"warning: subject {subject}: {voxels * voxel:.0f} ml of {region}, more than a brain", error=True)
-
-    def keep(self, subjects: Collection[str]) -> None:
-        """Keep only the rows of these subjects."""
-        self.rows = {(subject, region): row for (subject, region), row in self.rows.items() if subject in subjects}
-
-    def write(self) -> None:
-        write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
+    def _write(self) -> None:
+        write_volumes(self.results.folder, self.convention, self.results.inputs)
 
     def figures(self, engine: Engine) -> list[str]:
         """Return the summary line of a run; none without subjects."""
-        if not self.measured:
-            return []
-        volumes = [
-            f"{region} {median(float(self.rows[subject, region][0]) for subject in self.measured):.1f} ml"
-            for region in self.regions
-        ]
-        cases = engine.state.epoch_length  # a case in each batch
-        return [f"segmented: {len(self.measured)} of {cases} subjects; median volume: {', '.join(volumes)}"]
+        return [f"segmented: {self.done} of {engine.state.epoch_length} subjects"] if self.done else []
+
+
+def write_volumes(folder: Path, convention: str, subjects: Iterable[str]) -> None:
+    """Write FOLDER/volumes.csv: volume_ml and voxels of each region in the label maps of these subjects."""
+    rows, regions = [("subject", "region", "volume_ml", "voxels")], regions_of(convention)
+    for subject in sorted(subjects):
+        scan, labels = read_scan(files_of(subject, folder)[0])
+        voxel = abs(np.linalg.det(scan.affine[:3, :3])) / 1000  # ml
+        for region in display_order(regions):
+            voxels = np.count_nonzero(np.isin(labels, [*regions[region]]))
+            rows.append((subject, region, f"{voxels * voxel:.6g}", str(voxels)))
+            if voxels * voxel > 1000 * BRAIN:
+                show(f"warning: subject {subject}: {voxels * voxel:.0f} ml of {region}, more than a brain", error=True)
+    write_csv(folder / "volumes.csv", rows)
 
 
 def write_label_tables(folder: str | Path, convention: str) -> None:

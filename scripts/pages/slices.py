@@ -34,21 +34,13 @@ MARGIN = 2  # voxels around the head and the masks
 
 
 class Scene(NamedTuple):
-    """Masks and images of a case in RAS orientation, cropped to the head and the masks.
+    """Masks and images of a case in RAS orientation, cropped to the head and the masks."""
 
-    Attributes:
-        masks: Masks by layer (prediction, reference) and region.
-        images: Images by modality; a black one if none can be drawn.
-        faults: Reasons why images are left out, a sentence for each.
-        affine: Matrix [4, 4] that maps voxels to mm.
-        to_scene: Matrix [4, 4] that maps voxels of the original label map to voxels of the scene.
-    """
-
-    masks: Mapping[str, Mapping[str, NDArray[np.bool_]]]
-    images: Mapping[str, NDArray[np.float32]]
-    faults: list[str]
-    affine: NDArray[np.float64]
-    to_scene: NDArray[np.float64]
+    masks: Mapping[str, Mapping[str, NDArray[np.bool_]]]  # by layer (prediction, reference) and region
+    images: Mapping[str, NDArray[np.float32]]  # by modality; a black one if none can be drawn
+    faults: list[str]  # why images are left out, a sentence for each
+    affine: NDArray[np.float64]  # of voxels to mm
+    to_scene: NDArray[np.float64]  # of voxels of the original label map to voxels of the scene
 
 
 def read_image(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:

@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 RESTRICTION = "Research only. Not a medical device: not for diagnosis, treatment or any decision about a patient."
-SOFTWARE = {"brainsegfounder": "BrainSegFounder", "monai": "MONAI", "torch": "PyTorch", "python": "Python"}
 CONTENTS = '<nav class="contents"></nav>'
 
 
@@ -45,18 +44,12 @@ def _words(text: str) -> Markup:
 
 def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the facts about a page's origin, as pairs of name and value."""
-    if not made:
-        return [("made by", "not recorded")]
-    software = [f"{name} {made['versions'][key]}" for key, name in SOFTWARE.items() if key in made["versions"]]
-    commit = [f"commit {made['git_commit']}"] if made["git_commit"] else []
-    return [
-        ("made on", made["started"].replace("T", " ").replace("+00:00", " UTC")),
-        ("command", made["command"]),
-        ("cohort", "made-up subjects" if made["made_up"] else made["cohort"] or "not named"),
-        *((name, made[name]) for name in ("split", "cleanup") if made.get(name)),
-        *(("checkpoint", f"{path} (SHA-256 {sha256})") for path, sha256 in made["checkpoints"].items()),
-        ("software", ", ".join([*software, *commit])),
-    ]
+    texts = {
+        name: ", ".join(f"{key} {value}" for key, value in fact.items()) if isinstance(fact, Mapping) else str(fact)
+        for name, fact in made.items()
+        if fact
+    }
+    return [(name.replace("_", " "), text) for name, text in texts.items()] or [("made by", "not recorded")]
 
 
 def png_uri(content: bytes) -> str:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor
 
 from common.data.transforms import LoadScand
-from common.inference.outputs import SaveVolumed, Volumes
+from common.data.volumes import write_volume
+from common.inference.outputs import SaveVolumed, Volumes, write_volumes
 from common.made import Results, read_origin
 from tests.support import refused
 
@@ -51,50 +51,31 @@ def rows(folder):
         return [tuple(row.values()) for row in csv.DictReader(file)]
 
 
-class State:
-    def __init__(self, subject, label, affine):
-        self.state = self
-        self.output, self.batch = [{"pred": MetaTensor(label, affine=affine)}], [{"subject": subject}]
-
-
 @pytest.mark.parametrize(("convention", "enhancing"), [("brats2021", 4), ("brats2023", 3)])
 def test_volumes_are_in_millilitres(tmp_path, convention, enhancing):
-    label = torch.tensor([0] * 10 + [1] * 3 + [2] * 7 + [enhancing] * 2, dtype=torch.uint8).view(1, 2, 11, 1)
-    volumes = Volumes(str(tmp_path), convention)
-    volumes(State("P1", label, torch.as_tensor(TURNED)))  # 9 mm3 a voxel
+    label = np.array([0] * 10 + [1] * 3 + [2] * 7 + [enhancing] * 2, np.uint8).reshape(2, 11, 1)
+    for subject, voxels in (("P2", label * 0), ("P1", label)):
+        write_volume(tmp_path / f"{subject}.nii.gz", voxels, TURNED)  # 9 mm3 a voxel
+    write_volumes(tmp_path, convention, ["P2", "P1"])
     expected = [("P1", "WT", "0.108", "12"), ("P1", "TC", "0.045", "5"), ("P1", "ET", "0.018", "2")]
-    assert rows(tmp_path) == expected
-    volumes(State("P2", torch.zeros_like(label), torch.as_tensor(TURNED)))
     assert rows(tmp_path) == [*expected, ("P2", "WT", "0", "0"), ("P2", "TC", "0", "0"), ("P2", "ET", "0", "0")]
 
 
-def test_what_a_killed_run_left_is_made_again(tmp_path, monkeypatch):
-    """By other weights, or with rows that made.json does not state."""
+def test_volumes_are_those_of_the_stated_results(tmp_path):
+    """A run that is killed leaves P3 without a stamp; the next run, of P2 alone, fails."""
 
-    def start(weights, subject):
-        engine, made = Engine(lambda *_: None), {"command": "x", "checkpoints": {"x.pt": weights}, "settings": {}}
-        volumes = Volumes(str(tmp_path), "atlas", Results(tmp_path, made), [{"subject": subject, "image": [None]}])
-        volumes.attach(engine)
+    def run(*subjects, ends_with=Events.COMPLETED):
+        made = {"command": "x", "checkpoints": {"x.pt": "a"}, "settings": {}}
+        results, engine = Results(tmp_path, made), Engine(lambda *_: None)
+        Volumes("atlas", results, [{"subject": subject, "image": [None]} for subject in subjects]).attach(engine)
         engine.fire_event(Events.STARTED)
-        volumes(State(subject, torch.zeros(1, 2, 2, 2, dtype=torch.uint8), torch.eye(4)))
-        return state()
+        for subject in subjects:
+            write_volume(tmp_path / f"{subject}.nii.gz", np.ones((2, 2, 2), np.uint8), np.eye(4))
+            engine.state.batch = [{"subject": subject}]
+            engine.fire_event(ends_with if subject == subjects[-1] else Events.ITERATION_COMPLETED)
+        engine.fire_event(Events.COMPLETED)
+        return [row[0] for row in rows(tmp_path)], [*read_origin(tmp_path)["inputs"]]
 
-    def state():
-        return {row[0] for row in rows(tmp_path)}, {*read_origin(tmp_path)["inputs"]}
-
-    def kill(step, weights):
-        def end(*_, **__):
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Results, step, end)
-            with pytest.raises(KeyboardInterrupt):
-                start(weights, "P2")
-
-    assert start("a", "P1") == ({"P1"}, {"P1"})
-    assert start("a", "P2") == ({"P1", "P2"}, {"P1", "P2"})
-    kill("add", "a")
-    assert state() == ({"P1", "P2"}, {"P1"})
-    kill("begin", "b")
-    assert state()[0] == set(), "rows go before the new weights are stated"
-    assert start("b", "P2") == ({"P2"}, {"P2"})
+    assert run("P1", "P2", ends_with=Events.ITERATION_COMPLETED) == (["P1", "P2"], ["P1", "P2"])
+    assert run("P3") == (["P1", "P2"], ["P1", "P2"])
+    assert run("P2") == (["P1"], ["P1"])
