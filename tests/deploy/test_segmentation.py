@@ -54,24 +54,6 @@ def test_a_saved_segmentation_is_valid_and_reads_back(highest, slices, save):
     assert read.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
 
 
-def test_frames_have_position_segment_and_source_image(slices, tumours):
-    """Compared with the source: same frame of reference, position and orientation, and a reference to the image."""
-    slices[4].ImageOrientationPatient = [1, 1e-7, 0, 0, 1, 0]  # a rounding error
-    segments = np.zeros((6, 5, 12), np.uint8)
-    segments[1, 2, 4:7], segments[3, 3, 5] = 1, 3
-    result = make_segmentation(segments, slices, tumours)
-    (shared,) = result.SharedFunctionalGroupsSequence
-    np.testing.assert_allclose(shared.PlaneOrientationSequence[0].ImageOrientationPatient, [1, 0, 0, 0, 1, 0])
-    assert shared.PixelMeasuresSequence[0].PixelSpacing == slices[0].PixelSpacing
-    frames = []
-    for frame in result.PerFrameFunctionalGroupsSequence:
-        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
-        (image,) = [image for image in slices if image.SOPInstanceUID == source.ReferencedSOPInstanceUID]
-        assert frame.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
-        frames.append((frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber, slices.index(image)))
-    assert sorted(frames) == [(segment, index) for segment in (1, 2, 3) for index in range(12)]
-
-
 def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
     """With uneven positions SimpleITK takes voxels of 1 mm; highdicom refuses these and axes not at right angles."""
     positions = np.array([image.ImagePositionPatient for image in slices], float)

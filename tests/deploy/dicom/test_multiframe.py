@@ -1,14 +1,18 @@
 """Enhanced MR against the single-frame series of the same voxels."""
 
+import highdicom as hd
 import numpy as np
 import pytest
 
 from deploy.dicom.geometry import grid_of, volume_of
 from deploy.dicom.series.evidence import why_no_volume
 from deploy.dicom.study import read_study
-from tests.deploy.dicom.checks import modality_of, refusal
-from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, write_modality, write_series
-from tests.deploy.dicom.enhanced_mr import ARRAY, KINDS, write_frames
+from deploy.outputs import Case
+from deploy.outputs.segmentation import make
+from scripts.prepare.resampling import FLIP
+from tests.deploy.dicom.checks import dicom_errors, modality_of, refusal
+from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, canonical, write_modality, write_series
+from tests.deploy.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames
 from tests.support import oblique
 
 
@@ -69,3 +73,27 @@ def test_images_that_are_not_one_volume_are_refused(kind, tmp_path):
     refused = refusal(grid_of, [instance.header for instance in series.instances], "series 3")
     assert refused.startswith("series 3: ")
     assert message in refused
+
+
+def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
+    """Each frame refers to the source's frame at the same position; the segments read back are unchanged."""
+    image = write_frames(tmp_path / "in", order=ORDER)
+    volume, slices = volume_of([image], "enhanced")
+    segments = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
+    make(Case(segments, volume, slices, {}, tumours), {}).save_as(tmp_path / "seg.dcm")
+    assert dicom_errors(tmp_path / "seg.dcm") == []
+    read = hd.seg.segread(tmp_path / "seg.dcm")
+    positions = [
+        groups.PlanePositionSequence[0].ImagePositionPatient for groups in image.PerFrameFunctionalGroupsSequence
+    ]
+    assert len(read.PerFrameFunctionalGroupsSequence) == 3 * 12
+    for groups in read.PerFrameFunctionalGroupsSequence:
+        (source,) = groups.DerivationImageSequence[0].SourceImageSequence
+        assert source.ReferencedSOPInstanceUID == image.SOPInstanceUID
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        np.testing.assert_allclose(position, positions[source.ReferencedFrameNumber - 1], atol=1e-6)
+    (reference,) = read.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert reference.ReferencedSOPClassUID == image.SOPClassUID
+    volume = read.get_volume(combine_segments=True)
+    for left, right in zip(canonical(volume.array, FLIP @ volume.affine), canonical(segments, oblique()), strict=True):
+        np.testing.assert_allclose(left, right, rtol=0, atol=1e-4)

@@ -51,23 +51,19 @@ def test_two_different_files_with_one_uid_are_refused(study, values):
 
 def test_several_patients_or_studies_are_refused(study, tmp_path):
     folder, identity = study
-    write_modality(folder / "6", VOXELS, np.eye(4), identity.other_patient(), 6, "T1")
+
+    def add(study, **values):
+        shutil.rmtree(folder / "6", ignore_errors=True)
+        write_modality(folder / "6", VOXELS, np.eye(4), study, 6, "T1", **values)
+
+    add(identity.other_patient())
     assert refusal(read_study, folder) == ONE_PATIENT
-    for values in (
-        {"PatientName": "OTHER^SENTINEL"},
-        {"PatientBirthDate": "19010204"},
-        {"PatientSex": "F"},
-    ):  # with one ID
-        shutil.rmtree(folder / "6")
-        write_modality(folder / "6", VOXELS, np.eye(4), identity, 6, "T1", **values)
+    for values in ({"PatientName": "OTHER^SENTINEL"}, {"PatientBirthDate": "19010204"}, {"PatientSex": "F"}):
+        add(identity, **values)  # with one ID
         assert refusal(read_study, folder) == ONE_PATIENT
-    shutil.rmtree(folder / "6")
-    write_modality(
-        folder / "6", VOXELS, np.eye(4), identity, 6, "T1", PatientName="Sentinel^NameOf^^", PatientBirthDate=""
-    )
+    add(identity, PatientName="Sentinel^NameOf^^", PatientBirthDate="")
     read_study(folder)
-    shutil.rmtree(folder / "6")
-    write_modality(folder / "6", VOXELS, np.eye(4), Study(), 6, "T1")
+    add(Study())
     assert refusal(read_study, folder) == "--input: contains 2 studies; expected the DICOM files of one study"
     for number, name in enumerate((NAME, "OTHER^SENTINEL")):
         write_modality(tmp_path / f"no id/{number}", VOXELS, np.eye(4), Study("1.2", "1.3", name, ""), number, "T1")
