@@ -17,17 +17,10 @@ STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; files w
 
 # The known layouts. All names may share an additional prefix, such as `module.` of DistributedDataParallel.
 WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; common; MONAI's; the public BraTS code's
-ENCODERS = {  # prefix of the encoder -> prefix of tensors in the same files that our networks lack
-    ENCODER: None,  # our networks, the paper's and MONAI's
-    "encoder.": "out.",  # MONAI's ssl_pretrained_weights.pth, whose `out` restores the image
-    "": None,  # MONAI's model_swinvit.pt
-}
-ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")  # encoder tensors, without the prefix
-RENAMED = {  # pattern in names of encoder tensors -> replacement
-    r"\.mlp\.fc([12])\.": r".mlp.linear\1.",  # model_swinvit.pt
-    r"^(layers\d)\.0\.0\.": r"\1.0.",  # ssl_pretrained_weights.pth
-}
-LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
+# MONAI's model_swinvit.pt: an encoder without prefix, with older names, and a layer that MONAI's encoder lacks
+ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm)(\.|$)")
+FC = re.compile(r"\.mlp\.fc([12])\.")  # mlp.linear1, mlp.linear2
+LEFT_OUT = re.compile(r"norm\.(weight|bias)$")
 
 # Metadata that become options of configs; training runs from Python may use sizes that no option accepts
 STATED = dict.fromkeys(("bundle", "architecture", "model_size", "merging", "label_convention", "normalization"), TEXT)
@@ -58,8 +51,8 @@ def read(path: str | Path) -> Checkpoint:
     """Read a checkpoint without running code from the file; rename its tensors as in SSLHead and SwinUNETR.
 
     Known layouts: a state dict, at the top level or under one of `WRAPPERS`, with or without a prefix of all names,
-    such as DistributedDataParallel's `module.`; the encoder under a prefix in `ENCODERS`. This covers our files, those
-    of the paper's authors (different heads: DIFF-29), and the two that MONAI publishes for SwinUNETR. Metadata are in
+    such as DistributedDataParallel's `module.`; the encoder's names begin with `ENCODER`, or are those of MONAI's
+    model_swinvit.pt. This covers our files and those of the paper's authors (different heads: DIFF-29). Metadata are in
     the file, or in the JSON beside a plain state dict.
 
     Raises:
@@ -81,10 +74,8 @@ def read(path: str | Path) -> Checkpoint:
             else:
                 state[parameter] = tensor
         metadata = _metadata(content, path)
-        if encoder is not None and any(
-            re.search(pattern, name.removeprefix(prefix + encoder)) for pattern in RENAMED for name in tensors
-        ):
-            metadata.setdefault("merging", "monai_1_4")  # MONAI's published files
+        if any(map(FC.search, tensors)):
+            metadata.setdefault("merging", "monai_1_4")  # MONAI's model_swinvit.pt
         return Checkpoint(state, metadata, Layout(wrapper, prefix, encoder, left_out))
 
 
@@ -174,7 +165,7 @@ def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
     stems = [name.removesuffix(stem) for name in names if name.endswith(stem)]
     if len(stems) > 1:
         raise InputError(f"{len(stems)} encoders, {', '.join(stems)}; expected one")
-    encoder = next(name for name in ENCODERS if stems[0].endswith(name)) if stems else None
+    encoder = None if not stems else ENCODER if stems[0].endswith(ENCODER) else ""
     prefix = stems[0].removesuffix(encoder or "") if stems else ""
     if not prefix and any(name.startswith("module.") for name in names):
         prefix = "module."
@@ -183,18 +174,9 @@ def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
 
 def _parameter_name(name: str, encoder: str | None) -> str | None:
     """Return a tensor's name in SSLHead and SwinUNETR; None for tensors that both lack."""
-    if encoder is None:
+    if encoder != "" or not ENCODER_PART.match(name):
         return name
-    if (lacking := ENCODERS[encoder]) and name.startswith(lacking):
-        return None
-    part = name.removeprefix(encoder)
-    if not name.startswith(encoder) or not ENCODER_PART.match(part):
-        return name
-    if LEFT_OUT.match(part):
-        return None
-    for pattern, replacement in RENAMED.items():
-        part = re.sub(pattern, replacement, part)
-    return ENCODER + part
+    return None if LEFT_OUT.match(name) else ENCODER + FC.sub(r".mlp.linear\1.", name)
 
 
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:

@@ -57,12 +57,6 @@ def other_ssl_network(kind, channels, depths, feature_size=48, **settings):
     return shapes
 
 
-def decoder(channels, feature_size=48):
-    """Shapes of SwinUNETR without its encoder and its output layer."""
-    shapes = swin_unetr(channels, 1, (1, 1, 1, 1), feature_size)
-    return {name: shape for name, shape in shapes.items() if not name.startswith(("swinViT.", "out."))}
-
-
 def swin_unetr(channels, outputs, depths, feature_size=48, window=7):
     """Shapes of SwinUNETR by name."""
     return shapes_of(SwinUNETR(channels, outputs, depths=depths, feature_size=feature_size, window_size=window))
@@ -102,15 +96,3 @@ def monai_swinvit(tensors):
     width = tensors["layers4.0.downsample.reduction.weight"].shape[0]
     renamed |= {"norm.weight": torch.full((width,), 5.0), "norm.bias": torch.full((width,), 6.0)}
     return {"state_dict": under("module.", renamed)}
-
-
-def monai_ssl_pretrained(encoder, decoder):
-    """MONAI's ssl_pretrained_weights.pth, for `filter_swinunetr`: levels nested once more; `out` restores images."""
-    nested = {
-        name if name.startswith("patch_embed") else name.replace(".0.", ".0.0.", 1): tensor
-        for name, tensor in encoder.items()
-    }
-    nested |= {"norm.weight": torch.ones(8), "norm.bias": torch.ones(8), "mask_token": torch.ones(1, 8, 1, 1, 1)}
-    width = encoder["patch_embed.proj.bias"].shape[0]
-    output = {"out.conv.conv.weight": torch.full((1, width, 1, 1, 1), 7.0), "out.conv.conv.bias": torch.full((1,), 8.0)}
-    return {"model": under("encoder.", nested) | decoder | output, "epoch": 3, "optimizer": {}}

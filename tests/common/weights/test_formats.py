@@ -38,12 +38,9 @@ PATCH = "patch_embed.proj.weight"
         (["module.a.module.b"], ["a.module.b"], "module.", None),  # without an encoder only a leading module is removed
         ([PATCH, "patch_embed.proj.bias"], [STEM, "swinViT.patch_embed.proj.bias"], "", ""),
         ([PATCH, "layers3.0.b.1.mlp.fc1.weight"], [STEM, "swinViT.layers3.0.b.1.mlp.linear1.weight"], "", ""),
-        ([PATCH, "layers3.0.0.b.1.mlp.fc2.bias"], [STEM, "swinViT.layers3.0.b.1.mlp.linear2.bias"], "", ""),
-        ([PATCH, "head.mlp.fc1.weight", "norms.weight"], [STEM, "head.mlp.fc1.weight", "norms.weight"], "", ""),
         # None: the networks lack it
-        ([f"encoder.{PATCH}", "encoder.norm.weight", "decoder1.a"], [STEM, None, "decoder1.a"], "", "encoder."),
-        ([f"encoder.{PATCH}", "encoder.norm.bias", "encoder.mask_token"], [STEM, None, None], "", "encoder."),
-        ([f"encoder.{PATCH}", "out.bias"], [STEM, None], "", "encoder."),
+        ([PATCH, "norm.weight", "norm.bias"], [STEM, None, None], "", ""),
+        ([PATCH, "head.mlp.fc1.weight", "norms.weight"], [STEM, "head.mlp.fc1.weight", "norms.weight"], "", ""),
     ],
 )
 def test_tensors_get_our_names(file, names, own, prefix, encoder):
