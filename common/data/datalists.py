@@ -5,11 +5,9 @@
      "training": [{"subject": "BraTS2021_00000", "image": ["a_flair.nii.gz", ...], "label": "a_seg.nii.gz"}],
      "validation": [...], "testing": [...], "unlabelled": [...]}
 
-Paths are relative to the cohort's root folder, with forward slashes; null marks a missing modality. Custom regions
-replace `label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d55e00"}}`. `preparation`
-describes the owner's preprocessing. `unlabelled` lists subjects of a labelled cohort without masks (the test part of
-ATLAS), for inference only. `folds` and `subset` record how the splits were drawn. Only `name`, `modalities`, and
-`label_convention` or `regions` are required; `datalist.schema.json` is the schema.
+Paths are relative to the cohort's root folder; null marks a missing modality. Custom regions replace
+`label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d55e00"}}`. The schema is
+`datalist.schema.json`; docs/reference/data.md explains the keys.
 """
 
 import hashlib
