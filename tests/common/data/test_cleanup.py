@@ -72,15 +72,6 @@ def test_cleaned_regions_are_scipys_and_nest(convention):
     assert changes > 40
 
 
-def test_a_region_of_inner_regions_alone_is_their_union():
-    convention = "whole=1+2,left=1,right=2"
-    label = np.zeros((9, 3, 3), np.uint8)
-    label[:2], label[2:3], label[6] = 1, 2, 2
-    result = cleaned(masks_of(label, convention), convention, {"right": Cleanup(largest=True)}, 1.0)
-    label[6] = 0
-    np.testing.assert_array_equal(result, masks_of(label, convention))
-
-
 def test_the_transform_nests_the_regions_and_takes_the_volume_of_a_voxel_from_the_affine():
     regions = torch.zeros(3, 8, 8, 8)
     regions[0, :4, :4, :4] = 1  # 64 voxels of TC

@@ -29,28 +29,6 @@ def test_every_known_layout_is_read(file, wrapper, prefix, encoder):
     assert read.metadata == {}
 
 
-PATCH = "patch_embed.proj.weight"
-
-
-@pytest.mark.parametrize(
-    ("names", "own", "prefix", "encoder"),
-    [
-        (["module.a.module.b"], ["a.module.b"], "module.", None),  # without an encoder only a leading module is removed
-        ([PATCH, "patch_embed.proj.bias"], [STEM, "swinViT.patch_embed.proj.bias"], "", ""),
-        ([PATCH, "layers3.0.b.1.mlp.fc1.weight"], [STEM, "swinViT.layers3.0.b.1.mlp.linear1.weight"], "", ""),
-        # None: the networks lack it
-        ([PATCH, "norm.weight", "norm.bias"], [STEM, None, None], "", ""),
-        ([PATCH, "head.mlp.fc1.weight", "norms.weight"], [STEM, "head.mlp.fc1.weight", "norms.weight"], "", ""),
-    ],
-)
-def test_tensors_get_our_names(file, names, own, prefix, encoder):
-    torch.save(named(*names), file)
-    read = weights.read(file)
-    assert read.state == {name: value for name, value in zip(own, named(*names).values(), strict=True) if name}
-    left_out = [name for name, ours in zip(names, own, strict=True) if ours is None]
-    assert read.layout == weights.Layout(None, prefix, encoder, left_out)
-
-
 # What a checkpoint says of itself
 
 STATED = {"modalities": UKB, "model_size": "micro", "patch_size": [64, 64, 64], "normalization": "brain"}
