@@ -9,7 +9,7 @@ __getattr__, __dir__ = lazy(
         "handlers": "LossTerms Pictures RegionScores",
         "plan": "Plan",
         "records": "RunRecord",
-        "step": "Average Step parameters precision",
+        "step": "Step average parameters precision",
         "workflows": "prediction_handlers tracked training_handlers",
     },
 )

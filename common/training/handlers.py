@@ -1,7 +1,6 @@
-"""Handlers and metrics that MONAI and Ignite lack: length and time of a run, pictures, loss terms, scores."""
+"""Handlers and metrics that MONAI and Ignite lack: pictures, loss terms, scores of regions."""
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,45 +22,6 @@ from ..errors import InputError, one_line, show
 from ..files import atomic_write
 from ..ssl import COSINE
 from ..ssl.tasks import SSLLoss
-from .plan import Plan
-
-
-class Forecast:
-    """Print the length of a training run at its start, and the time of a step and of the run after ten steps."""
-
-    STEPS = 10  # number of timed steps, after a first step that also fills caches
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def attach(self, engine: Engine) -> None:
-        if idist.get_rank() == 0:
-            engine.add_event_handler(Events.STARTED, self._announce)
-
-    def _announce(self, engine: Engine) -> None:
-        plan, steps, first = self.plan, _steps_left(engine), engine.state.iteration + 1
-        crops, epochs = steps * plan.global_batch_size, steps / plan.length.iterations * plan.length.epochs
-        done = f"{crops:,} crops, {epochs:,.1f} epochs of {plan.training_cases:,} cases"
-        show(f"to do: {steps:,} steps, {done}; a validation every {engine.state.epoch_length:,} steps")
-        engine.add_event_handler(Events.ITERATION_COMPLETED(once=first), self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED(once=first + self.STEPS), self._report)
-
-    def _start(self, engine: Engine) -> None:
-        crops, size = engine.state.output["crops"], self.plan.options.batch_size
-        if crops != size:  # as by `num_samples` in an overlay
-            expected = f"batch_size={size}; to draw several crops of a volume, lower train::dataloader::batch_size"
-            raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
-        self._begun, self._waited = time.monotonic(), engine.state.dataloader.waited
-
-    def _report(self, engine: Engine) -> None:
-        passed, waited = time.monotonic() - self._begun, engine.state.dataloader.waited - self._waited
-        seconds = passed / self.STEPS
-        hours = f"{seconds * _steps_left(engine) / 3600:.1f} hours left without validations"
-        show(f"time: {seconds:.2f} s a step ({waited / passed:.0%} waiting for data); {hours}")
-
-
-def _steps_left(engine: Engine) -> int:
-    return engine.state.epoch_length * engine.state.max_epochs - engine.state.iteration
 
 
 class Pictures:

@@ -14,7 +14,7 @@ from ignite.handlers import TensorboardLogger
 from ignite.handlers.base_logger import BaseLogger
 
 from ..environment import peak_resident
-from ..errors import show
+from ..errors import InputError, show
 from ..files import move_aside, write_json
 from ..made import origin_of
 from ..weights.surgery import Report
@@ -66,12 +66,14 @@ class RunRecord:
 class TrainingRecord(RunRecord):
     """Record of a training run, with the weights report, the losses and the metrics of each validation.
 
+    The length of the run is printed at its start, its time after ten steps, and the metrics of each validation.
     Losses are averaged over all processes and over up to a thousand equal intervals; validations and saved states also
     end an interval. Each interval has a learning rate and the seconds per step, without validations; `latest` has the
     values of the last. TensorBoard and the loggers of Ignite among `handlers`, such as `WandBLogger`, get the same.
     """
 
     POINTS = 1000  # largest number of equal intervals
+    TIMED = 10  # steps, after a first step that also fills caches
 
     def __init__(self, plan: Plan, validator: Engine, report: Report, handlers: Sequence[Any] = ()) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
@@ -105,14 +107,35 @@ class TrainingRecord(RunRecord):
             show(*self.report.lines())
             for name in ("run.json", "pictures", "tensorboard"):
                 move_aside(self.folder / name)
+        steps, first = _steps_left(trainer), trainer.state.iteration + 1
+        epochs = steps / self.plan.length.iterations * self.plan.length.epochs
+        done = (
+            f"{steps * self.plan.global_batch_size:,} crops, {epochs:,.1f} epochs of {self.plan.training_cases:,} cases"
+        )
+        show(f"to do: {steps:,} steps, {done}; a validation every {trainer.state.epoch_length:,} steps")
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=first), self._start_timing)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED(once=first + self.TIMED), self._report_time)
         folder = str(self.folder / "tensorboard" / "curves")
-        board = TensorboardLogger(folder, purge_step=trainer.state.iteration + 1)  # hides later steps
+        board = TensorboardLogger(folder, purge_step=first)  # hides later steps
         for logger in (board, *self.loggers):
             due = Events.ITERATION_COMPLETED(event_filter=self.is_due)
             logger.attach_output_handler(trainer, due, "train", output_transform=lambda _: self.latest)
             step = {"global_step_transform": lambda *_: trainer.state.iteration}
             logger.attach_output_handler(self.validator, Events.EPOCH_COMPLETED, "validation", "all", **step)
             trainer.add_event_handler(Events.COMPLETED, logger.close)
+
+    def _start_timing(self, trainer: Engine) -> None:
+        crops, size = trainer.state.output["crops"], self.plan.options.batch_size
+        if crops != size:  # as by `num_samples` in an overlay
+            expected = f"batch_size={size}; to draw several crops of a volume, lower train::dataloader::batch_size"
+            raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
+        self._timed_from, self._waited = time.monotonic(), trainer.state.dataloader.waited
+
+    def _report_time(self, trainer: Engine) -> None:
+        passed, waited = time.monotonic() - self._timed_from, trainer.state.dataloader.waited - self._waited
+        seconds = passed / self.TIMED
+        hours = f"{seconds * _steps_left(trainer) / 3600:.1f} hours left without validations"
+        show(f"time: {seconds:.2f} s a step ({waited / passed:.0%} waiting for data); {hours}")
 
     def _start_interval(self) -> None:
         self._sums, self._steps, self._interval_start = {}, 0, time.monotonic()
@@ -162,6 +185,10 @@ class TrainingRecord(RunRecord):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.content |= state
         self._before = state["seconds"]
+
+
+def _steps_left(trainer: Engine) -> int:
+    return trainer.state.epoch_length * trainer.state.max_epochs - trainer.state.iteration
 
 
 def _append(curves: dict[str, Any], values: Mapping[str, float | None]) -> None:

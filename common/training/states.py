@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, choice, show
@@ -36,18 +37,28 @@ class BestModel:
     """Save the network and the run's settings as `model.pt` whenever a validation is better than all before.
 
     `loss` names the metric to minimise; None: the validator's key metric is maximised. A validation before the first
-    iteration does not count. `options.patience` validations in a row without a new best end the run. List this handler
-    after `RunStates`.
+    iteration does not count. `options.patience` validations in a row without a new best end the run. An `average` of
+    the weights is updated after each step, and saved instead of them. List this handler after `RunStates`.
     """
 
-    def __init__(self, plan: "Plan", network: nn.Module, validator: Engine, loss: str | None = None) -> None:
+    def __init__(
+        self,
+        plan: "Plan",
+        network: nn.Module,
+        validator: Engine,
+        loss: str | None = None,
+        average: AveragedModel | None = None,
+    ) -> None:
         self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
+        self.average = average
         self.plan, self.loss, self.patience = plan, loss, plan.options.patience or math.inf
         self.is_better = operator.gt if loss is None else operator.lt  # false for NaN
         self.best, self.waited = -math.inf if loss is None else math.inf, 0
 
     def attach(self, trainer: Engine) -> None:
         trainer.add_event_handler(Events.STARTED, self._end_if_waited)
+        if self.average is not None:
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self.average.update_parameters, self.network)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
 
     @property
@@ -65,7 +76,8 @@ class BestModel:
             self.best, self.waited = metric, 0
             if idist.get_rank() == 0:
                 reached = {"iteration": trainer.state.iteration, self.name: metric}
-                weights = {key: tensor.contiguous() for key, tensor in self.network.state_dict().items()}
+                network = self.network if self.average is None else self.average.module
+                weights = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
                 _write(self.file, {"network": weights}, self.plan.settings | {"reached": reached})
         self._end_if_waited(trainer)
 

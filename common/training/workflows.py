@@ -11,15 +11,15 @@ from ignite.handlers import ProgressBar
 from ignite.handlers.base_logger import BaseLogger
 from monai.handlers import LrScheduleHandler, MLFlowHandler, ValidationHandler
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..data.datasets import Steps
 from ..errors import show
 from ..weights.surgery import Report
-from .handlers import Forecast
 from .plan import Plan
 from .records import TrainingRecord
 from .states import BestModel, RunStates
-from .step import Average, Step
+from .step import Step
 
 
 def training_handlers(
@@ -31,7 +31,7 @@ def training_handlers(
     steps: Steps,
     validator: Engine,
     weights_report: Report,
-    average: Average | None = None,
+    average: AveragedModel | None = None,
     handlers: Sequence[Any] = (),
     views: Any = None,
     best_metric: str | None = None,
@@ -48,12 +48,11 @@ def training_handlers(
     plan.settings["network"] = type(network).__name__
     if loss is not None:
         plan.settings["tasks"] = [task.name for task in loss.tasks]
-    average = average or Average(network)
-    best = BestModel(plan, average.network, validator, best_metric)
+    best = BestModel(plan, network, validator, best_metric, average)
     record = TrainingRecord(plan, validator, weights_report, handlers)
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
-    objects |= {"average": average} if average.decay else {}
+    objects |= {} if average is None else {"average": average}
     tracking: dict[str, Any] = {
         "experiment_param": None if plan.resumed_from else plan.settings,  # MLflow refuses changed parameters
         "artifacts": (model, output / "run.json"),
@@ -63,9 +62,7 @@ def training_handlers(
     }
     return [
         RunStates(plan, objects, steps, validator, {} if views is None else {"views": views}),
-        Forecast(plan),
         LrScheduleHandler(lr_scheduler, epoch_level=False, print_lr=False),
-        *([average] if average.decay else []),
         *([ProgressBar(desc=plan.settings["bundle"], disable=None)] if plan.processes.is_main else []),
         best,
         record,

@@ -27,8 +27,9 @@ METADATA = {"bundle": "toy", "modalities": ["T1"], "model_size": "micro"}
 def plan_of(folder, resumed_from=None, **settings):
     """The attributes of a plan that a training reads."""
     values = {"output_dir": str(folder), "ckpt_dir": str(folder / "models"), "iterations": "2 epochs"}
-    options = Options(**values | {"save_interval": 3, "keep": 2, "patience": None} | settings)
-    return SimpleNamespace(options=options, settings=METADATA, resumed_from=resumed_from, begin=options.make_folders)
+    options = Options(**values | {"save_interval": 3, "keep": 2, "patience": None, "batch_size": 2} | settings)
+    facts = {"settings": METADATA, "resumed_from": resumed_from, "global_batch_size": 4, "training_cases": 5}
+    return SimpleNamespace(options=options, begin=options.make_folders, **facts)
 
 
 def cases(count=5):
@@ -74,7 +75,7 @@ class Training:
         remaining = list(scores)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
         plan = plan_of(folder, resumable(folder / "models", resume, METADATA), **settings)
-        plan.length = SimpleNamespace(iterations=3 * max_epochs, warmup_iterations=0)
+        plan.length = SimpleNamespace(iterations=3 * max_epochs, epochs=2.4 * max_epochs)
         self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), handlers)
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)

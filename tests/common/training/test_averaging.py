@@ -2,24 +2,17 @@
 
 import numpy as np
 import pytest
-from ignite.engine import Engine
 from torch import nn
 
-from common.training import Average
+from common.training.step import average
 
 
-def stepped(average, network, values):
-    """Run a training whose steps set the weight to these values; return the average after each step."""
-    remaining, seen = list(values), []
-
-    def step(*_):
-        nn.init.constant_(network.weight, remaining.pop(0))
-
-    trainer = Engine(step)
-    average.attach(trainer)
-    trainer.add_event_handler("ITERATION_COMPLETED", lambda: seen.append(average.network.weight.item()))
-    trainer.run(values)
-    return seen
+def stepped(averaged, network, values):
+    """Set the weight to these values, one by one; yield the average after each."""
+    for value in values:
+        nn.init.constant_(network.weight, value)
+        averaged.update_parameters(network)
+        yield averaged.module.weight.item()
 
 
 @pytest.mark.parametrize("decay", [0.2, 0.9])
@@ -30,8 +23,7 @@ def test_an_average_follows_its_recurrence_and_goes_on_when_it_is_resumed(decay)
         share = min(decay, number / (number + 9))
         expected.append(share * expected[-1] + (1 - share) * value)
     network = nn.Linear(1, 1, bias=False)
-    average = Average(network, decay)
-    before = stepped(average, network, values[:20])
-    resumed = Average(network, decay)
-    resumed.load_state_dict(average.state_dict())
-    np.testing.assert_allclose(before + stepped(resumed, network, values[20:]), expected, rtol=1e-5)
+    first, resumed = average(network, decay), average(network, decay)
+    before = [*stepped(first, network, values[:20])]
+    resumed.load_state_dict(first.state_dict())
+    np.testing.assert_allclose([*before, *stepped(resumed, network, values[20:])], expected, rtol=1e-5)
