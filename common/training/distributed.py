@@ -20,16 +20,10 @@ PATIENCE = timedelta(minutes=30)  # longest wait for other processes
 
 
 class Processes:
-    """Group of the processes that torchrun started (NCCL on GPUs, gloo on CPUs), or a single process.
+    """Group of the `count` processes that torchrun started (NCCL on GPUs, gloo on CPUs), or a single process.
 
-    `multi_gpu` tells whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`. Raise
-    `InputError` if it contradicts the number of processes that torchrun started.
-
-    Attributes:
-        rank: Rank of this process, from 0.
-        count: Number of processes.
-        is_main: Whether this process logs and writes files (rank 0).
-        device: Device of this process: a GPU, or the CPU.
+    `multi_gpu` tells whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`. The main
+    process, of `rank` 0, logs and writes files. `device` is this process's GPU, or the CPU.
     """
 
     def __init__(self, multi_gpu: bool = False) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, choice, show
@@ -42,12 +41,7 @@ class BestModel:
     """
 
     def __init__(
-        self,
-        plan: "Plan",
-        network: nn.Module,
-        validator: Engine,
-        loss: str | None = None,
-        average: AveragedModel | None = None,
+        self, plan: "Plan", network: nn.Module, validator: Engine, loss: str | None = None, average: Any = None
     ) -> None:
         self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
         self.average = average
