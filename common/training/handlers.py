@@ -70,24 +70,22 @@ class LossTerms(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        self._sums = torch.zeros(2, len(self.loss.tasks), dtype=torch.float64, device=self._device)  # losses, cosines
-        self._views = torch.zeros(len(self.loss.tasks), dtype=torch.float64, device=self._device)
+        self._sums = torch.zeros(len(self.loss.tasks), 3, dtype=torch.float64, device=self._device)
 
     @reinit__is_reduced
     def update(self, outputs: tuple[Mapping[str, Any]]) -> None:
         (output,) = outputs
-        terms, tasks = self.loss(output["pred"], output["label"]), self.loss.tasks
-        cosines = [task.cosine(output["pred"][task.name]) for task in tasks]
-        views = len(output["image"])
-        weights = torch.tensor([views if views >= 2 * task.least_crops else 0 for task in tasks]).to(self._views)
-        self._sums[0] += weights * torch.stack([terms[task.name] for task in tasks]).to(self._sums)
-        self._sums[1] += weights * torch.tensor([math.nan if mean is None else mean for mean in cosines]).to(self._sums)
-        self._views += weights
+        terms, views = self.loss(output["pred"], output["label"]), len(output["image"])
+        for number, task in enumerate(self.loss.tasks):
+            if views >= 2 * task.least_crops:
+                cosine = task.cosine(output["pred"][task.name])
+                for column, value in enumerate((terms[task.name], math.nan if cosine is None else cosine, 1)):
+                    self._sums[number, column] += views * torch.as_tensor(value).to(self._sums)
 
-    @sync_all_reduce("_sums", "_views")
+    @sync_all_reduce("_sums")
     def compute(self) -> dict[str, float]:
         terms, cosines = {}, {}
-        for task, total, cosine, views in zip(self.loss.tasks, *self._sums.tolist(), self._views.tolist(), strict=True):
+        for task, (total, cosine, views) in zip(self.loss.tasks, self._sums.tolist(), strict=True):
             if not views:
                 problem = f"too few cases for a batch of {task.least_crops} crops, which the {task.name} loss needs"
                 raise InputError("split validation", problem)
