@@ -34,11 +34,10 @@ OPTIONS = """
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; or all, if no stage trains on the cohort.
         seed: seed of the random choice, 0 or more.
-        label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
-            default it is recognised from the folder names.
-        min_slices: fewest axial slices with a voxel above zero in each image; visits with fewer are left out. The paper
-            uses 100, of 182 slices in MNI space. Every voxel is read, an hour on one core for 41,400 people; 0 opens
-            no image.
+        label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3; by
+            default that of the folders' names.
+        min_slices: fewest axial slices with a voxel above zero in each image of a visit; the paper uses 100. Every
+            voxel is read, an hour on one core for 41,400 people; 0 opens no image.
         visits: all, or first for each person's first complete visit only.
         workers: processes that count slices; 0 for one per core.
     """
@@ -88,37 +87,29 @@ def generic(
 ) -> None:
     """Write the datalist of any data set of NIfTI or MGH files.
 
-    BIDS and nnU-Net's raw folders (imagesTr, labelsTr, imagesTs, dataset.json) are recognised. In any other folder, a
-    file's name ends with the modality or with seg, label, mask, lesion or similar, and the rest of the path is the
-    subject: SUBJECT/MODALITY, SUBJECT/VISIT/SUBJECT_MODALITY, SUBJECT_MODALITY; for other names, give --pattern.
-    Without label maps, the datalist suits self-supervised stages and inference.
+    BIDS and nnU-Net's raw folders are recognised. In any other folder, a file's name ends with the modality, or with
+    seg, mask or the like, and the rest of the path is the subject: SUBJECT/MODALITY, SUBJECT/VISIT/SUBJECT_MODALITY,
+    SUBJECT_MODALITY; for other names, give --pattern. See docs/reference/data.md.
 
     Args:
         root: folder of the data set.
         output: the datalist, a JSON file.
-        regions: YAML file with the name and labels of each region, the outermost first; see
-            docs/tutorials/own-data.md. The default is regions.yaml in `root`, or the regions of dataset.json. Without
-            either, all label maps are read. If 1 is their only value, the region is lesion; otherwise the command
-            stops and prints an example file for their values.
+        regions: YAML file with the name and labels of each region, the outermost first; by default regions.yaml in
+            `root`, the regions of dataset.json, or, if the only value in all label maps is 1, the region lesion.
         modalities: modalities to take, in this order, such as T1,FLAIR; by default those of every subject or, with
-            `--missing=keep`, those of any subject. For other names, give the last words of names or paths, such as
-            T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1={subject}/pre/T1. In nnU-Net's layout the words are
-            channel names. `each` makes every scan a subject of its own, whatever it shows, of the modality MR, for
-            self-supervised training.
-        label: last words or pattern of label maps' names, such as lesion_mask or masks/{subject}. In BIDS, the name of
-            a pipeline may come first, as in manual/label-lesion_mask.
-        pattern: pattern of all paths below `root`, without suffix, such as {subject}/{session}/*{modality} or
-            {modality}/{subject}; * stands for any part of a name, ** also for folders.
-        person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
-            data sets with several visits; see docs/reference/data.md for the default. The command prints who it takes
-            for a person if visits share a person or may share one.
+            `--missing=keep`, of any. For other names, give the last words of names or paths, such as
+            T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1={subject}/pre/T1; of nnU-Net the channels' names.
+            `each` makes every scan a subject of the modality MR, for self-supervised training.
+        label: last words or pattern of label maps' names, such as lesion_mask or masks/{subject}.
+        pattern: pattern of all paths below `root`, such as {subject}/{session}/*{modality}; * stands for any part of a
+            name, ** also for folders.
+        person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'; the
+            command prints who it takes for a person where names leave it open.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing, in addition to those in imagesTs; or all, if no stage trains
             on the data set.
         seed: seed of the random choice, 0 or more.
-        missing: exclude or keep subjects that lack modalities. With keep, the datalist has null for a missing
-            image, and the supervised stages can train on these subjects and segment them; see
-            docs/how-to/missing-modalities.md.
+        missing: exclude or keep subjects that lack modalities; see docs/how-to/missing-modalities.md.
         workers: processes that read label maps, if the regions are not given; 0 for one per core.
     """
     splits, names = RandomSplits(validation, testing, seed), naming(modalities, label, pattern)
@@ -148,9 +139,7 @@ def split(
     seed: int = 0,
     person: str | None = None,
 ) -> None:
-    """Write a copy of a datalist whose subjects of `training` and `validation` are split anew, such as after a check.
-
-    All visits of a person are in the same split. Subjects of `testing` stay there.
+    """Write a copy of a datalist whose people of `training` and `validation` are split anew, such as after a check.
 
     Args:
         datalist: JSON file to split.
@@ -158,8 +147,7 @@ def split(
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing, in addition to the datalist's.
         seed: seed of the random choice, 0 or more.
-        person: regular expression whose first group is the person in a subject's name; by default people are as in the
-            datalist.
+        person: as for generic; by default people are as in the datalist.
     """
     splits, source = RandomSplits(validation, testing, seed), expand_home(datalist, f"--datalist={datalist}")
     target = output_file(output, {"datalist": source})
@@ -176,10 +164,7 @@ def fold(
     seed: int = 0,
     person: str | None = None,
 ) -> None:
-    """Write a datalist with one fold held out, for cross-validation on any data set.
-
-    The folds divide the subjects of `training` and `validation`; all visits of a person are in the same fold. The seed
-    determines the folds: with the same seed, each subject is held out in exactly one fold.
+    """Write a datalist with one fold of the people of `training` and `validation` held out, for cross-validation.
 
     Args:
         datalist: JSON file to divide; subjects of `testing` are in no fold.
@@ -191,9 +176,8 @@ def fold(
             as in the paper. In `testing` it only gives the score; `--validation` is drawn from the other folds, and the
             datalist's own `testing` subjects are left out.
         validation: number or fraction of the remaining people for validation, with `--fold_to=testing`; by default 0.1.
-        seed: seed of the random choices, 0 or more.
-        person: regular expression whose first group is the person in a subject's name; by default people are as in the
-            datalist.
+        seed: seed of the random choices, 0 or more; the same seed gives the same folds.
+        person: as for generic; by default people are as in the datalist.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     inputs = {"datalist": source} | ({"folds": expand_home(folds, folds)} if isinstance(folds, str) else {})
@@ -202,19 +186,14 @@ def fold(
 
 
 def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
-    """Write a copy of a datalist with a fraction of its training subjects.
-
-    All subjects for validation and testing and all unlabelled subjects are kept. The paper's learning curves use the
-    fractions 0.05, 0.1, 0.2 and 0.4 with five seeds each (DIFF-27). The choice depends only on fraction, seed and the
-    subjects' names; the output records it.
+    """Write a copy of a datalist with a fraction of its training subjects, for learning curves (DIFF-27).
 
     Args:
         datalist: JSON file to copy.
         output: the new datalist, a JSON file.
         fraction: share of the training subjects, above 0 and up to 1; at least one subject is kept.
-        seed: seed of the choice, 0 or more.
-        nested: whether, for the same seed, a larger fraction contains the smaller fractions. By default each fraction
-            is drawn separately.
+        seed: seed of the choice, 0 or more, which depends on nothing else but fraction and the subjects' names.
+        nested: whether, for the same seed, a larger fraction contains the smaller fractions.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = output_file(output, {"datalist": source})

@@ -1,7 +1,7 @@
 """Build a datalist: scan a folder, select and split visits, write the file."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,13 +35,6 @@ class Scan(NamedTuple):
     visits: list[SubjectFiles]  # sorted by name, each with its person
     held_out: frozenset[str] = frozenset()  # people that the layout reserves for testing
 
-    def reduced(self, text: str, visits: list[SubjectFiles]) -> "Scan":
-        """Return a scan with some of the visits; if they are fewer, print how many people and visits remain."""
-        if len(visits) < len(self.visits):
-            people, everyone = (len({visit.person for visit in group}) for group in (visits, self.visits))
-            show(f"{text}: {people} of {everyone} people, {len(visits)} of {len(self.visits)} visits")
-        return self._replace(visits=visits)
-
     def people(self, visits: Sequence[SubjectFiles]) -> list[str]:
         """Return the people with these visits, sorted, without the people that the layout reserves for testing."""
         return sorted({visit.person for visit in visits} - self.held_out)
@@ -49,6 +42,13 @@ class Scan(NamedTuple):
     def describe_people(self) -> str:
         """Describe who is a person, if visits share a person or may share one; else ""."""
         return describe_people({visit.name: visit.person for visit in self.visits})
+
+    def reduced(self, text: str, visits: list[SubjectFiles]) -> "Scan":
+        """Return a scan with some of the visits; if they are fewer, print how many people and visits remain."""
+        if len(visits) < len(self.visits):
+            people, everyone = (len({visit.person for visit in group}) for group in (visits, self.visits))
+            show(f"{text}: {people} of {everyone} people, {len(visits)} of {len(self.visits)} visits")
+        return self._replace(visits=visits)
 
 
 def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
@@ -76,29 +76,28 @@ def scan_any(
     the modalities, and the label values become regions (`from_labels`).
     """
     data = read_layout(list_images(root), naming, regions is None)
-    if naming.modalities == (MIXED,):
-        data.subjects = {part.name: part for subject in data.subjects.values() for part in subject.apart()}
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
+    if naming.modalities == (MIXED,):
+        subjects = sorted(_apart(subjects), key=lambda subject: subject.name)
+        data.subjects = {subject.name: subject for subject in subjects}
     counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects
     counts = Counter(modality for subject in counted for modality in subject.images)
     try:
-        _refuse_clashes(data, naming)
-        modalities = _modalities(data, counts, len(counted), naming, keep_missing)
+        _refuse_clashes(data, naming.modalities)
+        modalities = _modalities(data, counts, len(counted), naming.modalities, keep_missing)
     except InputError:
         show(*data.account(naming.modalities or counts))
         raise
     show(*data.account(modalities))
     show(f"layout: {data.layout}, subjects: {len(subjects)}, modalities: {', '.join(modalities)}")
     labels = [subject.label for subject in subjects if subject.label is not None]
-    convention = regions or data.convention
-    if not labels:
-        if regions is not None or LABEL in naming.words:
-            raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
-        convention = None
-    elif convention is None:
-        convention = from_labels(data.root, labels, workers, is_asking)
-    else:
+    if not labels and (regions is not None or LABEL in naming.words):
+        raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
+    convention = (regions or data.convention) if labels else None
+    if convention is not None:
         show(f"regions: {convention}")
+    elif labels:
+        convention = from_labels(data.root, labels, workers, is_asking)
     for subject in subjects:
         subject.person = person(subject.name) if person else subject.person
     held_out = frozenset(subject.person for subject in subjects if subject.name in data.held_out)
@@ -108,34 +107,42 @@ def scan_any(
     return scan
 
 
-def _refuse_clashes(data: DataSet, naming: Naming | None) -> None:
+def _apart(subjects: Sequence[SubjectFiles]) -> Iterator[SubjectFiles]:
+    """Yield a subject for each image, of the modality `MIXED`."""
+    for subject in subjects:
+        for kind, path in subject.images.items():
+            name = subject.name if kind == MIXED else f"{subject.name}_{kind}"
+            yield SubjectFiles(name, subject.person, {MIXED: path})
+
+
+def _refuse_clashes(data: DataSet, modalities: Collection[str] | None) -> None:
     """Raise an InputError if two files fit the same image or label map."""
-    if clashes := data.clashing(naming.modalities if naming else None):
+    if clashes := data.clashing(modalities):
         option = "--label=WORDS" if clashes[0].kind == LABEL else f"--modalities={clashes[0].kind}=WORDS"
         expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
         raise InputError(f"--root={data.root}", clashes[0], expected)
 
 
 def _modalities(
-    data: DataSet, counts: Counter[str], subjects: int, naming: Naming, keep_missing: bool
+    data: DataSet, counts: Counter[str], subjects: int, wanted: tuple[str, ...] | None, keep_missing: bool
 ) -> tuple[str, ...]:
-    """Return the requested modalities, else those of every subject or, with `keep_missing`, of any subject."""
+    """Return the wanted modalities, else those of every subject or, with `keep_missing`, of any subject."""
     if not subjects:
         raise InputError(f"--root={data.root}", "no image whose name states a modality", "a pattern by --pattern")
-    if naming.modalities is not None:
-        if lacking := [modality for modality in naming.modalities if modality not in counts]:
-            option = f"--modalities={','.join(naming.modalities)}"
+    if wanted is not None:
+        if lacking := [modality for modality in wanted if modality not in counts]:
+            option = f"--modalities={','.join(wanted)}"
             raise InputError(option, f"no {lacking[0]} in {data.root}", f"some of {', '.join(counts)}")
-        return naming.modalities
+        return wanted
     rank = [*data.order, *SPELLINGS]
     ordered = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
-    rare = [name for name in ordered if counts[name] < subjects]
-    partly = ", ".join(f"{name} (in {counts[name]} of {subjects} subjects)" for name in rare)
     common = tuple(name for name in ordered if keep_missing or counts[name] == subjects)
+    rare = [f"{name} (in {counts[name]} of {subjects} subjects)" for name in ordered if name not in common]
     if not common:
-        raise InputError(f"--root={data.root}", f"no modality that every subject has: {partly}", "--modalities")
-    if partly and not keep_missing:
-        show(f"modalities left out, as not every subject has them: {partly}")
+        problem = f"no modality that every subject has: {', '.join(rare)}"
+        raise InputError(f"--root={data.root}", problem, "--modalities, or --pattern for other names")
+    if rare:
+        show(f"modalities left out, as not every subject has them: {', '.join(rare)}")
     return common
 
 
@@ -191,7 +198,7 @@ def write_split(scan: Scan, root: Path, splits: RandomSplits, target: Path) -> N
     is_labelled = any(visit.label for visit in scan.visits)
     unlabelled = {visit.name for visit in scan.visits if scan.convention is not None and visit.label is None}
     people = scan.people([visit for visit in scan.visits if visit.name not in unlabelled])
-    split_of = (splits.assign(people) if people else {}) | dict.fromkeys(scan.held_out, "testing")
+    split_of = (splits.draw(people) if people else {}) | dict.fromkeys(scan.held_out, "testing")
     content: dict[str, Any] = {
         "name": scan.name,
         "modalities": list(scan.modalities),

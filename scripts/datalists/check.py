@@ -24,10 +24,10 @@ from scripts.datalists.files import write
 from scripts.datalists.people import people_in
 from scripts.pools import map_in_processes
 
-TABLE = "findings.csv"
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 
+Cases = Sequence[Mapping[str, Any]]
 Finding = tuple[int, Problem]  # index of the case, -1 for the whole cohort
 
 
@@ -64,52 +64,19 @@ def check(
     repaired = None if fixed is None else output_file(fixed, {"datalist": source})
     content = datalists.read(source, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in SPLITS for entry in content.get(split, [])]
-    if not cases:
-        raise InputError(f"--datalist={datalist}: no subjects")
     if not any((folder / file).exists() for case in cases for file in files_in(case)):
-        expected = f"{first_image(cases[0])} there"
-        raise InputError(f"--root={root}", "none of the listed files is in this folder", expected)
+        raise InputError(f"--root={root}", f"none of the files in {datalist} is in this folder")
     work = partial(examine, root=str(folder), convention=content["label_convention"])
     records = map_in_processes(work, cases, workers, "subject")
     findings = [(index, problem) for index, record in enumerate(records) for problem in record.problems]
     findings += compare(cases, records, content["label_convention"])
-    findings.sort(key=lambda finding: _rank(finding, cases))
-    rows = [_row(index, problem, cases) for index, problem in findings]
-    lines = [_summary(source.name, content, cases, records, findings)]
-    for subject, split, file, severity, name, value, expected in rows:
-        where = f"{split} {subject}: {file}" if subject else "the cohort"
-        lines.append(f"{severity}: {name}: {where}: {value}; expected {expected}")
-    show(*lines, *([] if findings else ["no problems found"]))
-    if output is not None:
-        target = expand_home(output, f"--output={output}")
-        target.mkdir(parents=True, exist_ok=True)
-        write_csv(target / TABLE, [COLUMNS, *rows])
-        show(target / TABLE)
-    if repaired is not None:
-        _write_fixed(content, cases, findings, repaired, accepted)
-    if any(problem.check not in accepted for _, problem in findings):
-        raise SystemExit(1)
-
-
-def _rank(finding: Finding, cases: Sequence[Mapping[str, Any]]) -> tuple[int, int, int]:
-    """Return the place of a finding: those on the whole cohort first, then by case, file and position in `CHECKS`."""
-    index, problem = finding
-    files = [*cases[index]["image"], cases[index].get("label")] if index >= 0 else [""]
-    return index, files.index(problem.file), list(CHECKS).index(problem.check)
-
-
-def _row(index: int, problem: Problem, cases: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    subject, split = (cases[index]["subject"], cases[index]["split"]) if index >= 0 else ("", "")
-    return subject, split, problem.file, CHECKS[problem.check], problem.check, problem.value, problem.expected
-
-
-def _summary(
-    name: str,
-    content: Mapping[str, Any],
-    cases: Sequence[Mapping[str, Any]],
-    records: Sequence[Record],
-    findings: Sequence[Finding],
-) -> str:
+    files = [[*case["image"], case.get("label")] for case in cases] + [[""]]  # the last: of the whole cohort
+    findings.sort(key=lambda item: (item[0], files[item[0]].index(item[1].file), [*CHECKS].index(item[1].check)))
+    owners = [(case["subject"], case["split"]) for case in cases] + [("", "")]
+    rows = [
+        (*owners[index], problem.file, CHECKS[problem.check], problem.check, problem.value, problem.expected)
+        for index, problem in findings
+    ]
     facts = {"subjects": str(len(cases))}
     for severity in ("error", "warning"):
         affected = [index for index, problem in findings if CHECKS[problem.check] == severity]
@@ -120,15 +87,25 @@ def _summary(
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
     if people := people_in(content):
         facts["people"] = people
-    return f"{name}: " + "; ".join(f"{fact}: {value}" for fact, value in facts.items())
+    show(f"{source.name}: " + "; ".join(f"{fact}: {value}" for fact, value in facts.items()))
+    for subject, split, file, severity, name, value, expected in rows:
+        place = f"{split} {subject}: {file}" if subject else "the cohort"
+        show(f"{severity}: {name}: {place}: {value}; expected {expected}")
+    if not findings:
+        show("no problems found")
+    if output is not None:
+        table = expand_home(output, f"--output={output}") / "findings.csv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(table, [COLUMNS, *rows])
+        show(table)
+    if repaired is not None:
+        _write_fixed(content, cases, findings, repaired, accepted)
+    if any(problem.check not in accepted for _, problem in findings):
+        raise SystemExit(1)
 
 
 def _write_fixed(
-    content: Mapping[str, Any],
-    cases: Sequence[Mapping[str, Any]],
-    findings: Sequence[Finding],
-    target: Path,
-    accepted: Collection[str],
+    content: Mapping[str, Any], cases: Cases, findings: Sequence[Finding], target: Path, accepted: Collection[str]
 ) -> None:
     """Write the datalist without the subjects with errors, and name them."""
     errors: dict[int, list[str]] = defaultdict(list)
@@ -148,9 +125,7 @@ def _write_fixed(
         show(f"left out: {cases[index]['subject']} of {cases[index]['split']}: {reasons}")
 
 
-def compare(
-    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], convention: str | None = None
-) -> Iterator[Finding]:
+def compare(cases: Cases, records: Sequence[Record], convention: str | None = None) -> Iterator[Finding]:
     """Yield outliers, duplicates and absent regions; `records` follow the order of `cases`.
 
     Each scan's preparation is compared with the quartiles of the cohort.
@@ -174,7 +149,7 @@ def compare(
     yield from _repeated(cases, records)
 
 
-def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[Finding]:
+def _repeated(cases: Cases, records: Sequence[Record]) -> Iterator[Finding]:
     """Yield a problem for each repeated subject, image or person; its value names the case to keep.
 
     Cases without errors are preferred, then cases in the most strictly held-out split, then the first in the datalist.

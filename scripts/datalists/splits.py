@@ -15,17 +15,6 @@ from scripts.datalists.people import with_people
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # value of `testing` that reserves everyone
-FOLD_SPLITS = ("training", "validation")  # splits that the folds divide
-_ENTRY = {
-    "type": "object",
-    "required": ["fold", "image"],
-    "properties": {"fold": {"type": "integer", "minimum": 0}, "image": {"type": ["string", "array"], "minItems": 1}},
-}
-FOLDS_SCHEMA = {
-    "type": "object",
-    "required": ["training"],
-    "properties": {"training": {"type": "array", "minItems": 1, "items": _ENTRY}},
-}
 
 
 @dataclass(frozen=True)
@@ -54,10 +43,10 @@ class RandomSplits:
         if self.testing == ALL and self.validation not in (0, VALIDATION):
             raise InputError(f"--validation={self.validation}: cannot be combined with --testing={ALL}")
 
-    def draw(self, people: Sequence[str]) -> dict[str, list[str]]:
-        """Return the sorted people of each split; the choice for testing does not depend on `validation`."""
+    def draw(self, people: Sequence[str]) -> dict[str, str]:
+        """Return the split of each person; the choice for testing does not depend on `validation`."""
         if self.testing == ALL:
-            return {"training": [], "validation": [], "testing": list(people)}
+            return dict.fromkeys(people, "testing")
         tested, validated = _count(self.testing or 0, len(people)), _count(self.validation, len(people))
         left = max(0, len(people) - tested - validated)
         testing = "" if self.testing is None else f" --testing={self.testing}"
@@ -68,13 +57,8 @@ class RandomSplits:
         if validated < self.least:
             problem = f"leaves {validated} of {len(people)} people to select the checkpoint; need {self.least}{hint}"
             raise InputError(f"--validation={self.validation}", problem)
-        drawn = _shuffled(people, self.seed)
-        ends = {"training": drawn[tested + validated :], "validation": drawn[tested : tested + validated]}
-        return {split: sorted(members) for split, members in (ends | {"testing": drawn[:tested]}).items()}
-
-    def assign(self, people: Sequence[str]) -> dict[str, str]:
-        """Return the split of each person, drawn as by `draw`."""
-        return {person: split for split, members in self.draw(people).items() for person in members}
+        names = ["testing"] * tested + ["validation"] * validated + ["training"] * left
+        return dict(zip(_shuffled(people, self.seed), names, strict=True))
 
 
 def _count(value: float, people: int) -> int:
@@ -87,13 +71,12 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
 
 def drawn_anew(content: Mapping[str, Any], splits: RandomSplits) -> dict[str, Any]:
     """Return a datalist whose people of `training` and `validation` are split anew; those of `testing` stay there."""
-    entries = [entry for name in FOLD_SPLITS for entry in content.get(name, [])]
+    entries = [entry for name in SPLITS[:2] for entry in content.get(name, [])]
     parts: dict[str, list[Any]] = {"training": [], "validation": [], "testing": [*content.get("testing", [])]}
     held_out = {person_in(entry) for entry in parts["testing"]}
-    people = sorted({person_in(entry) for entry in entries} - held_out)
-    split_of = splits.assign(people) | dict.fromkeys(held_out, "testing")
+    split_of = splits.draw(sorted({person_in(entry) for entry in entries} - held_out))
     for entry in sorted(entries, key=lambda entry: entry["subject"]):
-        parts[split_of[person_in(entry)]].append(entry)
+        parts[split_of.get(person_in(entry), "testing")].append(entry)
     return {key: value for key, value in content.items() if key not in ("folds", "subset")} | parts
 
 
@@ -125,13 +108,13 @@ def hold_out(
     if "subset" in content or content.get("folds", {}).get("split") == "testing":
         raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
     content = with_people(content, person)
-    entries = {entry["subject"]: entry for name in FOLD_SPLITS for entry in content.get(name, [])}
+    entries = {entry["subject"]: entry for name in SPLITS[:2] for entry in content.get(name, [])}
     person_of = {subject: person_in(entry) for subject, entry in entries.items()}
     labelled = {subject for subject, entry in entries.items() if "label" in entry} or set(entries)
     people = sorted({person_of[subject] for subject in labelled})
     unlabelled = set(person_of.values()) - set(people)
     if isinstance(folds, str):
-        fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), entries, person_of, labelled)
+        fold_of, source = _published_folds(expand_home(folds, f"--folds={folds}"), person_of, labelled)
         unlabelled = {member for member in unlabelled if fold_of.get(member, fold) != fold}
     elif folds > len(people):
         raise InputError(f"--folds={folds}", "more than the people with labels", f"at most {len(people)} folds")
@@ -143,9 +126,8 @@ def hold_out(
     if not held or len(remaining) < BATCH:
         problem = f"people in this fold: {len(held)}, in the remaining folds: {len(remaining)}"
         raise InputError(f"--fold={fold}", problem, f"at least 1, and {BATCH} (a batch) to train on")
-    parts = {"training": remaining, "validation": held} if validates else random.draw(remaining) | {"testing": held}
-    split_of = {member: split for split, members in parts.items() for member in members}
-    split_of |= dict.fromkeys(unlabelled, "training")
+    split_of = dict.fromkeys(remaining, "training") if validates else random.draw(remaining)
+    split_of |= dict.fromkeys(held, fold_to) | dict.fromkeys(unlabelled, "training")
     splits: dict[str, list[Any]] = {split: [] for split in SPLITS[:3]}
     for subject, entry in entries.items():
         split = split_of.get(person_of[subject])
@@ -162,50 +144,47 @@ def hold_out(
 
 
 def _published_folds(
-    path: Path, entries: Mapping[str, Any], person_of: Mapping[str, str], labelled: Collection[str]
+    path: Path, person_of: Mapping[str, str], labelled: Collection[str]
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """Read the fold of each person from a JSON file; return the folds, and the source to record in the datalist.
 
-    The file is like SwinUNETR's brats21_folds.json:
-
-        {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
-
-    A subject is found by the name of an image file, or else of its folder. A visit in the file puts all visits of the
-    person into its fold. Raise an InputError if a person is in two folds, or no labelled subject is in the file.
+    A visit in the file puts all visits of the person into its fold. Raise an InputError if a person is in two folds, or
+    no labelled subject is in the file.
     """
-    owners: dict[str, str] = {}
-    for subject, entry in entries.items():
-        for name in (PurePosixPath(image).name for image in entry["image"] if image):
-            owners[name] = "" if name in owners else subject  # a repeated name identifies no subject
     fold_of: dict[str, int] = {}
-    subjects = []
-    for entry in _fold_entries(path):
-        file = PurePosixPath(entry["image"] if isinstance(entry["image"], str) else entry["image"][0])
-        subjects.append(owners.get(file.name) or file.parent.name)
-        person = person_of.get(subjects[-1])
-        if person is not None and fold_of.setdefault(person, entry["fold"]) != entry["fold"]:
-            raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {entry['fold']}")
+    listed = _listed_folds(path)
+    for subject, fold in listed:
+        person = person_of.get(subject)
+        if person is not None and fold_of.setdefault(person, fold) != fold:
+            raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {fold}")
     outside = [subject for subject in labelled if person_of[subject] not in fold_of]
     if len(outside) == len(labelled):
-        problem = f"names none of the {len(labelled)} labelled subjects; the first in the file is {subjects[0]}"
+        problem = f"names none of the {len(labelled)} labelled subjects; the first in the file is {listed[0][0]}"
         raise InputError(f"--folds={path}", problem)
     for problem, names in {
         "subjects left out, as their people are in no fold": outside,
-        "subjects in a fold, but not in training or validation of the datalist": {*subjects} - person_of.keys(),
+        "subjects in a fold, but not in training or validation of the datalist": dict(listed).keys() - person_of.keys(),
     }.items():
         if names:
             show(f"{problem}: {len(names)}, such as {min(names)}")
     return fold_of, {"source": path.name, "sha256": digest(path)}
 
 
-def _fold_entries(path: Path) -> list[dict[str, Any]]:
-    content = read_json(path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}")
-    return list(content["training"])
+def _listed_folds(path: Path) -> list[tuple[str, int]]:
+    """Return the subjects in a file like SwinUNETR's brats21_folds.json, by the names of their folders, with the fold.
+
+    {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
+    """
+    content = read_json(path, "a file of folds, or a number of folds", name=f"--folds={path}")
+    try:
+        return [(PurePosixPath(entry["image"][0]).parent.name, int(entry["fold"])) for entry in content["training"]]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"--folds={path}", f"{type(error).__name__}: {error}", "as brats21_folds.json") from error
 
 
 def numbers_of(folds: str | int) -> list[int]:
     """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n (2 to 1000)."""
     if isinstance(folds, str):
-        return sorted({entry["fold"] for entry in _fold_entries(expand_home(folds, f"--folds={folds}"))})
+        return sorted({fold for _, fold in _listed_folds(expand_home(folds, f"--folds={folds}"))})
     check_number("folds", folds, int, 2, 1000)
     return list(range(folds))

@@ -6,12 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz])", re.IGNORECASE | re.DOTALL)
 FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nrrd|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
-# Control characters, line ends, text-direction marks and lone surrogates: refused in file names and one-line messages
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class ImageFile(NamedTuple):
@@ -46,26 +42,23 @@ def stem_of(name: str) -> str | None:
     return match[1] if match else None
 
 
-def list_images(
-    root: str | Path, enters: Callable[[str], bool] = lambda folder: True, without: Path | None = None
-) -> Listing:
-    """List the images below a root, but for hidden ones, the folder `without`, and folders that `enters` rejects.
+def list_images(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Listing:
+    """List the images below a root, but for hidden ones, and those in folders that `enters` rejects by their paths.
 
-    Links are followed only to folders that are hidden or outside the root. `enters` takes a folder's path below the
-    root. Raise OSError for a folder that cannot be read.
+    Links are followed only to folders that are hidden or outside the root. Raise OSError for a folder that cannot be
+    read.
     """
-    base, excluded = Path(root).resolve(), without and without.resolve()
+    base = Path(root).resolve()
 
     def is_wanted(path: Path) -> bool:
         real = path.resolve()
         is_listed = path.is_symlink() and real.is_relative_to(base) and "/." not in f"/{real.relative_to(base)}"
         is_loop = path.parent.resolve().is_relative_to(real)
-        return not is_listed and not is_loop and real != excluded and enters(str(path.relative_to(root)))
+        return not (path.name.startswith(".") or is_listed or is_loop) and enters(str(path.relative_to(root)))
 
     files, unread, tops = list[ImageFile](), list[str](), tuple[str, ...]()
-    folders = os.walk(root, onerror=_fail, followlinks=True)
-    for folder, names, members in tqdm(folders, desc="listing", unit="folder", leave=False, delay=1):
-        names[:] = [name for name in names if not name.startswith(".") and is_wanted(Path(folder, name))]
+    for folder, names, members in os.walk(root, onerror=_fail, followlinks=True):
+        names[:] = [name for name in names if is_wanted(Path(folder, name))]
         tops = tops or tuple(sorted(names))
         for path in (Path(folder, name) for name in members if not name.startswith(".")):
             if stem := stem_of(path.name):  # even a lost link, which the file checks report

@@ -8,7 +8,7 @@ from common.data.people import person_of
 from common.errors import InputError, shortened
 from scripts.layouts.listing import Listing
 from scripts.layouts.names import LABEL
-from scripts.layouts.patterns import EXAMPLE, MIXED
+from scripts.layouts.patterns import EXAMPLE
 
 
 class Clash(NamedTuple):
@@ -30,7 +30,7 @@ class SubjectFiles:
     """
 
     name: str
-    person: str = ""
+    person: str
     files: dict[str, str] = field(default_factory=dict)
     origin: object = None
 
@@ -43,13 +43,6 @@ class SubjectFiles:
     def label(self) -> str | None:
         """Path of the label map; None without a label map."""
         return self.files.get(LABEL)
-
-    def apart(self) -> list["SubjectFiles"]:
-        """Return a subject for each image, of the modality `MIXED`."""
-        return [
-            SubjectFiles(self.name if kind == MIXED else f"{self.name}_{kind}", self.person, {MIXED: path})
-            for kind, path in self.images.items()
-        ]
 
     def lacks(self, modalities: Sequence[str]) -> list[str]:
         """Return those of the modalities that the subject has no file for."""
@@ -98,13 +91,9 @@ class DataSet:
 
     def account(self, modalities: Collection[str], takes_labels: bool = True) -> list[str]:
         """Return lines to print that name the first files that a datalist of these modalities does not use."""
-        used = {
-            path
-            for subject in self.subjects.values()
-            if not subject.files.keys().isdisjoint(modalities)
-            for kind, path in subject.files.items()
-            if kind in modalities or (kind == LABEL and takes_labels)
-        }
+        kinds, subjects = {*modalities, *([LABEL] if takes_labels else [])}, self.subjects.values()
+        complete = [subject.files for subject in subjects if not subject.files.keys().isdisjoint(modalities)]
+        used = {path for files in complete for kind, path in files.items() if kind in kinds}
         unused = [*self.listing.unread, *(file.path for file in self.listing.files if file.path not in used)]
         lines = [f"not used: {len(unused)} files, such as {shortened(unused, most=3)}"] if unused else []
         if self.unknown:
