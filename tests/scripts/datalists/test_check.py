@@ -12,8 +12,7 @@ from common.data import datalists
 from scripts.datalists import check as datalist_check
 from scripts.datalists.check import compare
 from scripts.datalists.examine import Record, examine
-from tests.damaged_scans import CASE, HEADERS, VOXELS, brain, set_header, write_case
-from tests.damaged_scans import save as save_scan
+from tests.damaged_scans import CASE, HEADERS, VOXELS, brain, write_case
 
 HEAD = {"name": "toy", "modalities": ["T1", "T2"], "label_convention": "brats2021"}
 
@@ -136,21 +135,15 @@ def test_each_damage_is_a_problem_of_its_file(tmp_path, name):
     assert text in str(problem)
 
 
-def test_digests_are_of_the_voxels_in_any_precision_scale_and_orientation(tmp_path):
-    def digest(volume, affine=None):
-        save_scan(tmp_path / "a.nii.gz", volume, affine)
+def test_a_copy_in_another_precision_and_orientation_has_the_same_digest(tmp_path):
+    def digest(voxels, affine):
+        nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "a.nii.gz")
         return examine({"subject": "s", "image": ["a.nii.gz"]}, str(tmp_path), None).digests["a.nii.gz"]
 
-    fine = brain(1) * np.float64(0.1)
-    assert digest(fine) == digest(fine.astype(np.float32)) == digest(fine[..., None])
-    assert digest(brain(1)) == digest(brain(1).astype(np.float64)) != digest(brain(2))
-    save_scan(tmp_path / "a.nii.gz", brain(1) * np.int16(2))
-    set_header(tmp_path / "a.nii.gz", 112, "<f4", 0.5, 0)  # slope and intercept
-    scaled = examine({"subject": "s", "image": ["a.nii.gz"]}, str(tmp_path), None).digests["a.nii.gz"]
-    assert scaled == digest(brain(1))
-    straight = nibabel.Nifti1Image(brain(1), np.diag([2.0, 3.0, 4.0, 1.0]))
-    turned = [straight.as_reoriented(nibabel.orientations.axcodes2ornt(axes)) for axes in ("RAS", "LPS", "PSR")]
-    assert len({digest(np.asarray(scan.dataobj), scan.affine) for scan in turned}) == 1
+    scan = nibabel.Nifti1Image(brain(1), np.diag([2.0, 3.0, 4.0, 1.0]))
+    turned = scan.as_reoriented(nibabel.orientations.axcodes2ornt("PSR"))
+    assert digest(brain(1), scan.affine) == digest(np.asarray(turned.dataobj, np.float64), turned.affine)
+    assert digest(brain(1), scan.affine) != digest(brain(2), scan.affine)
 
 
 # Cases that differ from the cohort: records are made up, so that what is odd about one is known
@@ -200,13 +193,11 @@ def test_the_same_image_in_two_splits_is_leakage_in_one_a_duplicate():
     assert repeated(cases, [record(n, ()) for n in range(4)]) == [], "no digest is like nothing"
 
 
-@pytest.mark.parametrize(("one", "other"), [("1000012_2_0", "1000012_3_0"), ("sub-r1", "sub-r1_ses-2")])
-def test_visits_of_a_person_in_two_splits_are_leakage(one, other):
-    records = [record(0), record(1)]
+def test_visits_of_a_person_in_two_splits_are_leakage_but_not_of_the_unlabelled():
+    one, other, records = "1000012_2_0", "1000012_3_0", [record(0), record(1)]
     told = (0, "leakage", f"the same person as {other} in validation")
     assert repeated([case(one), case(other, "validation")], records) == [told]
-    assert repeated([case(one), case(other)], records) == []
-    assert repeated([case(one, "unlabelled"), case(other, "validation")], records) == []  # nothing trains on it
+    assert repeated([case(one, "unlabelled"), case(other, "validation")], records) == []
 
 
 def test_a_region_that_no_label_map_has():

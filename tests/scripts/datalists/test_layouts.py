@@ -7,7 +7,6 @@ import pytest
 from common.data.datalists import Datalist
 from common.errors import InputError
 from scripts.datalists import __main__ as commands
-from scripts.layouts.patterns import ending
 from tests.scripts.datalists.folders import entries, label, subjects, touch, written
 
 UPENN = "UPENN-GBM-00{n}_11"
@@ -48,12 +47,6 @@ READ = {  # the images and label maps of each of three subjects; options; images
         {"modalities": "T1=t1_to_mni,PD=other"},
         None,
     ),
-    "patterns of modalities and label maps": (
-        ["T1/P{n}.nii", "FLAIR/P{n}.nii"],
-        ["masks/P{n}.nii"],
-        {"modalities": "T1=T1/*,FLAIR=FLAIR/*", "label": "masks/*"},
-        None,
-    ),
     "names without a modality": (
         ["images/s{n}.nii"],
         ["labels/s{n}.nii"],
@@ -82,23 +75,6 @@ def test_layouts_of_public_data_sets_are_read(root, name):
     assert [entry["label"] for entry in found if "label" in entry] == [
         file.format(n=n) for n in numbers for file in labels
     ]
-
-
-@pytest.mark.parametrize(
-    ("path", "words", "expected"),
-    [
-        ("10/pre/FLAIR", "pre/FLAIR", True),
-        ("10/unpre/FLAIR", "pre/FLAIR", False),
-        ("10/preFLAIR", "FLAIR", False),
-        ("IXI-T1/a/IXI002", "ixi-t1/*", False),
-        ("IXI-T1/a/IXI002", "IXI-T1/**", True),
-        ("P1/P1_T1", "{subject}/{subject}_T1", True),
-        ("P1/P2_T1", "{subject}/{subject}_T1", False),
-        ("a.b/c", "axb/c", False),
-    ],
-)
-def test_words_and_patterns_reach_the_path(path, words, expected):
-    assert (ending(words).match(path) is not None) is expected
 
 
 def test_names_that_fit_nothing_are_listed_with_the_way_to_give_a_pattern(root, capsys):
@@ -173,22 +149,16 @@ def test_people_in_one_folder_are_told_apart_by_a_pattern(root):
 
 
 def test_visits_of_a_person_stay_together(root, tmp_path):
-    for person in range(6):
-        touch(root, *[f"P{person}_v{visit}_T1.nii.gz" for visit in range(3)])
-    person = "(P[0-9])_v[0-9]"
-    whole = written("generic", root, person=person, validation=2)
-    contents = [whole]
-    assert "person" not in whole["training"][0], "the default finds the same people"
-    for options in ({}, {"person": person}):
-        commands.fold(str(tmp_path / "list.json"), str(tmp_path / "fold.json"), folds=3, fold=1, **options)
-        contents.append(json.loads((tmp_path / "fold.json").read_text()))
-        assert Datalist(tmp_path / "fold.json", "").leaked == []
-    moved = whole | {"validation": whole["validation"] + whole["training"][:1], "training": whole["training"][1:]}
-    (tmp_path / "moved.json").write_text(json.dumps(moved))
-    assert Datalist(tmp_path / "moved.json", "").leaked == [whole["training"][0]["subject"][:2]]
-    for content in contents:
-        people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation")]
-        assert (list(map(len, people)), len(set().union(*people))) == ([4, 2], 6)
+    touch(root, *[f"P{person}x{visit}_T1.nii.gz" for person in range(6) for visit in range(3)])
+    content = written("generic", root, person="(P[0-9])x[0-9]", validation=2)
+    people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation")]
+    assert (list(map(len, people)), len(set().union(*people))) == ([4, 2], 6)
+    assert Datalist(tmp_path / "list.json", "").leaked == []
+    commands.fold(str(tmp_path / "list.json"), str(tmp_path / "fold.json"), folds=3, fold=1)
+    assert Datalist(tmp_path / "fold.json", "").leaked == []
+    moved = {"validation": content["validation"] + content["training"][:1], "training": content["training"][1:]}
+    (tmp_path / "moved.json").write_text(json.dumps(content | moved))
+    assert Datalist(tmp_path / "moved.json", "").leaked == [content["training"][0]["subject"][:2]]
 
 
 def test_each_scan_is_a_subject_on_request(root):
