@@ -26,12 +26,9 @@ COHORT = Cohort(
     about="""Write the datalist of an ATLAS v2.0 folder: T1 and the label 1.
 
     The folder may hold the subjects, the sites (R001, ...) or the whole release (Training, Testing), each subject
-    once. All sessions of a person are in the same split. The paper holds out 100 images: `--testing=100` uses them
-    only for the score, `--validation=100` also to select the checkpoint. Subjects without a mask, as in Testing, go to
-    the split `unlabelled`, which no training run reads.
+    once. The paper holds out 100 images: `--testing=100` uses them only for the score, `--validation=100` also to
+    select the checkpoint. Subjects without a mask go to the split `unlabelled`, which nothing trains on.
     """,
-    root="""folder with sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz, and so on, or
-            with R001/sub-r001s001, or with Training/R001/sub-r001s001 and Testing.""",
     space=Space(
         "MNI152 (ICBM152 2009a), the field of view of ATLAS v2.0",
         shape=(197, 233, 189),
@@ -45,6 +42,5 @@ COHORT = Cohort(
         "session": "1",
     },
     head="strokes",
-    protocol="atlas",
     dtype="float32",
 )

@@ -39,13 +39,9 @@ COHORT = Cohort(
     about="""Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
 
     The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (GLI, MEN, MET, PED, SSA and
-    GoAT; labels 1, 2, 3); a root must hold only one of them. Since 2024, two sets have four labels: give
-    `--label_convention=brats2024` for tumours after treatment, brats2024peds for PED. For MEN-RT, which has only T1ce,
-    use `generic`. All timepoints of a person are in the same split. For the paper's cross-validation, run `fold` on
-    the result.
+    GoAT; labels 1, 2, 3). Since 2024, two sets have four labels: give `--label_convention=brats2024` for tumours after
+    treatment, brats2024peds for PED. For MEN-RT, which has only T1ce, use `generic`.
     """,
-    root="""folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with
-            BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, and so on.""",
     space=Space(
         "BraTS's space (SRI24's) with the MNI152 template placed in it; the SRI24 atlas itself was not used",
         shape=(240, 240, 155),
@@ -57,6 +53,5 @@ COHORT = Cohort(
     ),
     phantom=lambda index: {"person": f"BraTS2021_{index:05d}", "visit": f"BraTS2021_{index:05d}"},
     head="glioma",
-    protocol="brats",
     reference="T1ce",
 )

@@ -1,4 +1,4 @@
-"""Describe cohorts: files, grid, scoring and synthetic scans; `common.data.conventions` has their regions."""
+"""Describe cohorts: files, grid and synthetic scans; `common.data.conventions` has their regions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -59,26 +59,22 @@ class Cohort:
     Attributes:
         layouts: File layouts of the cohort's releases; the cohort's synthetic scans have the first layout.
         about: Help text of the command `python -m scripts.datalists NAME`: a summary line and paragraphs.
-        root: Description of the cohort's folder, for help texts.
         space: Grid and orientation of the scans.
         phantom: Function from the index of a synthetic person to the values of the fields in the first layout's file
             names, such as `person`.
         head: Pathology of the synthetic heads, a key of `scripts.phantoms.anatomy.HEADS`.
         contrasts: For a modality that `scripts.phantoms.mr_signal` cannot simulate, the modality that its synthetic
             scans imitate.
-        protocol: Scoring protocol.
         dtype: Voxel type of images on disk.
         reference: Modality whose series defines the DICOM grid by default.
     """
 
     layouts: tuple[FileLayout, ...]
     about: str
-    root: str
     space: Space
     phantom: Callable[[int], Mapping[str, str]]
     head: str
     contrasts: Mapping[str, str] = field(default_factory=dict)
-    protocol: str = "dice"
     dtype: str = "int16"
     reference: str = "T1"
 

@@ -23,8 +23,6 @@ COHORT = Cohort(
     selection use `--min_slices=100 --visits=first`: of 44,172 participants 43,369 have both images, and of these 41,400
     have 100 slices in each.
     """,
-    root="""folder with EID_20252_2_0/T1/T1_brain_to_MNI.nii.gz and
-            EID_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz; instances 2_0, 3_0 and later.""",
     space=Space(
         "MNI152 (ICBM152 2009a), the field of view of FSL and UK Biobank",
         shape=(182, 218, 182),

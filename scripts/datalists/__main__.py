@@ -29,7 +29,7 @@ from scripts.layouts.patterns import naming
 REGIONS = "regions.yaml"  # in the root of a data set
 OPTIONS = """
     Args:
-        root: {root}
+        root: folder of the cohort as distributed; see docs/reference/data.md.
         output: the datalist, a JSON file.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; or all, if no stage trains on the cohort.
@@ -67,7 +67,7 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
             scan = with_slices(scan, folder, min_slices, workers)
         write_split(first_visits(scan) if only_first else scan, folder, splits, target)
 
-    command.__doc__ = card.about + OPTIONS.format(root=card.root)
+    command.__doc__ = card.about + OPTIONS
     return command
 
 
