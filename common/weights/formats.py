@@ -9,8 +9,8 @@ import torch
 
 from ..errors import InputError, report_in_one_line, within
 from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT, flags, numbers, optional
-from .records import path_of, read_record
-from .storage import load
+from .records import path_of
+from .storage import load, read_record
 
 ENCODER = "swinViT."  # prefix of the encoder, the pretrained part
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; files with this name contain an encoder

@@ -1,20 +1,13 @@
-"""Paths and records of checkpoints; imports no PyTorch, so that commands refuse bad paths at once.
-
-A plain state dict, which MONAI's tools can read, holds only tensors; the JSON beside the file (`model.json` for
-`model.pt`) holds the file's SHA-256 and the metadata.
-"""
+"""Paths of checkpoints, and versions; imports no PyTorch, so that commands refuse bad paths at once."""
 
 import platform
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import InputError
-from ..files import digest, expand_home, read_json, write_json
-
-SAFETENSORS = ".safetensors"  # suffix
+from ..files import expand_home
 
 
 def path_of(argument: str, value: Any) -> Path:
@@ -27,25 +20,6 @@ def check_file(path: str | Path) -> Path:
     if not Path(path).is_file():
         raise InputError(f"checkpoint {path}", "no such file")
     return Path(path)
-
-
-def record_of(path: str | Path) -> Path:
-    """Return the path of the JSON beside a plain state dict: `models/model.json` for `models/model.pt`."""
-    return Path(path).with_suffix(".json")
-
-
-def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> None:
-    """Write the JSON beside a plain state dict."""
-    write_json(record_of(path), {"sha256": sha256, **metadata})
-
-
-def read_record(path: str | Path) -> dict[str, Any]:
-    """Read the metadata in the JSON beside a state dict; empty without JSON, `InputError` if it is another file's."""
-    file = record_of(path)
-    record = dict(read_json(file)) if file.exists() else {}
-    if record and record.pop("sha256", None) != digest(path):
-        raise InputError(f"checkpoint {path}", f"its SHA-256 is not in {file}", "its own JSON, or none")
-    return record
 
 
 def versions() -> dict[str, str]:

@@ -10,8 +10,8 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ..errors import InputError
-from ..files import atomic_write, digest
-from .records import SAFETENSORS, check_file, write_record
+from ..files import atomic_write, digest, read_json, write_json
+from .records import check_file
 
 # Classes in BrainSegFounder's ATLAS-finetune, a pickled network; no repository has the wrapper, ATLASPredictor
 CLASSES = re.compile(
@@ -30,7 +30,7 @@ class Shell:
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     """Load the dictionary in a file of torch.save or safetensors; `lazily` reads torch.save's tensors on first use."""
     file = check_file(path)
-    is_archive = file.suffix != SAFETENSORS and is_zipfile(file)  # torch.load decides by the suffix, too
+    is_archive = file.suffix != ".safetensors" and is_zipfile(file)  # torch.load decides by the suffix, too
     shells: list[Any] = []
     try:
         if is_archive:
@@ -76,6 +76,15 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Save tensors as a plain state dict, and write the metadata to the JSON beside the file; see `write_record`."""
+    """Save tensors alone, as MONAI's tools read them; the JSON beside the file has its SHA-256 and the metadata."""
     write(state, path)
-    write_record(path, digest(path), metadata)
+    write_json(Path(path).with_suffix(".json"), {"sha256": digest(path), **metadata})
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read the metadata beside a plain state dict; empty without JSON, `InputError` if it is another file's."""
+    file = Path(path).with_suffix(".json")
+    record = dict(read_json(file)) if file.exists() else {}
+    if record and record.pop("sha256", None) != digest(path):
+        raise InputError(f"checkpoint {path}", f"its SHA-256 is not in {file}", "its own JSON, or none")
+    return record
