@@ -31,7 +31,7 @@ def segment(
     patterns: Mapping[str, str] | None = None,
     missing: str = "refuse",
     device: str = "cpu",
-    accept: str | None = None,
+    include: str | None = None,
     jobs: int = 1,
     grid: str | None = None,
 ) -> None:
@@ -54,7 +54,7 @@ def segment(
         patterns: pattern of the file names of each modality; see python -m scripts.prepare.
         missing: refuse or keep a subject that lacks a modality; keep is for models trained with missing modalities.
         device: cpu or cuda.
-        accept: subjects to accept with quality figures outside their limits; see python -m scripts.prepare.
+        include: subjects to include with quality figures outside their limits; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
         grid: modality whose raw grid the label maps get, in OUTPUT/labels/MODALITY, such as FLAIR; by default the
             preparation's reference (T1, or else T1ce, or else the first).
@@ -86,7 +86,7 @@ def segment(
     settings = replace(settings, **stated | ({} if brain is None else {"brain": brain}))
     if grid is not None:
         choice("grid", grid, settings.modalities)
-    outcomes = prepare_scans(root, folder / PREPARED, settings, patterns, "none", missing, accept, jobs)
+    outcomes = prepare_scans(root, folder / PREPARED, settings, patterns, "none", missing, include, jobs)
     if not any(outcome.is_usable for outcome in outcomes):  # the lines above say why
         raise SystemExit(1)
     is_complete = predict(bundle, file, folder, device)

@@ -39,7 +39,7 @@ def test_own_data_in_four_commands(tmp_path):
     (new / f"{subject}_seg.nii.gz").unlink()
     (block,) = [block for block in bash_blocks() if "datalists generic" in block]
     for large, small in {
-        "--like=brats": f"--like=brats --spacing=4 --accept={','.join(subjects)} --jobs=2",
+        "--like=brats": f"--like=brats --spacing=4 --include={','.join(subjects)} --jobs=2",
         "--modalities=T1,FLAIR": "--modalities=T1",
         "['T1','FLAIR']": "['T1']",
         "--validation=0.15 --testing=0.15": "--validation=1",

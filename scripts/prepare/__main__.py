@@ -22,7 +22,7 @@ def prepare(
     missing: str = "refuse",
     spacing: float = 1.0,
     device: str = "cpu",
-    accept: str | None = None,
+    include: str | None = None,
     jobs: int = 1,
 ) -> None:
     """Register and resample the raw scans of each subject, and extract the brain.
@@ -49,8 +49,8 @@ def prepare(
         missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
-        accept: subjects to accept with quality figures outside their limits, such as "sub-01,sub-02", if their pictures
-            look right. They stay accepted until their files or the settings change.
+        include: subjects to include with quality figures outside their limits, such as "sub-01,sub-02", if their
+            pictures look right. They stay included until their files or the settings change.
         jobs: number of subjects prepared in parallel; each takes up to 2 GB of memory at 1 mm.
     """
     cohort = choice("like", like, COHORTS)
@@ -60,7 +60,7 @@ def prepare(
     from scripts.prepare.cohort import output_folder, prepare_scans  # late import: slow
 
     target = output_folder(output, source)
-    outcomes = prepare_scans(source, target, settings, patterns, labels, missing, accept, jobs)
+    outcomes = prepare_scans(source, target, settings, patterns, labels, missing, include, jobs)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)
 

@@ -41,13 +41,13 @@ def prepare_scans(
     patterns: Mapping[str, str] | None = None,
     labels: str | None = None,
     missing: str = "refuse",
-    accept: str | None = None,
+    include: str | None = None,
     jobs: int = 1,
 ) -> list[Outcome]:
     """Prepare the subjects of a folder, write tables and overview page, and print a summary.
 
     The options are those of `python -m scripts.prepare`. Subjects with unchanged files and settings are not prepared
-    again, and stay accepted. Subjects that fail, or are outside their limits and not accepted, are left out of the
+    again, and stay included. Subjects that fail, or are outside their limits and not included, are left out of the
     datalist, and their folders are hidden.
     """
     check_number("jobs", jobs, int, 1, 1024)
@@ -55,16 +55,16 @@ def prepare_scans(
     masks = settings.brain if "*" in settings.brain else None
     subjects = find_subjects(root, settings.modalities, patterns or {}, labels, keeps_missing, masks)
     names = [subject.name for subject in subjects]
-    accepted = [accept] if accept in names else str(accept or "").split(",")
-    if unknown := {*accepted} - {*names, ""}:
-        raise ArgumentError("accept", accept, f"no such subject: {min(unknown)}", f"some of {shortened(names, 12)}")
+    included = [include] if include in names else str(include or "").split(",")
+    if unknown := {*included} - {*names, ""}:
+        raise ArgumentError("include", include, f"no such subject: {min(unknown)}", f"some of {shortened(names, 12)}")
     with claimed("output", output):
         if not (output / made.MADE).exists() and any(not path.name.startswith(".") for path in output.iterdir()):
             raise InputError(f"{output}: not written by scripts.prepare (no {made.MADE}); expected a new --output")
         made.Results(output, made.origin_of({}) | {"settings": {"preparation": settings.describe()}}).begin()
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
         work = {
-            subject.name: partial(prepare_one, subject, settings, output, subject.name in accepted)
+            subject.name: partial(prepare_one, subject, settings, output, subject.name in included)
             for subject in subjects
         }
         outcomes = run_in_processes(work, jobs, "subject")
@@ -173,4 +173,4 @@ def _report(outcomes: Sequence[Outcome], done: str) -> None:
     before, names = len(outcomes) - new - len(failed), f" ({shortened(failed)})" if failed else ""
     show(f"{new} new, {before} done before, {len(failed)} failed{names}, {len(outside)} outside limits; {done}")
     if outside:
-        show(f"if their pictures are right: --accept={','.join(outside)}")
+        show(f"if their pictures are right: --include={','.join(outside)}")

@@ -38,13 +38,13 @@ SCHEMA = {"type": "object", "required": ["reference", "sources", "transforms", "
 class Outcome:
     """The outcome of preparing a subject or resampling a label map.
 
-    A subject with quality figures outside their limits is left out of the datalist until the user accepts them.
+    A subject with quality figures outside their limits is left out of the datalist until the user includes it.
     """
 
     name: str  # subject
     is_new: bool = False  # done now, and not by an earlier command
     figures: Figures | None = None
-    is_accepted: bool = False  # by the user
+    is_included: bool = False  # by the user
     fault: str = ""  # reason for a failure
     remarks: tuple[str, ...] = ()  # on orientations and skull stripping
 
@@ -55,14 +55,14 @@ class Outcome:
 
     @property
     def is_left_out(self) -> bool:
-        return bool(self.outside) and not self.is_accepted
+        return bool(self.outside) and not self.is_included
 
     @property
     def is_usable(self) -> bool:
         return not self.fault and not self.is_left_out
 
     def __str__(self) -> str:
-        end = [*self.outside, "accepted" if self.is_accepted else "left out"] if self.outside else []
+        end = [*self.outside, "included" if self.is_included else "left out"] if self.outside else []
         return f"{self.name}: {self.fault or '; '.join(['done' if self.is_new else 'done before', *end])}"
 
 
@@ -81,10 +81,10 @@ def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
-def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted: bool = False) -> Outcome:
+def prepare_one(subject: Subject, settings: Settings, output: Path, is_included: bool = False) -> Outcome:
     """Prepare a subject from `find_subjects`, unless its files and settings are unchanged; return the outcome.
 
-    `is_accepted`: its quality figures may be outside their limits. Raises InputError if a scan cannot be prepared or
+    `is_included`: its quality figures may be outside their limits. Raises InputError if a scan cannot be prepared or
     the folder cannot be written.
     """
     if subject.fault:
@@ -104,7 +104,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         folder = folder_of(output, subject.name, is_out)
         if (earlier := _earlier(folder, wanted)) is not None:
             figures, remarks = Figures(**earlier["figures"]), earlier["remarks"]
-            outcome = Outcome(subject.name, False, figures, is_accepted or not is_out, remarks=tuple(remarks))
+            outcome = Outcome(subject.name, False, figures, is_included or not is_out, remarks=tuple(remarks))
             if outcome.is_left_out != is_out:
                 move(folder, output, subject.name, outcome.is_left_out)
             return outcome
@@ -136,7 +136,7 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": round(time.monotonic() - start, 1),
     }
-    outcome = Outcome(subject.name, True, prepared.figures, is_accepted, remarks=tuple(remarks))
+    outcome = Outcome(subject.name, True, prepared.figures, is_included, remarks=tuple(remarks))
     new = output / WORK / subject.name
     new.mkdir(parents=True, exist_ok=True)
     _write(new, subject.name, prepared, settings, record, resampled)

@@ -140,8 +140,8 @@ def subjects_of_readers(output):
     yield sorted(read_layout(list_images(output), Naming(("T1", "FLAIR"))).subjects)
 
 
-def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, tmp_path):
-    """No reader finds it meanwhile; accepted, it stays so, and the user's own files stay with it."""
+def test_a_subject_outside_its_limits_is_left_out_until_it_is_included(cohort, tmp_path):
+    """No reader finds it meanwhile; included, it stays so, and the user's own files stay with it."""
     output = tmp_path / "out"
     shutil.copytree(cohort.folder / "out", output)
     hidden = folder_of(output, "lacking", is_left_out=True)
@@ -152,10 +152,10 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, t
     (hidden / "prepare.json").write_text(json.dumps(record))
     (hidden / "notes.txt").write_text("mine")
     options = (f"--root={cohort.folder / 'raw'}", f"--output={output}", *OPTIONS)
-    for more, is_left_out in (((), True), (("--accept=lacking",), False), ((), False)):
+    for more, is_left_out in (((), True), (("--include=lacking",), False), ((), False)):
         result = prepare(*options, *more)
         assert result.returncode == 1, "broken fails"
-        assert f"overlap 0.9; expected 0.925 to 1; {'left out' if is_left_out else 'accepted'}\n" in result.stdout
+        assert f"overlap 0.9; expected 0.925 to 1; {'left out' if is_left_out else 'included'}\n" in result.stdout
         assert f"0 new, 2 done before, 1 failed (broken), {is_left_out:d} outside limits" in result.stdout
         names = [cohort.subject] if is_left_out else [cohort.subject, "lacking"]
         assert all(found == names for found in subjects_of_readers(output))
@@ -182,7 +182,7 @@ def test_a_wrong_brain_is_left_out_and_a_scan_that_fails_later_leaves_the_reader
     assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
     assert re.search(r"P1: remark: .* sform and qform \(", result.stdout)
     assert not (output / "P1").exists()
-    result = prepare(*options, "--accept=P1")
+    result = prepare(*options, "--include=P1")
     assert (result.returncode, (output / "P1/P1_T1.nii.gz").is_file()) == (0, True)
     (raw / "P1_T1.nii.gz").write_bytes(b"")
     assert prepare(*options).returncode == 1
