@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from common.components import box_of
 from common.data.regions import colours, regions_of
-from common.data.volumes import canonical, content_of, header_on, open_volume, read_voxels
+from common.data.scan_checks import check_grid, read_scan
+from common.data.volumes import canonical, content_of, header_on
+from common.errors import InputError
 from common.files import atomic_write
 from common.inference.evaluation import SLICES, Record, regions_in
 from common.inference.pictures import centre_of, grey_levels, window_of
@@ -43,16 +45,6 @@ class Scene(NamedTuple):
     to_scene: NDArray[np.float64]  # of voxels of the original label map to voxels of the scene
 
 
-def read_image(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:
-    """Read a file's first volume, reoriented to RAS: voxels [x, y, z] and affine (mm); None for a damaged file."""
-    try:
-        scan = open_volume(path)
-        voxels, affine = canonical(read_voxels(scan, path, np.float32), scan.affine)
-        return voxels.reshape(*voxels.shape[:3], -1)[..., 0], affine
-    except Exception:  # the header checks report damaged files
-        return None
-
-
 def scene_of(folder: Path, entry: Mapping[str, Any], masks: CaseMasks) -> Scene:
     """Read the images of a case; reorient and crop images and masks alike."""
     layers, affine = {"prediction": masks.predictions, "reference": masks.references}, masks.affine
@@ -63,12 +55,15 @@ def scene_of(folder: Path, entry: Mapping[str, Any], masks: CaseMasks) -> Scene:
     head = np.logical_or.reduce([mask for regions in turned.values() for mask in regions.values()])
     grid, images, faults = canonical(next(iter(masks.references.values())), affine)[1], {}, []
     for name, file in entry.get("modalities", {}).items():
-        image = read_image(folder / file)
-        if image is None or image[0].shape != head.shape or not np.allclose(image[1], grid, atol=0.01):
-            faults.append(f"{name} is damaged or on a different grid, and not shown.")
+        try:
+            scan, stored = read_scan(folder / file, np.float32)
+            voxels, placed = canonical(stored, scan.affine)
+            check_grid(name, (voxels.shape, placed), (head.shape, grid), "the reference")
+        except InputError as error:
+            faults.append(f"{name} is not shown: {error}.")
         else:
-            images[name] = image[0]
-            head = head | (grey_levels(image[0]) > DARK)
+            images[name] = voxels
+            head = head | (grey_levels(voxels) > DARK)
     sides = box_of(head) if head.any() else tuple(slice(0, side) for side in head.shape)
     box = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in sides)
     grid = grid @ nibabel.affines.from_matvec(np.eye(3), [side.start for side in box])
