@@ -110,10 +110,8 @@ def test_folds_and_mirror_images_are_averaged(cohorts, tmp_path):
 def test_monais_dataset_data_needs_only_images(cohorts, tmp_path):
     folder = sorted((cohorts / "brats").iterdir())[0]
     images = [next(folder.glob(f"*_{name}.nii.gz")) for name in ("flair", "t1ce", "t1", "t2")]
-    checkpoint = untrained("brats_finetune", tmp_path / "model.pt")
-    opened = workflow(
-        "brats_finetune", "inference", tmp_path / "none", tmp_path / "out", checkpoint=checkpoint, datalist="null"
-    )
+    options = {"checkpoint": untrained("brats_finetune", tmp_path / "model.pt"), "datalist": "null"}
+    opened = workflow("brats_finetune", "inference", tmp_path / "none", tmp_path / "out", **options)
     opened.dataset_data = [{"image": images}]
     opened.run()
     assert (tmp_path / f"out/{folder.name}.nii.gz").exists()
