@@ -5,7 +5,7 @@ from .. import lazy
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "cases": "CheckFilesd check_missing check_results find_cases",
+        "cases": "CheckFilesd check_missing find_cases pending_cases",
         "ensembles": "ensemble",
         "evaluation": "EvaluationFiles",
         "pictures": "draw_inpainting draw_segmentations",

@@ -26,75 +26,63 @@ def find_cases(
     modalities: Sequence[str],
     datalist: str | Path | None = None,
     split: str = "testing",
-    results: Results | None = None,
-    existing: str = "refuse",
-    probabilities: bool = False,
+    output_dir: str | Path | None = None,
     missing: Sequence[str] = (),
 ) -> Cases:
     """Find the cases to segment: a split of a datalist, or every scan in the folder `root` and its subfolders.
 
     In a folder, scans are SUBJECT_MODALITY.nii.gz, or MODALITY.nii.gz in a folder SUBJECT; a network of a single
-    modality needs no modality in names. The folder of the results is skipped, and unused images are printed.
-    `python -m scripts.datalists` reads other layouts. With `existing` skip, subjects with results from the same scans
-    are left out.
+    modality needs no modality in names. `output_dir` is skipped, and unused images are printed. `python -m
+    scripts.datalists` reads other layouts.
 
     Returns:
         A dictionary for each subject: "subject", and "image": absolute paths in the order of `modalities`, None for
         missing ones, and for those in `missing`.
 
     Raises:
-        InputError: the folder or datalist cannot be read; there is no case; a subject has two files of a modality; the
-            results folder is the scans' folder; or, with skip, a result would overwrite a scan.
+        InputError: the folder or datalist cannot be read; there is no case; a subject has two files of a modality; or
+            `output_dir` is the scans' folder.
     """
     if datalist is not None:
-        cases = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
-    else:
-        cases = _cases_in(root, modalities, None if results is None else results.folder, missing)
-    if results is None or existing != "skip":
-        return cases
-    _check_no_overwrite(cases, results, probabilities)  # `check_results` does not see the scans of skipped cases
-    return [
-        case
-        for case in cases
-        if not all(file.exists() for file in files_of(case["subject"], results.folder, probabilities))
-        or not results.is_current(case["subject"], case["image"])
-    ]
+        return datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
+    return _cases_in(root, modalities, None if output_dir is None else Path(output_dir), missing)
 
 
-def check_results(
+def pending_cases(
     cases: Sequence[Mapping[str, Any]], results: Results, existing: str = "refuse", probabilities: bool = False
-) -> None:
-    """Check, before inference, that its results may be written: `existing` refuse, skip or replace.
+) -> Sequence[Mapping[str, Any]]:
+    """Return the cases to segment; `existing` skip leaves out those with results from the same scans.
 
-    Raise `InputError` if a result exists already or would overwrite a scan, or if the folder keeps results of different
-    weights or settings.
+    Raise `InputError` if a result exists already (unless `existing` is skip or replace) or would overwrite a scan, or
+    if the folder keeps results of different weights or settings.
     """
-    _check_no_overwrite(cases, results, probabilities)
-    replaced = {case["subject"] for case in cases} if existing == "replace" else set()
-    results.check({file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")} - replaced)
-    files = [file for case in cases for file in files_of(case["subject"], results.folder, probabilities)]
-    if existing == "refuse" and (present := [str(file) for file in files if file.exists()]):
-        raise InputError(shortened(present), "exist already", "existing=skip or replace")
-
-
-def _check_no_overwrite(cases: Sequence[Mapping[str, Any]], results: Results, probabilities: bool) -> None:
-    files = [file for case in cases for file in files_of(case["subject"], results.folder, probabilities)]
-    outputs = {file.parent.resolve() / file.name for file in files}
+    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
+    outputs = {file.parent.resolve() / file.name for paths in files.values() for file in paths}
     for image in (image for case in cases for image in case["image"] if image):
         if Path(image).parent.resolve() / Path(image).name in outputs:
             raise InputError(image, "a result would overwrite this scan", "another output_dir")
+    present = [subject for subject, paths in files.items() if any(file.exists() for file in paths)]
+    if existing == "refuse" and present:
+        raise InputError(results.folder, f"has results of {shortened(present)}", "existing=skip or replace")
+    replaced = files.keys() if existing == "replace" else {*()}
+    results.check({file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")} - replaced)
+    if existing == "skip":
+        complete = {subject for subject, paths in files.items() if all(file.exists() for file in paths)}
+        done = {case["subject"] for case in cases if results.is_current(case["subject"], case["image"])}
+        cases = [case for case in cases if case["subject"] not in done & complete]
+    return cases
 
 
-def _cases_in(root: str | Path, modalities: Sequence[str], results: Path | None, missing: Sequence[str]) -> Cases:
+def _cases_in(root: str | Path, modalities: Sequence[str], output: Path | None, missing: Sequence[str]) -> Cases:
     folder = existing_folder(root, f"--dataset_dir={root}", "a folder with scans, or a datalist").absolute()
-    if results is not None and results.resolve() == folder.resolve():
-        raise ArgumentError("output_dir", results, "holds the scans", "another folder, or a subfolder")
+    if output is not None and output.resolve() == folder.resolve():
+        raise ArgumentError("output_dir", output, "holds the scans", "another folder, or a subfolder")
     subjects: dict[str, dict[str, str]] = {}
     unused = []
     for file in sorted(folder.rglob("*")):
         if any(part.startswith(".") for part in file.relative_to(folder).parts):  # such as subjects that are left out
             continue
-        if not (match := SCAN.fullmatch(file.name)) or (results is not None and results.absolute() in file.parents):
+        if not (match := SCAN.fullmatch(file.name)) or (output is not None and output.absolute() in file.parents):
             continue
         subject, modality = split_name(match[1])
         if modality is None and len(modalities) == 1 and not MASK.search(subject):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.inference.cases import CheckFilesd, check_missing, check_results, find_cases
+from common.inference.cases import CheckFilesd, check_missing, find_cases, pending_cases
 from common.made import Results
 from tests.support import refused
 
@@ -56,9 +56,8 @@ def results(folder, weights="1", overlap=0.5, file="a.pt"):
 
 def pending(root, results, existing, **options):
     """The subjects of a folder that inference segments."""
-    cases = find_cases(root, ["T1"], results=results, existing=existing, **options)
-    check_results(cases, results, existing, **options)
-    return [case["subject"] for case in cases]
+    cases = find_cases(root, ["T1"], output_dir=results.folder)
+    return [case["subject"] for case in pending_cases(cases, results, existing, **options)]
 
 
 def test_one_folder_holds_the_results_of_one_model_which_are_replaced_on_request(tmp_path):
@@ -72,7 +71,7 @@ def test_one_folder_holds_the_results_of_one_model_which_are_replaced_on_request
     for same in ("a.pt", "moved.pt"):
         assert pending(root, results(out, file=same), "skip") == ["P2"]
     assert pending(root, results(out), "skip", probabilities=True) == ["P1", "P2"], "P1 has no probabilities"
-    with refused(out / "P1.nii.gz", text="exist already"):
+    with refused(out, text="has results of P1; expected existing=skip or replace"):
         pending(root, results(out), "refuse")
     for other, why in ((results(out, "2"), "different weights"), (results(out, overlap=0.1), "different overlap")):
         with refused(text=f"{out}: results with {why}: P1"):
@@ -88,17 +87,15 @@ def test_one_folder_holds_the_results_of_one_model_which_are_replaced_on_request
 def test_a_result_never_replaces_a_scan(tmp_path):
     scan(tmp_path / "P1.nii.gz")
     with refused("output_dir", tmp_path, "holds the scans"):
-        find_cases(tmp_path, ["T1"], results=results(tmp_path), existing="replace")
+        find_cases(tmp_path, ["T1"], output_dir=tmp_path)
     content = {"name": "toy", "modalities": ["T1"], "label_convention": None}
     entries = [{"subject": subject, "image": [f"{file}.nii.gz"]} for subject, file in (("P2", "P1"), ("P1", "P2"))]
     (tmp_path / "list.json").write_text(json.dumps(content | {"testing": entries}))
     (tmp_path / "link").symlink_to(tmp_path)
+    cases = find_cases(tmp_path, ["T1"], tmp_path / "list.json")
     for existing in ("replace", "skip"):
         with refused(tmp_path / "P1.nii.gz", text="a result would overwrite this scan"):
-            cases = find_cases(
-                tmp_path, ["T1"], tmp_path / "list.json", "testing", results(tmp_path / "link"), existing
-            )
-            check_results(cases, results(tmp_path / "link"), existing)
+            pending_cases(cases, results(tmp_path / "link"), existing)
 
 
 def test_modalities_in_the_wrong_order_are_noticed_by_their_names():
