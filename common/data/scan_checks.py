@@ -5,7 +5,7 @@ A case is a dictionary with "subject", "image" (a file per modality, None if mis
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
-from multiprocessing.sharedctypes import RawArray
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ SHOWN = 6  # label values in a message
 UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes count as mm
 
 Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine [4, 4]
-_warned = RawArray("b", 2)  # warnings that this process or its DataLoader workers have printed: assumed, two places
+_warned = mmap(-1, 2)  # memory shared with DataLoader workers: whether a warning of each kind was printed
 
 
 class Problem(InputError):  # noqa: N818, also that of a warning
