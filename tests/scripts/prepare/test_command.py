@@ -180,7 +180,7 @@ def test_a_wrong_brain_is_left_out_and_a_scan_that_fails_later_leaves_the_reader
     options += ["--brain=*_brain.nii.gz"]
     result = prepare(*options)
     assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
-    assert re.search(r"P1: remark: .* sform and qform \(", result.stdout)
+    assert re.search(r"P1: remark: .* sform and qform place", result.stdout)
     assert not (output / "P1").exists()
     result = prepare(*options, "--include=P1")
     assert (result.returncode, (output / "P1/P1_T1.nii.gz").is_file()) == (0, True)
