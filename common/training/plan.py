@@ -107,8 +107,9 @@ class Plan:
         if self.is_supervised:
             missing = {name for case in cases for name in missing_in(case, options.modalities)}
             self.settings["missing_modalities"] = [name for name in options.modalities if name in missing]
-            for names, count in count_missing(cases, options.modalities).items() if processes.is_main else ():
-                show(f"missing: {names} in {count} training subjects; replaced by zeros")
+            if processes.is_main:
+                for names, count in count_missing(cases, options.modalities).items():
+                    show(f"missing: {names} in {count} training subjects; replaced by zeros")
         self._cases: dict[str, list[dict[str, Any]]] = {}
         folder = Path(options.ckpt_dir)
         if options.pretrained and Path(options.pretrained).resolve() == (folder / "model.pt").resolve():
