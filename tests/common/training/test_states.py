@@ -102,7 +102,7 @@ def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, stopped, changed, n
             resumable(tmp_path, resume, BEFORE | changed)
 
 
-def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, stopped, capsys):
+def test_auto_goes_on_from_the_last_state_that_is_whole_and_deletes_no_whole_one(tmp_path, stopped, capsys):
     for number in (5, 7):
         (tmp_path / f"iteration-000000{number}.pt").write_bytes(b"damaged")
     with refused(text="iteration-0000007.pt"):
@@ -112,6 +112,10 @@ def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, stopped, capsy
     stopped.write_bytes(b"damaged")
     with refused(f"checkpoint {stopped}"):  # rather than starting anew
         resumable(tmp_path, "auto", BEFORE)
+    Training(tmp_path / "a", 2, save_interval=1, keep=1)
+    (tmp_path / "a/models/iteration-0000012.pt").write_bytes(b"damaged")
+    Training(tmp_path / "a", 3, resume="auto", keep=1)
+    assert saved(tmp_path / "a") == ["iteration-0000009.pt", "iteration-0000012.pt", "model.pt"]
 
 
 def test_a_file_of_another_network_or_longer_run_is_refused(tmp_path, stop_at):
@@ -169,13 +173,6 @@ def test_states_are_saved_in_their_interval_and_the_last_ones_kept(tmp_path, sav
     (tmp_path / "models" / ".iteration-0000009.pt.4711.part").touch()  # half written by a run that was killed
     Training(tmp_path, 3, save_interval=save_interval, keep=keep)
     assert saved(tmp_path) == [f"iteration-{number:07d}.pt" for number in names] + ["model.pt"]
-
-
-def test_a_damaged_state_that_was_passed_over_costs_no_other(tmp_path):
-    Training(tmp_path, 2, save_interval=1, keep=1)
-    (tmp_path / "models/iteration-0000012.pt").write_bytes(b"damaged")
-    Training(tmp_path, 3, resume="auto", keep=1)
-    assert saved(tmp_path) == ["iteration-0000009.pt", "iteration-0000012.pt", "model.pt"]
 
 
 @pytest.mark.parametrize(
