@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from ..data.regions import colours, painting_order, regions_of
 from ..data.transforms import ToRASd
 
-PLANES = ("axial", "coronal", "sagittal")
+SIDES = {"axial": "RL", "coronal": "RL", "sagittal": "AP"}  # the patient's sides on the left and right of the picture
+PLANES = tuple(SIDES)
 FILLED = 0.65  # opacity of a mask
 EDGE, LINE = 200, 14  # pixels: least edge of a panel, height of a line of text
 
@@ -101,7 +102,7 @@ def draw_segmentations(
         for plane, at in zip(PLANES, centre[::-1], strict=True):
             panels = [_grey(volume, plane, at) for volume in levels]
             filled = [_filled(panels[0], mask, convention, plane, at) for mask in (truth, prediction)]
-            rows[plane] = [*panels, *filled]
+            rows[f"{plane}, {' to '.join(SIDES[plane])}"] = [*panels, *filled]
         titles = [*(modalities[channel] for channel in shown), "reference", "prediction"]
         pictures[name or item["subject"]] = joined(rows, titles, colours(convention), item["subject"])
     return pictures

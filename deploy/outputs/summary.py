@@ -15,11 +15,11 @@ from nibabel.orientations import apply_orientation
 from pydicom.dataset import Dataset
 
 from common.data.volumes import axes_of
-from common.inference.pictures import grey_levels, plane_of
+from common.inference.pictures import SIDES, grey_levels, plane_of
 from deploy.outputs import Case
 from deploy.outputs.segmentation import CAUTION, new_series
 from deploy.source_header import sanitised_header
-from scripts.pages.panels import AXES, SIDES
+from scripts.pages.panels import AXES
 
 STEP = 2
 SIZE = (12.0, 7.5)  # inches

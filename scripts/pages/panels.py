@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from common.inference.pictures import Pixels, plane_of
+from common.inference.pictures import SIDES, Pixels, plane_of
 
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
-SIDES = {"axial": "RL", "coronal": "RL", "sagittal": "AP"}  # the patient's sides on the left and right of the picture
 GREYS = 64  # grey levels; pictures are a third smaller than with 256
 LETTERS = (224, 224, 224)  # colour of the patient's sides
 
