@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common import weights
-from common.errors import InputError, show
+from common.errors import InputError, shortened, show
 from common.files import digest
 from common.values import OPTIONS, names_of
 from scripts import cli
@@ -50,9 +50,8 @@ def convert(
     target = weights.path_of("output", output)
     if target.exists():
         raise InputError(f"--output={output}: exists already")
-    names = None if modalities is None else names_of(modalities)
-    given = {"modalities": names, "patch_size": patch_size, "merging": merging}
-    options = {name: _as_list(OPTIONS[name](value)) for name, value in given.items() if value is not None}
+    given = {"modalities": modalities and names_of(modalities), "patch_size": patch_size, "merging": merging}
+    options = {name: OPTIONS[name](value) for name, value in given.items() if value is not None}
     checkpoint = weights.read(weights.check_file(file))
     details = describe(checkpoint.state, file)
     known = published(checkpoint, details["network"], details["input_channels"])
@@ -61,7 +60,7 @@ def convert(
         known = {}  # a different network in the same layout
     stated = dict.fromkeys(("patch_size", "versions", "modalities", "merging")) | known | checkpoint.metadata
     for name, value in options.items():
-        if stated[name] is not None and value != _as_list(stated[name]):
+        if stated[name] is not None and value != stated[name]:
             raise InputError(f"--{name}={value}", f"{file} states {stated[name]}", "no such option")
     stated |= options
     if len(stated["modalities"] or ()) != details["input_channels"]:
@@ -80,10 +79,6 @@ def convert(
         show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(left_out)}")
 
 
-def _as_list(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any]:
     """Describe a checkpoint's network by its tensors: kind, size, channels and numbers of tensors and parameters.
 
@@ -98,7 +93,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
         encoder = {key: tensor.shape for key, tensor in SSLHead(channels, size, tasks=[]).state_dict().items()}
     except (ArithmeticError, IndexError, KeyError, ValueError) as error:
         raise InputError(
-            name, f"an unknown network, with tensors such as {', '.join([*state][:3])}", expected
+            name, f"an unknown network, with tensors such as {shortened([*state], 3)}", expected
         ) from error
     shapes = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
     if wrong := sorted(key for key in encoder.keys() | shapes.keys() if encoder.get(key) != shapes.get(key)):
