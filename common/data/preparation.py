@@ -110,12 +110,6 @@ def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
     }
 
 
-def quartiles(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
-    """Return the first and third quartile of each measurement over several scans."""
-    figures = {name: [ranges[name][0] for ranges in measured] for name in measured[0]}
-    return {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
-
-
 def describe(ranges: Ranges) -> str:
     """Describe measured ranges in words, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
     words = [f"voxels of {_mm(ranges['spacing'])} mm", skull_in(ranges) or "brains and whole heads"]

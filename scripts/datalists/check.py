@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.data import datalists
 from common.data.datalists import SPLITS, person_in
 from common.data.modalities import count_missing, first_image
-from common.data.preparation import describe, differences, quartiles, union
+from common.data.preparation import describe, differences, union
 from common.data.regions import regions_of
 from common.data.scan_checks import Problem, files_in
 from common.errors import InputError, check_number, choice, show
@@ -133,7 +135,10 @@ def compare(cases: Cases, records: Sequence[Record], convention: str | None = No
     orientations = Counter(record.orientation for record in records if record.orientation)
     majority, count = orientations.most_common(1)[0] if orientations else ("", 0)
     measured = [record.preparation for record in records if record.preparation is not None]
-    ranges = quartiles(measured) if measured else None
+    ranges = None
+    if measured:
+        figures = {name: [case[name][0] for case in measured] for name in measured[0]}
+        ranges = {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
         if record.orientation not in ("", majority):
             expected = f"{majority}, as {count} of {orientations.total()} subjects"
