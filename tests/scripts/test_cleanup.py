@@ -10,7 +10,6 @@ from common.files import digest, write_json
 from scripts.cleanup import choose, choose_cleanup
 from scripts.evaluate.__main__ import evaluate
 from scripts.evaluate.__main__ import pool as pool_evaluations
-from scripts.evaluate.records import read_record
 from tests.scripts.evaluate.evaluations import save
 from tests.support import refused
 
@@ -89,20 +88,3 @@ def test_folds_of_a_pool_get_the_same_choice(tmp_path):
         choose_cleanup(str(tmp_path / "pool"), str(files[0]))
     choose_cleanup(str(tmp_path / "pool"), str([*map(str, files)]))
     assert [weights.load(file)["metadata"]["cleanup"] for file in files] == ["WT=10mm3"] * 2
-
-
-def test_a_datalist_gives_the_split_that_was_scored(tmp_path):
-    folder = evaluated(tmp_path / "e", [(boxes(LESION), boxes(LESION))], split="all")
-    case = {"subject": "e0", "image": ["p/e0.nii.gz"], "label": "r/e0.nii.gz"}
-    content = {"name": "list", "modalities": ["T1"], "label_convention": "brats2021"}
-    write_json(tmp_path / "list.json", content | {"training": [], "validation": [case], "testing": []})
-    evaluate(
-        predictions=f"{folder}/p",
-        references=str(tmp_path / "list.json"),
-        dataset_dir=folder,
-        split="validation",
-        output=f"{folder}/scored",
-        workers=1,
-        slices="none",
-    )
-    assert read_record(f"{folder}/scored")[0]["made"]["split"] == "validation"

@@ -47,11 +47,6 @@ def test_a_flipped_bit_is_refused(file):
         weights.read(file)
 
 
-def test_files_of_old_versions_of_pytorch_are_read(file):
-    torch.save({"state_dict": {"module.a": torch.ones(2)}}, file, _use_new_zipfile_serialization=False)
-    assert torch.equal(weights.read(file).state["a"], torch.ones(2))
-
-
 def test_a_disk_that_fills_is_named_and_leaves_the_file_that_was_there(file):
     weights.write({"a": torch.ones(2)}, file)
     before = file.read_bytes()
