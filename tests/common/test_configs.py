@@ -1,9 +1,6 @@
 """Options reach MONAI as data."""
 
-from pathlib import Path
-
 import fire
-import monai.bundle
 import pytest
 from monai.bundle import ConfigParser
 
@@ -54,10 +51,3 @@ def test_texts_within_lists_and_mappings_are_data_too():
         {"value": as_data(value), "again": fire.Fire(lambda value: [value], [argument(f"--value={value}")])[0]}
     )
     assert parser.get_parsed_content("value") == parser.get_parsed_content("again") == value
-
-
-def test_monai_runs_the_same_text_on_its_own_command_line(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("config.yaml").write_text("{text: 0, run: ['@text']}")
-    monai.bundle.run(config_file="config.yaml", text=EVIL)
-    assert Path("owned").exists()
