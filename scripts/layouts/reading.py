@@ -1,5 +1,6 @@
 """Find the subjects' files in a data set: BIDS, nnU-Net's raw folders, a cohort, a pattern, or names as they are."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,12 @@ def _read_names(listing: Listing, naming: Naming) -> DataSet:
     """Find each file's subject by its path."""
     data = DataSet(listing, naming.pattern or "names of folders and files")
     scans = {file: scan for file in listing.files if (scan := naming.scan(file))}
+    others = {}  # path -> beginnings of the name that its subject's name lacks
     for file, kind, subject, parts, person in by_subject(scans):
         data.add(subject, kind, file.path, parts, person)
+        starts = {file.stem[: match.start()] for match in re.finditer(r"[_.\- ]", file.stem)}
+        others[file.path] = {start for start in starts if not subject.startswith(start)}
     data.unknown = [file.path for file in listing.files if file not in scans and name_of(file.stem)[1] is None]
+    if misnamed := [path for path, starts in others.items() if not starts.isdisjoint(data.subjects)]:
+        show(f"warning: files named after a different subject: {shortened(misnamed, most=3)}", error=True)
     return data

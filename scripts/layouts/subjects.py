@@ -10,6 +10,8 @@ from scripts.layouts.listing import Listing
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import EXAMPLE
 
+OPTION = f"--pattern='{EXAMPLE}'"
+
 
 class Clash(NamedTuple):
     """Two files for a subject's label map or image of a modality (`kind`); the subject keeps the first."""
@@ -89,8 +91,8 @@ class DataSet:
         """Return the clashes between label maps or between images of `modalities` (None: of any modality)."""
         return [clash for clash in self.clashes if modalities is None or clash.kind in (LABEL, *modalities)]
 
-    def account(self, modalities: Collection[str], takes_labels: bool = True) -> list[str]:
-        """Return lines to print that name the first files that a datalist of these modalities does not use."""
+    def account(self, modalities: Collection[str], takes_labels: bool = True, option: str = OPTION) -> list[str]:
+        """Return lines to print: the first files not used, and the `option` for those whose names fit nothing."""
         kinds, subjects = {*modalities, *([LABEL] if takes_labels else [])}, self.subjects.values()
         complete = [subject.files for subject in subjects if not subject.files.keys().isdisjoint(modalities)]
         used = {path for files in complete for kind, path in files.items() if kind in kinds}
@@ -98,5 +100,5 @@ class DataSet:
         lines = [f"not used: {len(unused)} files, such as {shortened(unused, most=3)}"] if unused else []
         if self.unknown:
             count = f"names that fit no layout: {len(self.unknown)} files, such as {shortened(self.unknown, most=3)}"
-            lines.append(f"{count}; if they are needed, give a pattern such as --pattern='{EXAMPLE}'")
+            lines.append(f"{count}; if they are needed, give a pattern such as {option}")
         return lines

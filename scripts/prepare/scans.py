@@ -53,7 +53,8 @@ def find_subjects(
     filled = {file.path.split("/")[0] for file in listing.files}
     if idle := [folder for folder in listing.tops if folder not in filled]:
         show(f"warning: no scan in {shortened(idle)}; convert DICOM with dcm2niix", error=True)
-    show(*data.account((*modalities, BRAIN), labels != "none"))
+    option = f"--patterns=\"{{'{modalities[0]}': '{{subject}}/*WORDS'}}\""
+    show(*data.account((*modalities, BRAIN), labels != "none", option))
     if not listing.files:
         raise InputError(root, "no scans", FORMS)
     kinds = {kind for subject in data.subjects.values() for kind in subject.files}

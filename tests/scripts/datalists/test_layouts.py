@@ -82,9 +82,10 @@ def test_names_that_fit_nothing_are_listed_with_the_way_to_give_a_pattern(root, 
     assert len(entries(root)) == 2
     line = "names that fit no layout: 2 files, such as P1/P_other.nii.gz, P2/P_other.nii.gz; if they are needed, give"
     assert f"{line} a pattern such as --pattern=" in capsys.readouterr().out
-    touch(root, "P1/T1.nii")
+    touch(root, "P1/P2_T2.nii", "P2/T2.nii", "P1/T1.nii")
     with pytest.raises(InputError, match=r"two files for the T1 of P1: P1/T1.nii and P1/T1.nii.gz; expected one, by"):
         entries(root)
+    assert "files named after a different subject: P1/P2_T2.nii\n" in capsys.readouterr().err
 
 
 def test_subjects_that_lack_a_modality_are_kept_on_request(root, capsys):
