@@ -106,8 +106,8 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
     from common.inference.outputs import write_label_tables, write_volumes
     from scripts.prepare.cohort import send_all
     from scripts.prepare.picture import draw_labels
-    from scripts.prepare.subjects import raw_scan, read_record
-    from scripts.prepare.volumes import read_labels
+    from scripts.prepare.subjects import read_record
+    from scripts.prepare.volumes import read_labels, read_volume
 
     prepared, target = folder / PREPARED, folder / LABELS / (modality or "")
     references = {}
@@ -125,8 +125,10 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
         if outcome.name in labels and not outcome.fault:
             subject, name = outcome.name, references[outcome.name]
             read = read_labels(labels[subject])
-            scan = raw_scan(prepared, subject, name)
-            draw_labels(scan, read, target / f"{subject}.png", f"{subject}, {name}", convention)
+            scan = Path(read_record(prepared / subject)["sources"][name]["file"])
+            if scan.is_file():  # it may have moved
+                picture = target / f"{subject}.png"
+                draw_labels(read_volume(scan), read, picture, f"{subject}, {name}", convention)
     write_volumes(target, convention, labels)  # an affine registration has changed them
     write_label_tables(target, convention)
     show(f"label maps, pictures and volumes.csv: {target}")

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
-from common.data.scan_checks import check_copies, orientation_problem, read_scan
+from common.data.scan_checks import check_copies, orientation_problem
 from common.data.volumes import MADE_UP, forms_of, is_label_map, is_made_up, open_volume, write_volume
 from common.errors import InputError
 from common.files import digest, read_json, write_json
 from scripts.prepare.figures import Figures
 from scripts.prepare.picture import draw
-from scripts.prepare.resampling import labels_on, resample, to_transform
+from scripts.prepare.resampling import labels_on, to_transform
 from scripts.prepare.scans import Subject
 from scripts.prepare.settings import RECORD, Settings
 from scripts.prepare.subject import Prepared, prepare_subject
@@ -220,17 +220,6 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Read the record of a prepared subject; refuse a missing or invalid record."""
     record: dict[str, Any] = read_json(folder / RECORD, "the record of a prepared subject", SCHEMA)
     return record
-
-
-def raw_scan(prepared: Path, name: str, modality: str) -> Volume:
-    """Return a raw scan: read from its file or, for a moved file, resampled from the prepared scan."""
-    record = read_record(prepared / name)
-    source = record["sources"][modality]
-    if Path(source["file"]).is_file():
-        return read_volume(Path(source["file"]))
-    _, voxels = read_scan(prepared / name / scan_file(name, modality), np.float32)
-    back = np.linalg.inv(record["transforms"][modality]["matrix"])
-    return resample(Volume(voxels, _grid_of(record["grid"]).affine), _grid_of(source), back)
 
 
 def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str | None) -> Outcome:

@@ -9,10 +9,10 @@ from PIL import Image
 
 from common import made
 from common.data.regions import colours
-from common.data.volumes import header_on, write_volume
-from common.files import write_json
+from common.data.volumes import write_volume
+from common.files import digest, write_json
 from scripts.prepare.cohort import send_all
-from scripts.prepare.subjects import Outcome
+from scripts.prepare.subjects import Outcome, source_record
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back, check_label_maps, segment
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
@@ -68,8 +68,7 @@ def segmented(tmp_path):
     """Write prepared subjects `both` and `alone` (no FLAIR); return label maps of a 24 x 32 x 40 mm box, 1 mm off."""
     space, back = np.diag([2.0, 2, 2, 1]), np.eye(4)
     space[:3, 3], back[0, 3] = -60, 1
-    noise = np.random.default_rng(0).uniform(1, 9, (60, 60, 60)).astype(np.float32)
-    box = np.zeros(noise.shape, np.uint8)
+    box = np.zeros((60, 60, 60), np.uint8)
     box[20:32, 20:36, 20:40] = 1  # centres of voxels
     for subject, modalities in {"both": ["T1", "FLAIR"], "alone": ["T1"]}.items():
         figures = {"reference": "T1", "subject": {}, "modalities": {}}
@@ -77,10 +76,11 @@ def segmented(tmp_path):
         record["grid"] = {"shape": [60, 60, 60], "affine": space.tolist()}
         for name in modalities:
             shape, affine = GRIDS[name]
-            source = {"file": "moved.nii.gz", "forms": bytes(header_on(affine).binaryblock).hex()}
-            record["sources"][name] = source | {"shape": [*shape], "affine": affine.tolist()}
+            file = tmp_path / f"{subject}_{name}.nii.gz"
+            write_volume(file, np.random.default_rng(1).uniform(1, 9, shape).astype(np.float32), affine)
+            source = {**source_record(file), "sha256": digest(file), "shape": [*shape], "affine": affine.tolist()}
+            record["sources"][name] = source
             record["transforms"][name] = {"matrix": back.tolist()}
-            write_volume(tmp_path / PREPARED / subject / f"{subject}_{name}.nii.gz", noise, space)
         write_json(tmp_path / PREPARED / subject / "prepare.json", record)
         write_volume(tmp_path / PREDICTED / f"{subject}.nii.gz", box, space, is_label=True)
     settings = {"label_convention": "lesion=1", "cleanup": "lesion=holes"}
