@@ -20,22 +20,17 @@ def prepare(*arguments):
     return execute([sys.executable, "-m", "scripts.prepare", *arguments])
 
 
-def _ball(scan):
-    """Return a function that marks the voxels of a grid (affine, shape) within 40 mm of a scan's centre."""
-    centre = apply_affine(scan.affine, np.array(scan.shape) / 2)
-
-    def within(affine, shape):
-        points = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
-        return np.linalg.norm(points - centre, axis=-1) < 40
-
-    return within
+def ball(scan, affine, shape):
+    """Mark the voxels of a grid within 40 mm of a scan's centre."""
+    points = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
+    return np.linalg.norm(points - apply_affine(scan.affine, np.array(scan.shape) / 2), axis=-1) < 40
 
 
 def _make(folder):
     subject = make_raw("ukb", 0, folder, seed=4, spacing=4.0)
     scan = nibabel.load(folder / f"raw/{subject}/{subject}_T1.nii.gz")
     scan.header["descrip"] = b""  # as a scan of a person
-    drawn = nibabel.Nifti1Image(3 * _ball(scan)(scan.affine, scan.shape).astype(np.uint8), scan.affine)
+    drawn = nibabel.Nifti1Image(3 * ball(scan, scan.affine, scan.shape).astype(np.uint8), scan.affine)
     other = nibabel.Nifti1Image(np.ones((5, 6, 7), np.uint8), np.eye(4))
     for name, labels in (("lacking", drawn), ("broken", other)):
         (folder / "raw" / name).mkdir()
@@ -49,15 +44,11 @@ def _make(folder):
 def cohort():
     """Three subjects prepared by the command: one of UK Biobank's kind, `lacking` without FLAIR, and `broken`.
 
-    `ball` marks the voxels with the label 3 on the scan of `lacking`; `broken` has a label map of another grid. No test
-    changes the folder.
+    `lacking` has the label 3 in a `ball`, `broken` a label map of another grid. No test changes the folder.
     """
     folder = kept.made("prepared", ("scripts/prepare", "tests/scripts/prepare"), _make)
     (file,) = (folder / TRUTH).iterdir()
     with np.load(file) as truth:
         known = dict(truth)
     status, output, errors = json.loads((folder / "ended.json").read_text())
-    ball = _ball(nibabel.load(folder / "raw/lacking/scan_T1w.nii.gz"))
-    return SimpleNamespace(
-        folder=folder, subject=file.stem, truth=known, status=status, output=output, errors=errors, ball=ball
-    )
+    return SimpleNamespace(folder=folder, subject=file.stem, truth=known, status=status, output=output, errors=errors)

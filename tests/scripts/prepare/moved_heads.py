@@ -7,21 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.data.volumes import MADE_UP, write_volume
-from common.metrics.measures import dice
 from scripts.cohorts import COHORTS
 from scripts.phantoms.anatomy import HEADS
 from scripts.phantoms.cohort import grid_of
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.prepare.settings import Settings
-from scripts.prepare.subjects import mask_file, read_record
 from scripts.prepare.volumes import Grid
 
 SPACINGS = {"T1": (1.0, 1.0, 1.0), "T1ce": (1.0, 1.0, 1.2), "T2": (0.7, 0.7, 2.0), "FLAIR": (0.8, 0.8, 3.0)}  # mm
@@ -47,7 +45,7 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
     motion = np.random.default_rng([seed, index, 1])
     centre = np.array(CENTRE) + kind.space.mni_origin
     first = _rigid(motion, *TURN, centre)
-    middle = _moved(first, centre[None])[0]
+    middle = apply_affine(first, centre[None])[0]
     reference = Settings(layout, kind.modalities).reference
     motions = {}
     for modality in kind.modalities:
@@ -61,12 +59,9 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
         raw = sampled(image, motions[modality] @ affine, Grid((x, y, z), placed))
         path = folder / "raw" / subject / f"{subject}_{modality}.nii.gz"
         write_volume(path, raw.round().astype(np.int16), placed, compresslevel=1, description=MADE_UP)
-    brain = head.depth.reshape(head.grid.shape) > 0
-    chosen = np.flatnonzero(brain)[::EVERY]
+    chosen = np.flatnonzero(head.depth > 0)[::EVERY]
     (folder / TRUTH).mkdir(exist_ok=True)
     truth: dict[str, Any] = {
-        "affine": affine,
-        "brain": brain,
         "points": head.positions[:, chosen].T + np.array(kind.space.mni_origin),
     }
     truth |= {f"motion_{modality}": matrix for modality, matrix in motions.items()}
@@ -80,10 +75,6 @@ def _rigid(rng: Generator, degrees: float, distance: float, centre: NDArray[np.f
     matrix[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-degrees, degrees, 3), degrees=True).as_matrix()
     matrix[:3, 3] = centre + rng.uniform(-distance, distance, 3) - matrix[:3, :3] @ centre
     return matrix
-
-
-def _moved(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
 def sampled(image: NDArray[Any], affine: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:
@@ -100,26 +91,9 @@ def sampled(image: NDArray[Any], affine: NDArray[np.float64], grid: Grid) -> NDA
     return total / np.float32(np.prod(counts))
 
 
-def errors(record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
-    """Return the errors in mm of each modality's registration to the reference, at points of the brain."""
-    matrices = {modality: np.array(entry["matrix"]) for modality, entry in record["transforms"].items()}
-    points = {modality: _moved(truth[f"motion_{modality}"], truth["points"]) for modality in matrices}
-    reference = record["reference"]
-    placed = _moved(np.linalg.inv(matrices[reference]), points[reference])
-    return {
-        modality: np.linalg.norm(_moved(matrix, placed) - points[modality], axis=1)
-        for modality, matrix in matrices.items()
-        if modality != reference
-    }
-
-
-def brain_dice(prepared: Path, truth: Mapping[str, Any]) -> float:
-    """Return the Dice of a prepared subject's brain mask and the phantom's brain, placed by the found transform."""
-    record = read_record(prepared)
-    reference = record["reference"]
-    x, y, z = record["grid"]["shape"]
-    affine = np.array(record["grid"]["affine"])
-    into = np.linalg.inv(truth[f"motion_{reference}"]) @ np.array(record["transforms"][reference]["matrix"])
-    placed = sampled(truth["brain"], truth["affine"], Grid((x, y, z), into @ affine))
-    mask = nibabel.load(prepared / mask_file(record["subject"]))
-    return dice(np.asarray(mask.dataobj) > 0, placed > 0.5)
+def errors(record: Mapping[str, Any], truth: Mapping[str, Any], modality: str) -> NDArray[np.float64]:
+    """Return the errors in mm of a modality's registration to the T1, at points of the brain."""
+    to_t1, to_other = (np.array(record["transforms"][name]["matrix"]) for name in ("T1", modality))
+    in_t1, in_other = (apply_affine(truth[f"motion_{name}"], truth["points"]) for name in ("T1", modality))
+    found = apply_affine(to_other @ np.linalg.inv(to_t1), in_t1)
+    return np.asarray(np.linalg.norm(found - in_other, axis=1))

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -18,37 +17,22 @@ from scripts.layouts.listing import list_images
 from scripts.layouts.patterns import Naming
 from scripts.layouts.reading import read_layout
 from scripts.prepare.__main__ import back
-from scripts.prepare.brain import brain_of, mirrored_brain
-from scripts.prepare.figures import LIMITS
+from scripts.prepare.brain import brain_of
 from scripts.prepare.scans import find_subjects
-from scripts.prepare.subjects import folder_of
+from scripts.prepare.subjects import folder_of, read_record
 from scripts.prepare.volumes import read_volume
-from tests.scripts.prepare.conftest import OPTIONS, prepare
-from tests.scripts.prepare.moved_heads import brain_dice, errors
+from tests.scripts.prepare.conftest import OPTIONS, ball, prepare
+from tests.scripts.prepare.moved_heads import errors
+
+RAW = "raw/lacking/scan_T1w.nii.gz"
 
 
-def read_record(folder):
-    return json.loads((folder / "prepare.json").read_text())
-
-
-def test_modalities_are_registered_to_less_than_a_voxel_and_the_brain_is_found(cohort):
+def test_modalities_are_registered_to_less_than_a_voxel(cohort):
     """Voxels have 4 mm and the FLAIR's slices 8; before, the brain's points are centimetres off."""
     start = cohort.truth["motion_T1"][:3, 3] - cohort.truth["motion_FLAIR"][:3, 3]
     assert np.linalg.norm(start) > 5
-    folder = cohort.folder / "out" / cohort.subject
-    assert np.percentile(errors(read_record(folder), cohort.truth)["FLAIR"], 95) < 3
-    assert brain_dice(folder, cohort.truth) > 0.9
-
-
-def test_a_cut_brain_differs_from_that_of_the_mirrored_scan(cohort):
-    scan = read_volume(cohort.folder / f"raw/{cohort.subject}/{cohort.subject}_T1.nii.gz")
-    found, mirrored = brain_of(scan), mirrored_brain(scan)
-    lowest = LIMITS["subject"]["agreement"][0]
-    assert lowest < dice(found, mirrored) < 1, "equal masks would be no second opinion"
-    height = scan.affine[2] @ np.moveaxis([*np.indices(found.shape), np.ones(found.shape)], 0, -1)[..., None]
-    lower = height[..., 0] < np.percentile(height[found], 80)
-    assert dice(found & lower, mirrored) < lowest
-    assert not mirrored_brain(replace(scan, array=np.zeros_like(scan.array))).any()
+    record = read_record(cohort.folder / "out" / cohort.subject)
+    assert np.percentile(errors(record, cohort.truth, "FLAIR"), 95) < 3
 
 
 def test_scans_lie_on_the_targets_grid_and_only_the_brain_remains(cohort):
@@ -75,32 +59,26 @@ def test_the_transform_file_resamples_the_raw_scan_to_the_result(cohort):
     assert np.abs(difference).max() < 0.1, "of 1000; a prepared scan's affine is rounded to 1/1024 mm"
 
 
-def test_a_label_map_goes_to_the_template_and_back(cohort, tmp_path):
+def test_a_label_map_goes_to_the_template_and_back_but_not_to_a_changed_scan(cohort, tmp_path, capsys):
     folder = cohort.folder / "out/lacking"
-    brought = nibabel.load(folder / "lacking_seg.nii.gz")
+    brought, raw = (nibabel.load(file) for file in (folder / "lacking_seg.nii.gz", cohort.folder / RAW))
     voxels = np.asarray(brought.dataobj)
     assert set(np.unique(voxels)) == {0, 3}
-    to_scan = np.array(read_record(folder)["transforms"]["T1"]["matrix"]) @ brought.affine
-    assert dice(voxels == 3, cohort.ball(to_scan, voxels.shape)) > 0.97
+    record = read_record(folder)
+    to_scan = np.array(record["transforms"]["T1"]["matrix"]) @ brought.affine
+    assert dice(voxels == 3, ball(raw, to_scan, voxels.shape)) > 0.97
     (tmp_path / "maps").mkdir()
     shutil.copy(folder / "lacking_seg.nii.gz", tmp_path / "maps/lacking.nii.gz")
     back(str(cohort.folder / "out"), str(tmp_path / "maps"), str(tmp_path / "back"))
     again = nibabel.load(tmp_path / "back/lacking.nii.gz")
-    raw = nibabel.load(cohort.folder / "raw/lacking/scan_T1w.nii.gz")
     np.testing.assert_allclose(again.affine, raw.affine, atol=1e-4)
-    assert dice(np.asarray(again.dataobj) == 3, cohort.ball(again.affine, again.shape)) > 0.95
-
-
-def test_no_label_map_goes_to_a_scan_that_has_changed(cohort, tmp_path, capsys):
-    shutil.copytree(cohort.folder / "out/lacking", tmp_path / "out/lacking")
-    (tmp_path / "maps").mkdir()
-    shutil.copy(tmp_path / "out/lacking/lacking_brain_mask.nii.gz", tmp_path / "maps/lacking.nii.gz")
-    record = read_record(tmp_path / "out/lacking")
+    assert dice(np.asarray(again.dataobj) == 3, ball(raw, again.affine, again.shape)) > 0.95
+    shutil.copytree(folder, tmp_path / "changed/lacking")
     (tmp_path / "scan.nii.gz").write_bytes(b"")
     record["sources"]["T1"]["file"] = str(tmp_path / "scan.nii.gz")
-    (tmp_path / "out/lacking/prepare.json").write_text(json.dumps(record))
+    (tmp_path / "changed/lacking/prepare.json").write_text(json.dumps(record))
     with pytest.raises(SystemExit):
-        back(str(tmp_path / "out"), str(tmp_path / "maps"), str(tmp_path / "back"))
+        back(str(tmp_path / "changed"), str(tmp_path / "maps"), str(tmp_path / "other"))
     assert "scan.nii.gz: changed since it was prepared" in capsys.readouterr().out
 
 
@@ -118,19 +96,14 @@ def test_a_subject_that_fails_is_one_line_and_the_others_are_ready_for_inference
         assert second["image"][1] is None
 
 
-def test_datalists_state_the_space_and_refuse_two(cohort, tmp_path):
-    output = tmp_path / "mixed"
-    shutil.copytree(cohort.folder / "out", output)
-    (tmp_path / "regions.yaml").write_text("lesion: [3]")
-    options = (str(tmp_path / "own.json"), str(tmp_path / "regions.yaml"))
-    generic(str(output), *options, modalities="T1", testing="all")
-    for file in (output / "datalist.json", tmp_path / "own.json"):
-        assert json.loads(file.read_text())["space"] == "ukb"
-    record = output / "lacking/prepare.json"
+def test_scans_prepared_for_two_spaces_become_no_datalist(cohort, tmp_path):
+    shutil.copytree(cohort.folder / "out", tmp_path / "mixed")
+    record = tmp_path / "mixed/lacking/prepare.json"
     record.write_text(record.read_text().replace('"ukb"', '"brats"'))
-    (tmp_path / "own.json").unlink()
-    with pytest.raises(InputError, match="scans prepared for brats and ukb"):
-        generic(str(output), *options, modalities="T1", testing="all")
+    (tmp_path / "regions.yaml").write_text("lesion: [3]")
+    files = [str(tmp_path / name) for name in ("mixed", "own.json", "regions.yaml")]
+    with pytest.raises(InputError, match="prepared for brats and ukb"):
+        generic(*files, modalities="T1", testing="all")
 
 
 def subjects_of_readers(output):
@@ -168,7 +141,7 @@ def test_a_wrong_brain_is_left_out_and_a_scan_that_fails_later_leaves_the_reader
     """A mask of half a brain, accepted; then a scan that cannot be read any more. Its orientation is ambiguous."""
     raw, output = tmp_path / "raw/P1", tmp_path / "made"
     raw.mkdir(parents=True)
-    mirrored = nibabel.load(cohort.folder / "raw/lacking/scan_T1w.nii.gz")
+    mirrored = nibabel.load(cohort.folder / RAW)
     mirrored.set_sform(mirrored.affine, 1)
     mirrored.set_qform(mirrored.affine @ np.diag([-1, 1, 1, 1]), 1)
     nibabel.save(mirrored, raw / "P1_T1.nii.gz")
@@ -180,7 +153,8 @@ def test_a_wrong_brain_is_left_out_and_a_scan_that_fails_later_leaves_the_reader
     options += ["--brain=*_brain.nii.gz"]
     result = prepare(*options)
     assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
-    assert re.search(r"P1: remark: .* sform and qform place", result.stdout)
+    assert re.search(r"P1: remark: .* sform and qform ", result.stdout)
+    assert "agreement 0.6" in result.stdout, "with the brain that deepbet finds in the mirrored scan"
     assert not (output / "P1").exists()
     result = prepare(*options, "--include=P1")
     assert (result.returncode, (output / "P1/P1_T1.nii.gz").is_file()) == (0, True)

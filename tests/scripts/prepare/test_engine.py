@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from common.errors import InputError
 from common.metrics.measures import dice
 from scripts.prepare import brain, subject
-from scripts.prepare.brain import template_brain, template_mask
+from scripts.prepare.brain import template_brain
 from scripts.prepare.registration import between_centres, register
 from scripts.prepare.resampling import field_of_view, labels_on, resample
 from scripts.prepare.settings import Settings
@@ -105,18 +105,6 @@ def test_a_brain_that_fills_what_is_above_the_noise_has_no_skull(standard_scan, 
     assert dice(mask, inside if is_stripped else part) > 0.99
 
 
-def test_coverage_is_the_share_of_the_templates_brain_in_the_field_of_view(standard_scan):
-    """The upper part of the head is cut off, and with it the brain mask: only the template shows it."""
-    heights = (template_mask().affine @ [0, 0, 1, 0])[2] * np.arange(template_mask().array.shape[2])
-    heights += template_mask().affine[2, 3]
-    for slices in (50, 30):
-        top = -90 + 4 * (slices - 0.5)
-        cut_off = replace(standard_scan, array=standard_scan.array[:, :, :slices])
-        prepared = prepare_subject({"T2": cut_off}, Settings("ukb", ("T2",), "*", 2.0), cut_off.array > 0)
-        within = template_mask().array[:, :, heights < top].sum() / template_mask().array.sum()
-        assert prepared.figures.modalities["T2"]["coverage"] == pytest.approx(within, abs=0.01)
-
-
 def textured(turn):
     """Return a ball of smooth noise in 3 mm voxels, and the same with inverted contrast, moved by `turn`."""
     affine = np.diag([3.0, 3, 3, 1])
@@ -137,7 +125,6 @@ def test_a_registration_finds_a_turn_across_contrasts_and_is_the_same_twice():
     fixed, moving = textured(turn)
     inside = fixed.array > 0
     start = between_centres(fixed, inside, moving, moving.array > 0)
-    np.testing.assert_allclose(start[:3, 3], turn[:3, 3], atol=1)
     matrix = register(fixed, moving, 6, inside, [start])
     points = np.argwhere(inside)[::50] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
     assert np.linalg.norm(apply_affine(matrix, points) - apply_affine(turn, points), axis=1).max() < 0.6, "mm"
@@ -165,18 +152,15 @@ def stored(scan, axes, degrees):
 @pytest.mark.parametrize("way", [("LPS", 0), ("ILA", 0), ("PIR", 20)], ids=str)
 def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
     """Registrations are replaced by their starts; a turned header differs by its rounding."""
-    noise = np.random.default_rng(0).normal(size=(90, 80, 50))
-    head = ndimage.gaussian_filter(noise, 3).astype(np.float32)
+    head = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(90, 80, 50)), 3).astype(np.float32)
     mask = np.zeros(head.shape, bool)
     mask[20:60, 15:70, 10:40] = True
     monkeypatch.setattr(subject, "register", lambda fixed, moving, dof, inside, starts: starts[0])
     monkeypatch.setattr(subject, "foreground", lambda scan: scan.array > 0)
     settings = Settings("brats", ("FLAIR", "T2"), "*_mask.nii.gz", 4.0)
     edges = np.diag([1.5, 2.0, 3.0, 1.0])
-    scans = {
-        "FLAIR": Volume(head, edges),
-        "T2": Volume(np.ascontiguousarray(head[:, ::-1]), oblique((3.0, -4.0, 5.0))),
-    }
+    other = Volume(np.ascontiguousarray(head[:, ::-1]), oblique((3.0, -4.0, 5.0)))
+    scans = {"FLAIR": Volume(head, edges), "T2": other}
     first, second = (
         prepare_subject(
             {name: stored(scan, *how) for name, scan in scans.items()},
@@ -188,18 +172,3 @@ def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
     np.testing.assert_array_equal(second.brain, first.brain)
     for modality in settings.modalities:
         np.testing.assert_allclose(second.images[modality].array, first.images[modality].array, atol=1e-4)
-
-
-@pytest.mark.parametrize(("thick", "margin"), [((1.0, 3.0), 0), ((3.0, 4.0), 4), ((6.0, 6.0), 5)])
-def test_a_mask_has_a_margin_if_both_scans_have_thick_slices(monkeypatch, thick, margin):
-    """The brain is a ball of radius 20 mm, and slices lie across x; along z voxels have 1 mm."""
-    masks = []
-    monkeypatch.setattr(subject, "register", lambda fixed, moving, dof, mask, starts: masks.append(mask) or starts[0])
-    monkeypatch.setattr(subject, "foreground", lambda scan: scan.array > 0)
-    scans = {}
-    for modality, edge in zip(("FLAIR", "T2"), thick, strict=True):
-        x, y, z = np.ogrid[-30:30:edge, -30:30, -30:30]
-        scans[modality] = Volume((x**2 + y**2 + z**2 <= 400).astype(np.float32), np.diag([edge, 1, 1, 1]))
-    settings = Settings("brats", ("FLAIR", "T2"), "*_mask.nii.gz", 4.0)
-    prepare_subject(scans, settings, scans["FLAIR"].array > 0)
-    assert masks[-1].any(axis=(0, 1)).sum() == 41 + 2 * margin
