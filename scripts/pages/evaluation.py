@@ -11,12 +11,12 @@ from nibabel.affines import voxel_sizes
 from common.errors import InputError, choice
 from common.files import atomic_write
 from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, regions_in, summarise
-from common.inference.pictures import PLANES, centre_of, grey_levels
+from common.inference.pictures import PLANES, centre_of, grey_levels, joined
 from common.metrics.cards import DICE, PRESENT, Protocol
 from common.metrics.statistics import FEWEST
 from scripts.evaluate.records import read_record, scored_masks
 from scripts.pages.charts import agreement_chart, rows_chart
-from scripts.pages.panels import panel, png, side_by_side
+from scripts.pages.panels import panel, png
 from scripts.pages.slices import scene_of, write_slices
 from scripts.pages.templates import png_uri, render
 
@@ -119,5 +119,5 @@ def _draw(folder: Path, record: Record, name: str, background: str | None) -> Ma
         slices = zip(PLANES, centre_of(reference if reference.any() else prediction)[::-1], strict=True)
         spacing = voxel_sizes(scene.affine)
         panels = [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in slices]
-        pictures[region] = png_uri(png(side_by_side(panels)))
+        pictures[region] = png_uri(png(joined({region: panels}, PLANES)))
     return {"faults": scene.faults, "pictures": pictures}

@@ -1,6 +1,6 @@
 """Draw slices of volumes as pixels, with outlines and the patient's sides, and encode them as PNG."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -49,11 +49,3 @@ def png(pixels: Pixels) -> bytes:
     content = BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(content, format="PNG", optimize=True)
     return content.getvalue()
-
-
-def side_by_side(panels: Sequence[Pixels]) -> Pixels:
-    """Join panels of any height in a row, on a black background."""
-    height = max(map(len, panels))
-    above = [(height - len(pixels)) // 2 for pixels in panels]
-    margins = [((top, height - len(pixels) - top), (1, 1), (0, 0)) for top, pixels in zip(above, panels, strict=True)]
-    return np.concatenate([np.pad(pixels, margin) for pixels, margin in zip(panels, margins, strict=True)], axis=1)

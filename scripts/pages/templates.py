@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 RESTRICTION = "Research only. Not a medical device: not for diagnosis, treatment or any decision about a patient."
 CONTENTS = '<nav class="contents"></nav>'
@@ -28,18 +27,13 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({"words": _words, **(filters or {})})
+    environment.filters.update(filters or {})
     content |= {"made": _facts(made), "made_up": made.get("made_up", False), "restriction": RESTRICTION}
     page = environment.get_template(template.name).render(**content)
     sections = re.findall(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', page)
     items = "".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading in sections)
     page = page.replace(CONTENTS, f'<nav class="contents" aria-label="Contents"><ol>{items}</ol></nav>', 1)
     return page.encode("utf-8", "backslashreplace").decode()
-
-
-def _words(text: str) -> Markup:
-    """Return a text that breaks between words, and within a word only if that is longer than a line."""
-    return Markup(" ").join(Markup('<span class="word">{}</span>').format(word) for word in text.split(" "))
 
 
 def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:

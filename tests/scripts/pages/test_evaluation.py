@@ -78,9 +78,7 @@ def test_a_label_map_that_has_changed_since_is_refused(tmp_path):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_outlines_lie_where_the_masks_are_in_the_radiological_convention(tmp_path, flip):
-    """The picture shows all of the volume, 32 x 64 x 64 mm, 5 pixels for each mm; its first panel, 160 x 320 pixels,
-    is axial, after a margin of a pixel.
-    """
+    """The picture shows all of the volume, 32 x 64 x 64 mm, 5 pixels for each mm, axial first, below two lines."""
     affine, prediction, reference = AFFINE, LARGE | block((26, 30), (50, 54), (8, 16)), LARGE
     if flip:  # the same voxels of the world, stored the other way round
         affine, prediction, reference = np.diag([-1.0, 1, 2, 1]), prediction[::-1], reference[::-1]
@@ -88,8 +86,8 @@ def test_outlines_lie_where_the_masks_are_in_the_radiological_convention(tmp_pat
     html = page_of(tmp_path, {"a": (prediction, reference)}, affine)
     (picture,) = re.findall(r'<img src="data:image/png;base64,([^"]*)"', html)
     pixels = np.rint(imread(BytesIO(base64.b64decode(picture)))[..., :3] * 255).astype(int)
-    assert pixels.shape == (320, 160 + 160 + 320 + 6, 3)
-    inside = np.argwhere((pixels[:, 1:161] == list(bytes.fromhex(PREDICTION[1:]))).all(axis=-1))
+    assert pixels.shape == (3 * 14 + 320, 3 * 320, 3)
+    inside = np.argwhere((pixels[28:, :160] == list(bytes.fromhex(PREDICTION[1:]))).all(axis=-1))
     middle = (inside.min(axis=0) + inside.max(axis=0) + 1) / 2
     # the patient's front is at the top, and the left side at the right: columns from 32 mm down to 0
     np.testing.assert_allclose(middle, [5 * (64 - (10 + 54) / 2), 5 * (32 - (4 + 30) / 2)], atol=1)
