@@ -16,7 +16,7 @@ from common import weights as checkpoints
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
 from common.files import digest, read_json, write_json
-from common.options import BUNDLES, read_config
+from common.options import BUNDLES, check_stated, read_config
 from scripts import cli
 from scripts.provenance import cohort_of, model_name, trained_on
 from scripts.run import bundles_with
@@ -89,8 +89,6 @@ def _settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fitting(file: Path, source: Path) -> Any:
     """Return a checkpoint; refuse one that does not state its modalities and merging, or does not fit the network."""
-    from common.options import check_stated  # imported here because it is slow
-
     checkpoint = checkpoints.read(file)
     checkpoints.check_bundle(checkpoint.metadata, file, source.name)
     settings = _settings_of(checkpoint.metadata)
