@@ -9,7 +9,7 @@ from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
-from ..data.modalities import count_missing, missing_in, split_name
+from ..data.modalities import count_missing, in_folders, missing_in, split_name
 from ..errors import ArgumentError, InputError, shortened, show
 from ..files import existing_folder
 from ..made import Results
@@ -85,6 +85,7 @@ def _cases_in(root: str | Path, modalities: Sequence[str], output: Path | None, 
         if not (match := SCAN.fullmatch(file.name)) or (output is not None and output.absolute() in file.parents):
             continue
         subject, modality = split_name(match[1])
+        modality = in_folders(modality, file.relative_to(folder).parts[:-1])  # T1ce in Gd/T1
         if modality is None and len(modalities) == 1 and not MASK.search(subject):
             modality = modalities[0]
         if modality is None or modality not in modalities:

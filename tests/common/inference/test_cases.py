@@ -45,7 +45,7 @@ def test_scans_are_found_by_their_names_in_a_folder_and_below(tmp_path, capsys):
 
 
 def test_scans_for_a_network_of_one_modality_need_no_modality_in_their_names(tmp_path):
-    for name in ("P1", "P2_T1w", "P1_FLAIR", "P1_lesion_mask"):
+    for name in ("P1", "P2_T1w", "P1_FLAIR", "P1_lesion_mask", "Gd/P3_T1"):
         scan(tmp_path / f"{name}.nii.gz")
     assert [*scans_of(tmp_path, ["T1"])] == ["P1", "P2"]
 
