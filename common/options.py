@@ -78,7 +78,6 @@ def read_options(self_supervised: bool = False, trained: Mapping[str, Any] | Non
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(vars(options), self_supervised)
-    check_flips(vars(options))
     check_trained(vars(options), trained or {})
     if "best_metric" in vars(options) and isinstance(content["tasks"], list):
         names = [task_name(str(task.get("_target_"))) for task in content["tasks"]]
@@ -203,7 +202,11 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
             check_convention(options["protocol"], convention)
         regions = list(regions_of(convention))
         cleaned = cleanup_of(options["cleanup"]).keys() if get("cleanup") else {*()}
-        problems += [("cleanup", not cleaned <= {*regions}, f"expected some of {', '.join(regions)}")]
+        sided = with_sides(regions) if 0 in get("flips", []) else []
+        problems += [
+            ("cleanup", not cleaned <= {*regions}, f"expected some of {', '.join(regions)}"),
+            ("flips", len(sided) > 0, f"{', '.join(sided)}: regions with a side; expected axes from 1, 2"),
+        ]
     for name, is_wrong, problem in problems:
         if is_wrong:
             raise ArgumentError(name, options[name], problem)
@@ -214,13 +217,6 @@ def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
     with within(f"checkpoint {checkpoint}: metadata"):
         for name in trained.keys() & OPTIONS.keys():
             OPTIONS[name](trained[name])
-
-
-def check_flips(options: Mapping[str, Any]) -> None:
-    """Refuse to mirror regions that have sides; a checkpoint's own `flips` can be replaced by the option."""
-    convention, flips = options.get("label_convention"), options.get("flips", [])
-    if convention is not None and 0 in flips and (sided := with_sides(list(regions_of(convention)))):
-        raise ArgumentError("flips", flips, f"{sided[0]} has a side", "axes from 1, 2")
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
