@@ -17,7 +17,7 @@ from nibabel.affines import voxel_sizes
 
 from common.data import preparation
 from common.data.regions import CONVENTIONS, symmetric_axes
-from common.data.scan_checks import AFFINE_TOLERANCE, broken_file, files_in
+from common.data.scan_checks import AFFINE_TOLERANCE, files_in, read_scan
 from common.data.transforms import measure_case
 from common.data.volumes import axes_of, open_volume
 from common.errors import InputError, check_number, lacks_gpu_memory, show
@@ -98,7 +98,7 @@ def plan(
     for visit in preparation.spread(visits, SAMPLE):
         images = [str(folder / visit.files[name]) for name in scan.modalities]
         cases.append({"subject": visit.name, "image": images, "label": str(folder / str(visit.label))})
-    cases = [case for case in cases if not broken_file(files_in(case))]
+    cases = [case for case in cases if _is_readable(case)]
     show(f"measuring {len(cases)} subjects, and a training step on this machine")
     is_raw, evidence = judged(cases, scan.modalities)
     affines = [open_volume(file).affine for case in cases for file in case["image"]]
@@ -251,6 +251,15 @@ def free_memory() -> int:
             cache = re.findall(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
             free.append(int(most) - int((folder / "memory.current").read_text()) + sum(map(int, cache)))
     return min(free)
+
+
+def _is_readable(case: Mapping[str, Any]) -> bool:
+    try:
+        for file in files_in(case):
+            read_scan(file)
+    except InputError:
+        return False
+    return True
 
 
 def judged(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tuple[bool, str]:

@@ -66,16 +66,6 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
         raise Problem("unreadable", file, first_line(error), "a NIfTI or MGH file that can be read") from error
 
 
-def broken_file(files: Sequence[str | Path]) -> str:
-    """Return the problem of the first file that cannot be read to its end, or "" if all can be read."""
-    for file in files:
-        try:
-            read_scan(file)
-        except Problem as problem:
-            return str(problem)
-    return ""
-
-
 def _check_header(file: str, scan: Any) -> None:
     header = scan.header
     if len(edges_of(scan)) != 3:
