@@ -10,16 +10,7 @@ from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
 from scripts.datalists import files
-from scripts.datalists.build import (
-    complete,
-    first_visits,
-    output_file,
-    scan_any,
-    scan_cohort,
-    with_slices,
-    write,
-    write_split,
-)
+from scripts.datalists.build import output_file, scan_any, scan_cohort, select, write_datalist, write_split
 from scripts.datalists.check import check
 from scripts.datalists.people import person_finder, with_people
 from scripts.datalists.regions import read_regions
@@ -62,10 +53,9 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
         splits, target = RandomSplits(validation, testing, seed, least), output_file(output, {})
         folder = expand_home(root, f"--root={root}")
-        scan = complete(scan_cohort(folder, name, label_convention and canonical(label_convention)))
-        if min_slices:
-            scan = with_slices(scan, folder, min_slices, workers)
-        write_split(first_visits(scan) if only_first else scan, folder, splits, target)
+        scan = scan_cohort(folder, name, label_convention and canonical(label_convention))
+        scan = select(scan, folder, min_slices=min_slices, only_first=only_first, workers=workers)
+        write_split(scan, folder, splits, target)
 
     command.__doc__ = card.about + OPTIONS
     return command
@@ -128,7 +118,7 @@ def generic(
         keep_missing=keep_missing,
         workers=workers,
     )
-    write_split(complete(scan, keep_missing), folder, splits, target)
+    write_split(select(scan, folder, keep_missing=keep_missing), folder, splits, target)
 
 
 def split(
@@ -151,7 +141,7 @@ def split(
     """
     splits, source = RandomSplits(validation, testing, seed), expand_home(datalist, f"--datalist={datalist}")
     target = output_file(output, {"datalist": source})
-    write(drawn_anew(with_people(datalists.read(source), person), splits), target)
+    write_datalist(drawn_anew(with_people(datalists.read(source), person), splits), target)
 
 
 def fold(
@@ -182,7 +172,7 @@ def fold(
     source = expand_home(datalist, f"--datalist={datalist}")
     inputs = {"datalist": source} | ({"folds": expand_home(folds, folds)} if isinstance(folds, str) else {})
     target = output_file(output, inputs)
-    write(hold_out(datalists.read(source), folds, fold, fold_to, validation, seed, person), target)
+    write_datalist(hold_out(datalists.read(source), folds, fold, fold_to, validation, seed, person), target)
 
 
 def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
@@ -197,7 +187,7 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = output_file(output, {"datalist": source})
-    write(files.subset(datalists.read(source), fraction, seed, nested), target)
+    write_datalist(files.subset(datalists.read(source), fraction, seed, nested), target)
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}

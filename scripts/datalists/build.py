@@ -146,8 +146,19 @@ def _modalities(
     return common
 
 
-def complete(scan: Scan, keep_missing: bool = False) -> Scan:
-    """Return the visits with all modalities or, with `keep_missing`, any; print a line for each that lacks some."""
+def select(
+    scan: Scan,
+    root: Path,
+    *,
+    keep_missing: bool = False,
+    min_slices: int = 0,
+    only_first: bool = False,
+    workers: int = 0,
+) -> Scan:
+    """Return a scan with the visits that have all modalities or, with `keep_missing`, any; name each that lacks some.
+
+    Optionally with `min_slices` axial slices with signal in each image, and only the first visit of each person.
+    """
     visits = []
     for visit in scan.visits:
         missing = visit.lacks(scan.modalities)
@@ -155,21 +166,21 @@ def complete(scan: Scan, keep_missing: bool = False) -> Scan:
         if missing:
             show(f"{'kept' if is_kept else 'left out'}: {visit.name} lacks {', '.join(missing)}")
         visits += [visit] if is_kept else []
-    return scan.reduced(f"with {'some of ' if keep_missing else ''}{', '.join(scan.modalities)}", visits)
-
-
-def with_slices(scan: Scan, root: Path, least: int, workers: int) -> Scan:
-    """Return the visits with enough axial slices with signal in each image; print a line for each visit without."""
-    paths = [f"{root}/{visit.files[modality]}" for visit in scan.visits for modality in scan.modalities]
-    numbers = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
-    visits = []
-    for visit in scan.visits:
-        counts = {modality: next(numbers) for modality in scan.modalities}
-        if few := [f"{count} in {modality}" for modality, count in counts.items() if count < least]:
-            show(f"left out: {visit.name}: too few slices with signal, or unreadable ({', '.join(few)})")
-        else:
-            visits.append(visit)
-    return scan.reduced(f"with {least} slices or more in each", visits)
+    scan = scan.reduced(f"with {'some of ' if keep_missing else ''}{', '.join(scan.modalities)}", visits)
+    if min_slices:
+        paths = [f"{root}/{visit.files[modality]}" for visit in scan.visits for modality in scan.modalities]
+        counts = map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal")
+        visits = []
+        for number, visit in enumerate(scan.visits):
+            found = counts[number * len(scan.modalities) : (number + 1) * len(scan.modalities)]
+            if min(found) < min_slices:
+                show(f"left out: {visit.name}: too few slices with signal ({found}), or unreadable (-1)")
+            visits += [visit] if min(found) >= min_slices else []
+        scan = scan.reduced(f"with {min_slices} slices or more in each", visits)
+    if only_first:
+        firsts = {visit.person: visit.name for visit in reversed(scan.visits)}
+        scan = scan.reduced("first visits", [visit for visit in scan.visits if firsts[visit.person] == visit.name])
+    return scan
 
 
 def slices_with_signal(path: str) -> int:
@@ -180,12 +191,6 @@ def slices_with_signal(path: str) -> int:
         return -1
     upright, _ = canonical(voxels, scan.affine)
     return int((upright > 0).any(axis=(0, 1)).sum())
-
-
-def first_visits(scan: Scan) -> Scan:
-    """Return the first visit of each person."""
-    firsts = {visit.person: visit.name for visit in reversed(scan.visits)}
-    return scan.reduced("first visits", [visit for visit in scan.visits if firsts[visit.person] == visit.name])
 
 
 def write_split(scan: Scan, root: Path, splits: RandomSplits, target: Path) -> None:
@@ -213,7 +218,7 @@ def write_split(scan: Scan, root: Path, splits: RandomSplits, target: Path) -> N
         content["unlabelled" if visit.name in unlabelled else split_of[visit.person]].append(entry)
     if unlabelled:
         show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
-    write(content, target)
+    write_datalist(content, target)
 
 
 def _space_of(scan: Scan, root: Path) -> dict[str, str]:
@@ -240,7 +245,7 @@ def output_file(output: str, inputs: Mapping[str, Path]) -> Path:
     return target
 
 
-def write(content: Mapping[str, Any], target: Path) -> None:
+def write_datalist(content: Mapping[str, Any], target: Path) -> None:
     """Write a datalist, and print the number of subjects in each split."""
     files.write(content, target)
     sizes = ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
