@@ -54,10 +54,6 @@ def read(path: str | Path) -> Checkpoint:
     such as DistributedDataParallel's `module.`; the encoder's names begin with `ENCODER`, or are those of MONAI's
     model_swinvit.pt. This covers our files and those of the paper's authors (different heads: DIFF-29). Metadata are in
     the file, or in the JSON beside a plain state dict.
-
-    Raises:
-        InputError: the file is missing or cannot be read safely; it has no named tensors, or tensors that are not
-            finite; its names are ambiguous; or its metadata are invalid.
     """
     content = load(path)
     with within(f"checkpoint {path}"):

@@ -79,7 +79,7 @@ def initialise(
     """Load a checkpoint of the previous stage into a network; report which tensors match.
 
     Tensors match by name. Tensors with one slice per modality are adapted by the modalities' names (see `transfer`).
-    Heads or decoders that the checkpoint lacks keep their initial values.
+    Heads or decoders that the checkpoint lacks keep their initial values; a different encoder is refused.
 
     Args:
         network: Network, changed in place.
@@ -87,10 +87,6 @@ def initialise(
         modalities: Names of the network's input channels, in order.
         modality_aliases: For a modality that the checkpoint lacks, the modality that supplies its filters: {"T2":
             "FLAIR"} treats T2 as FLAIR, even if FLAIR is also a channel.
-
-    Raises:
-        InputError: the checkpoint cannot be read, names no modalities, or has a different encoder or no common tensor.
-        ArgumentError: the checkpoint already has filters for an alias, or lacks the modality that should supply them.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -180,11 +176,7 @@ def restore(
     """Load every tensor of a checkpoint into a network of the same architecture, for evaluation or inference.
 
     `modalities` names the network's input channels, in order; `normalization` is that of its images (None skips the
-    check). What the checkpoint does not name is assumed, and printed.
-
-    Raises:
-        InputError: the checkpoint cannot be read; it is self-supervised, but the network is not; it has different
-            modalities, channel order or normalization; or a tensor is missing, unexpected or of a different shape.
+    check). What differs is refused; what the checkpoint does not name is assumed, and printed.
     """
     name, checkpoint = f"checkpoint {path}", read(path)
     _check_merging(network, checkpoint, name)
