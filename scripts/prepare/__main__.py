@@ -46,7 +46,7 @@ def prepare(
         labels: words that end the names or paths of label maps, such as lesion_mask, or their pattern, such as
             "masks/*"; by default the usual words, as in python -m scripts.datalists generic; none to leave label
             maps out. A label map is resampled like the scan on the same grid, to SUBJECT_seg.nii.gz.
-        missing: refuse a subject that lacks a modality, or keep it with its available modalities (NIfTI only).
+        missing: refuse a subject that lacks a modality, or keep it with its available modalities.
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
         include: subjects to include with quality figures outside their limits, such as "sub-01,sub-02", if their
@@ -65,7 +65,7 @@ def prepare(
         raise SystemExit(1)
 
 
-def back(prepared: str, predictions: str, output: str, modality: str | None = None, jobs: int = 1) -> None:
+def back(prepared: str, predictions: str, output: str, modality: str | None = None) -> None:
     """Resample label maps of prepared scans to the raw scans' grids, as OUTPUT/SUBJECT.nii.gz.
 
     Each voxel gets the label that fills most of it. A label map that fails is reported in one line, and the exit status
@@ -76,7 +76,6 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         predictions: folder of label maps SUBJECT.nii.gz.
         output: folder for the results; results of changed label maps or preparations are replaced.
         modality: modality of the raw scans; by default the reference.
-        jobs: number of label maps resampled in parallel.
     """
     source = existing_folder(prepared, f"--prepared={prepared}", "the output folder of scripts.prepare")
     files = label_maps("predictions", predictions)
@@ -85,7 +84,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     from scripts.prepare.cohort import output_folder, send_all  # late import: slow
 
     target = output_folder(output, expand_home(predictions, predictions), source)
-    outcomes = send_all(files, source, target, modality, jobs)
+    outcomes = send_all(files, source, target, modality)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)
 

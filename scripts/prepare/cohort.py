@@ -90,9 +90,7 @@ def prepare_scans(
     return outcomes
 
 
-def send_all(
-    files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None, jobs: int = 1
-) -> list[Outcome]:
+def send_all(files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None) -> list[Outcome]:
     """Resample label maps (`files`, by prepared subject) to the grids of the raw scans, and print a summary.
 
     A result of the same label map and preparation stays, because the user may have corrected it by hand.
@@ -107,7 +105,7 @@ def send_all(
         for name, file in files.items()
         if not results.is_current(name, inputs[name]) or not (target / f"{name}.nii.gz").is_file()
     }
-    outcomes = [*(Outcome(name) for name in files if name not in work), *run_in_processes(work, jobs, "label map")]
+    outcomes = [*(Outcome(name) for name in files if name not in work), *run_in_processes(work, 1, "label map")]
     if written := [outcome.name for outcome in outcomes if outcome.is_new]:
         results.add({name: inputs[name] for name in written})
     _report(outcomes, f"written to {target}" if written else "nothing written")

@@ -15,21 +15,13 @@ DEEPBET = "deepbet"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to prepare raw scans so that they match the scans of a cohort; an invalid value raises `InputError`.
+    """How to prepare raw scans so that they match the scans of a cohort; an invalid value raises `InputError`."""
 
-    Attributes:
-        like: Cohort that defines space and field of view, a key of `COHORTS`.
-        modalities: Modalities to prepare, in order.
-        brain: Brain extraction: `deepbet`, a pattern of mask files, or `none` to keep the head.
-        spacing: Voxel size of the result, mm.
-        device: Device of the brain extraction, `cpu` or `cuda`.
-    """
-
-    like: str
-    modalities: tuple[str, ...]
-    brain: str = DEEPBET
-    spacing: float = 1.0
-    device: str = "cpu"
+    like: str  # cohort that defines space and field of view, a key of `COHORTS`
+    modalities: tuple[str, ...]  # in order
+    brain: str = DEEPBET  # extraction: `deepbet`, a pattern of mask files, or `none` to keep the head
+    spacing: float = 1.0  # voxel size of the result, mm
+    device: str = "cpu"  # of the brain extraction: `cpu` or `cuda`
 
     def __post_init__(self) -> None:
         choice("like", self.like, COHORTS)

@@ -28,6 +28,7 @@ from scripts.prepare.volumes import Grid, Volume, read_labels, read_volume
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS, BRAIN = "seg", "brain"  # label maps (suffix as in BraTS) and brain masks, in digests
+MASK = "brain_mask"  # ending of brain masks, which readers of scans ignore
 FORMAT = 12  # version of the method; a new number prepares all subjects again
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
@@ -71,11 +72,6 @@ def scan_file(subject: str, modality: str) -> str:
     return f"{subject}_{modality}.nii.gz"
 
 
-def mask_file(subject: str) -> str:
-    """Return the file name of the brain mask; `common.inference.find_cases` ignores this ending."""
-    return f"{subject}_brain_mask.nii.gz"
-
-
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
     """Return a subject's folder; that of a left-out subject is in the hidden folder `LEFT_OUT`."""
     return output / LEFT_OUT / subject if is_left_out else output / subject
@@ -111,7 +107,13 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_included:
     volumes = {modality: read_volume(file) for modality, file in scans.items()}
     check_copies({modality: volume.array for modality, volume in volumes.items()})
     labels = None if subject.labels is None else read_labels(subject.labels)
-    drawn_on = "" if labels is None else _drawn_on(str(subject.labels), labels, volumes, settings.reference)
+    drawn_on = settings.reference
+    if labels is not None:  # on the grid of any modality, the reference first
+        drawn_on = next((name for name in [drawn_on, *scans] if labels.grid.is_same(volumes[name].grid)), "")
+        if not drawn_on:
+            shape = " x ".join(map(str, labels.grid.shape))
+            expected = f"the grid of {' or '.join(scans)}"
+            raise InputError(subject.labels, f"{shape} voxels, not on the grid of a scan", expected)
     brain = None
     if subject.brain is not None:
         brain = read_labels(subject.brain, volumes[settings.reference].grid, settings.reference).array > 0
@@ -149,7 +151,7 @@ def _earlier(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     if not (folder / RECORD).is_file():
         return None
     record = read_record(folder)
-    names = [mask_file(wanted["subject"])]
+    names = [scan_file(wanted["subject"], MASK)]
     names += [scan_file(wanted["subject"], name) for name in wanted["digests"] if name != BRAIN]
     is_same = all(record.get(key) == value for key, value in wanted.items())
     return record if is_same and all((folder / name).is_file() for name in names) else None
@@ -175,20 +177,11 @@ def _grid_of(record: Mapping[str, Any]) -> Grid:
     return Grid((x, y, z), np.array(record["affine"], np.float64))
 
 
-def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], reference: str) -> str:
-    """Return the modality that shares a label map's grid, the reference first; raise an InputError if there is none."""
-    for modality in sorted(volumes, key=lambda name: name != reference):
-        if labels.grid.is_same(volumes[modality].grid):
-            return modality
-    shape = " x ".join(map(str, labels.grid.shape))
-    raise InputError(f"{file}: {shape} voxels, not on the grid of a scan; expected the grid of {' or '.join(volumes)}")
-
-
 def _write(
     folder: Path, name: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any], labels: Volume | None
 ) -> None:
     volumes = {scan_file(name, modality): volume.array for modality, volume in prepared.images.items()}
-    volumes[mask_file(name)] = prepared.brain.astype(np.uint8)
+    volumes[scan_file(name, MASK)] = prepared.brain.astype(np.uint8)
     if labels is not None:
         volumes[scan_file(name, LABELS)] = labels.array
     code, description = settings.target.code, MADE_UP if record["made_up"] else b""

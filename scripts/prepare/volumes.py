@@ -15,7 +15,6 @@ SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners rou
 EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
 NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of view along an axis
 SCALES = (0.2, 5.0)  # range of accepted scales of a transform; adult heads differ by a factor below 2
-FEWEST = 4  # least number of voxels along an axis
 FILLED = 0.25  # the head's end slices have more than this fraction of the fullest slice's non-background voxels
 HIGHEST, MOST = 65535, 64  # largest label, and most labels of a map; a file with more is probably an image
 
@@ -102,9 +101,7 @@ def check_gaps(array: NDArray[Any], name: str) -> None:
 
 
 def check_grid(grid: Grid, name: str) -> None:
-    """Raise `InputError` unless a head scan can have this grid: enough voxels of plausible size, no shear."""
-    if min(grid.shape) < FEWEST:
-        raise InputError(f"{name}: {_size(grid.shape)} voxels; expected at least {FEWEST} along each axis")
+    """Raise `InputError` unless a head scan can have this grid: voxels of plausible size, no shear."""
     if grid.spacing.min() < EDGES[0] or grid.spacing.max() > EDGES[1]:
         raise InputError(f"{name}: voxels of {_size(grid.spacing)} mm; expected {EDGES[0]:g} to {EDGES[1]:g} mm")
     if (widest := (grid.spacing * grid.shape).max()) > WIDEST:
