@@ -40,10 +40,10 @@ def find_cases(
     """
     predicted = label_maps("predictions", predictions)
     path, images = expand_home(references, f"--references={references}"), {}
-    if path.is_file():
-        if dataset_dir is None or label_convention is not None:
-            problem = f"a datalist needs --dataset_dir, and states the label_convention ({label_convention})"
-            raise InputError(f"--references={references}", problem)
+    if path.is_file() != (dataset_dir is not None) or None not in (dataset_dir, label_convention):
+        expected = "a datalist with --dataset_dir, or a folder, perhaps with --label_convention"
+        raise InputError(f"--references={references}", expected=expected)
+    if dataset_dir is not None:
         source = datalists.Datalist(path, dataset_dir)
         convention = source.content["label_convention"]
         if convention is None:

@@ -78,6 +78,8 @@ def test_the_references_can_be_the_labels_of_a_datalist(cohort):
     (folder / "toy.json").write_text(json.dumps({**head, "testing": entries}))
     again = run(folder, "again", references=f"{folder}/toy.json", dataset_dir=str(folder), workers=3)
     assert again == run(folder), "whatever the number of processes"
+    with refused(f"--references={folder}/r"):
+        run(folder, "folder", dataset_dir=str(folder))
 
 
 def test_earlier_results_are_moved_aside_and_other_files_stay(cohort):
