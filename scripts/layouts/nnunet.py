@@ -29,6 +29,10 @@ SCHEMA = {
 
 def read_nnunet(listing: Listing, naming: Naming, states_regions: bool) -> DataSet:
     """Find the cases of a raw data set of nnU-Net; channels become modalities, and labels regions."""
+    images = [image for image in listing.files if image.path.startswith("images")]
+    if images and not any(re.search(r"_\d{4}$", image.stem) for image in images):
+        problem = f"files such as {images[0].path} hold all channels, as in the Medical Segmentation Decathlon"
+        raise InputError(f"--root={listing.root}", problem, "one for each channel (nnUNetv2_convert_MSD_dataset)")
     file = Path(listing.root, "dataset.json")
     content = read_json(file, "nnU-Net's description of a data set of NIfTI files, version 2", SCHEMA)
     modalities = _modalities(content["channel_names"], naming, file)
@@ -45,10 +49,6 @@ def read_nnunet(listing: Listing, naming: Naming, states_regions: bool) -> DataS
                 data.add(fields["subject"], kind, image.path, fields["part"])
                 if fields["part"] == "Ts":
                     data.held_out.add(fields["subject"])
-    images = [image.path for image in listing.files if image.path.startswith("images")]
-    if images and not any(subject.images for subject in data.subjects.values()):
-        problem = f"files such as {images[0]} hold all channels, as in the Medical Segmentation Decathlon"
-        raise InputError(f"--root={listing.root}", problem, "one for each channel (nnUNetv2_convert_MSD_dataset)")
     data.convention = _convention(content["labels"], file) if states_regions else None
     return data
 

@@ -259,3 +259,10 @@ def test_regions_channels_and_test_cases_of_nnunet(root, capsys):
     images = [f"imagesTs/D_0_{channel:04}.nii.gz" for channel in range(4)]
     assert content["testing"] == [{"subject": "D_0", "image": images, "label": "labelsTs/D_0.nii.gz"}]
     assert "dataset.json: region whole tumor renamed to whole_tumor\n" in capsys.readouterr().out
+
+
+def test_the_decathlons_images_of_all_channels_are_refused(root):
+    (root / "dataset.json").write_text('{"modality": {"0": "FLAIR", "1": "T1w"}}')
+    touch(root, "imagesTr/BRATS_001.nii.gz", "labelsTr/BRATS_001.nii.gz")
+    with pytest.raises(InputError, match="hold all channels, as in the Medical Segmentation Decathlon"):
+        written("generic", root)
