@@ -253,7 +253,6 @@ class LabelToRegionsd(MapTransform):
     def __init__(self, keys: KeysCollection, convention: str) -> None:
         super().__init__(keys)
         self.convention = convention
-        self.values = list(regions_of(convention).values())
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -261,13 +260,14 @@ class LabelToRegionsd(MapTransform):
             label = result[key]
             name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
             labels_in(name, torch.as_tensor(label).cpu().numpy(), [self.convention])
-            rounded = label.round() if label.is_floating_point() else label
-            result[key] = torch.cat([_is_any(rounded, values) for values in self.values]).float()
+            result[key] = _regions_in(label.round() if label.is_floating_point() else label, self.convention).float()
         return result
 
 
-def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
-    return torch.isin(label, torch.tensor(sorted(values), device=label.device))
+def _regions_in(label: torch.Tensor, convention: str) -> torch.Tensor:
+    """Return a mask of each region [R, H, W, D] in a label map [1, H, W, D]."""
+    regions = [torch.tensor(sorted(values), device=label.device) for values in regions_of(convention).values()]
+    return torch.cat([torch.isin(label, values) for values in regions])
 
 
 class NestRegionsd(MapTransform):
@@ -281,13 +281,12 @@ class NestRegionsd(MapTransform):
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
         super().__init__(keys)
         self.to_label, self.convention = RegionsToLabeld(keys, convention), convention
-        self.values = list(regions_of(convention).values())
         self.cleanup = cleanup_of(cleanup) if cleanup else {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         labels = self.to_label(data)
         for key in self.key_iterator(labels):
-            regions = torch.cat([_is_any(labels[key], values) for values in self.values])
+            regions = _regions_in(labels[key], self.convention)
             if self.cleanup:
                 voxel = float(abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy())))
                 regions.copy_(torch.from_numpy(cleaned(regions.cpu().numpy(), self.convention, self.cleanup, voxel)))
