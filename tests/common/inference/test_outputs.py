@@ -54,7 +54,7 @@ def rows(folder):
 @pytest.mark.parametrize(("convention", "enhancing"), [("brats2021", 4), ("brats2023", 3)])
 def test_volumes_are_in_millilitres(tmp_path, convention, enhancing):
     label = np.array([0] * 10 + [1] * 3 + [2] * 7 + [enhancing] * 2, np.uint8).reshape(2, 11, 1)
-    for subject, voxels in (("P2", label * 0), ("P1", label)):
+    for subject, voxels in (("P2", label * 0), ("P1", label.astype(np.float32))):  # edited by hand
         write_volume(tmp_path / f"{subject}.nii.gz", voxels, TURNED)  # 9 mm3 a voxel
     write_volumes(tmp_path, convention, ["P2", "P1"])
     expected = [("P1", "WT", "0.108", "12"), ("P1", "TC", "0.045", "5"), ("P1", "ET", "0.018", "2")]
