@@ -21,17 +21,8 @@ class Segmenter:
     those of the bundle's own inference. Scans must be prepared like the training scans; `python -m scripts.segment`
     prepares raw scans.
 
-    Args:
-        bundle_root: Folder of a bundle that segments, such as bundles/brats_finetune.
-        checkpoint: File with trained weights; by default models/model.pt of the bundle.
-        options: Further options of `inference.yaml`, such as device="cuda" or overlap=0.25.
-
-    Attributes:
-        modalities: Names of the images that a call takes, in channel order.
-        convention: Label convention of the label maps; see `common.data.regions_of`.
-
-    Raises:
-        InputError: the bundle, the weights or an option is invalid.
+    `bundle_root` is the folder of a bundle that segments, `checkpoint` by default its models/model.pt, and `options`
+    are further ones of `inference.yaml`, such as device="cuda". `modalities` are the images that a call takes.
 
     Example:
         >>> segment = Segmenter("bundles/brats_finetune", "model.pt")  # doctest: +SKIP
@@ -55,17 +46,10 @@ class Segmenter:
 
     @torch.no_grad()
     def __call__(self, images: Mapping[str, str | Path]) -> MetaTensor:
-        """Segment one subject.
+        """Return the label map [H, W, D] of a subject, uint8, on the grid of the first image, with its `affine`.
 
-        Args:
-            images: File by modality. Modalities that the network works without may be left out; see `check_missing`.
-
-        Returns:
-            Label map [H, W, D], uint8, on the grid of the first image, with its `affine`.
-
-        Raises:
-            InputError: a file cannot be read, a scan is prepared differently from the training scans, or a modality
-                that the network needs is missing.
+        `images` maps modalities to files; those that the network works without may be left out (`check_missing`).
+        Raise `InputError` if a file cannot be read or a scan is prepared differently from the training scans.
         """
         for name in images:
             choice("images", name, dict.fromkeys(self.modalities))
