@@ -1,55 +1,59 @@
-"""The plug-in with a stand-in for Orthanc's module, and a command that writes results."""
+"""The plug-in in a real Orthanc, with a stand-in for deploy.app."""
 
-import importlib.util
-import json
 import sys
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from tests.deploy.dicom.dicom_study import Study, write_series
+from tests.deploy.orthanc import WITH_ORTHANC, running_orthanc, wait_for
 from tests.support import ROOT
 
-WRITE = """
-import json, sys
-from pathlib import Path
-folders = dict(option.removeprefix("--").split("=", 1) for option in sys.argv[1:])
-if Path(folders["input"], "b.dcm").read_bytes() == b"refused":
-    sys.exit("error: a slice is missing")
-Path(folders["output"]).mkdir()
-Path(folders["output"], "segmentation.dcm").write_bytes(b"result")
-held = ["T1ce: doubtful"] if Path(folders["input"], "b.dcm").read_bytes() == b"doubtful" else []
-Path(folders["output"], "result.json").write_text(json.dumps({"held": held}))
-"""
+pytestmark = WITH_ORTHANC
+STAND_IN = [sys.executable, str(ROOT / "tests/deploy/stand_in_segmenter.py")]
 
 
-@pytest.mark.parametrize(
-    ("content", "outcome", "node"),
-    [
-        (b"good", "2 done", "pacs"),
-        (b"doubtful", "2 held: T1ce: doubtful", "review"),
-        (b"refused", "2 failed: error: a slice is missing", None),
-    ],
-)
-def test_results_go_to_a_node_and_the_outcome_into_the_metadata(tmp_path, monkeypatch, content, outcome, node):
-    """A study whose outcome is known is not segmented again."""
-    sent, metadata = [], {}
-    series = [{"MainDicomTags": {"Modality": "MR"}, "Instances": ["a", "b"]}, {"MainDicomTags": {}, "Instances": ["c"]}]
-    settings = {"Command": [sys.executable, "-c", WRITE], "SendTo": "pacs", "Review": "review"}
-    stand_in = SimpleNamespace(
-        GetConfiguration=lambda: json.dumps({"BrainSegFounder": settings}),
-        RestApiGet=lambda path: json.dumps(series if path.endswith("/series") else metadata),
-        RestApiPost=lambda path, body: sent.append((path, body)) or json.dumps({"ID": "x"}),
-        RestApiPut=lambda path, body: metadata.update({path.rpartition("/")[2]: body}),
-        GetDicomForInstance=lambda key: content,
-        RegisterOnChangeCallback=lambda callback: None,
-    )
-    monkeypatch.setitem(sys.modules, "orthanc", stand_in)
-    spec = importlib.util.spec_from_file_location("orthanc_plugin", ROOT / "deploy/orthanc_plugin.py")
-    plugin = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(plugin)
-    for attempt in ("first", "second"):
-        (tmp_path / attempt).mkdir()
-        plugin.segment("S", tmp_path / attempt)
-    assert metadata == {"4711": outcome}
-    posts = [] if node is None else ["/instances", f"/modalities/{node}/store"]
-    assert [path for path, _ in sent] == posts
+@pytest.fixture
+def start(tmp_path):
+    """Returns a context manager: a running Orthanc with the stand-in."""
+    return lambda: running_orthanc(tmp_path / "orthanc", [*STAND_IN, str(tmp_path / "runs")])
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Returns a function that writes a series of a study, and returns its folder."""
+
+    def write(description, study=None, number=2):
+        folder = tmp_path / f"{description}-{number}"
+        write_series(folder, np.ones((4, 4, 3)), np.eye(4), study or Study(), number, SeriesDescription=description)
+        return folder
+
+    return write
+
+
+def runs(tmp_path):
+    return (tmp_path / "runs").read_text().splitlines() if (tmp_path / "runs").exists() else []
+
+
+def test_results_are_stored_and_sent_and_held_ones_go_to_the_review_node(start, images, tmp_path):
+    study = Study()
+    with start() as orthanc:
+        name = orthanc.send(images("t1", study))
+        assert orthanc.outcome(name) == "3 done"
+        orthanc.received("pacs", 3)
+        assert sorted(series["MainDicomTags"]["Modality"] for series in orthanc.request(f"studies/{name}/series")) == [
+            "MR",
+            *["OT"] * 3,
+        ]
+        held = orthanc.send(images("doubtful"))
+        assert orthanc.outcome(held) == "3 held: T1ce: its name states contrast agent, its header does not"
+        orthanc.received("review", 3)
+        orthanc.received("pacs", 3)
+        failed = orthanc.send(images("refused"))
+        assert orthanc.outcome(failed) == "3 failed: error: a slice is missing"
+        orthanc.send(images("t1", study, number=3))  # more images of the first study
+        wait_for(lambda: orthanc.mark(name).startswith("6 done"))
+        assert runs(tmp_path) == ["t1 3", "doubtful 3", "refused 3", "t1 6"]
+        orthanc.request(f"studies/{failed}/metadata/4711", "DELETE")  # tries again
+        assert orthanc.outcome(failed).startswith("3 failed")
+        assert len(runs(tmp_path)) == 5
