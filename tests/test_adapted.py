@@ -37,7 +37,7 @@ def test_the_commands_train_and_predict(cohorts, trained, tmp_path):
     environment = {"BRATS": cohorts / "brats", "SCANS": cohorts / "brats"}
     environment |= {"MODEL": trained("brats_finetune") / "models/model.pt"}
     environment |= {"STAGE": trained("brats_stage2") / "models/model.pt"}
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 8
     for command in COMMANDS:
         command = command.replace("--datalist=brats.json", f"--datalist={cohorts / 'brats'}.json")
         command = command.replace("bundles/brats_stage2/models/model.pt", "$STAGE").replace("=5000", "=1")
