@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from common.errors import InputError, choice
+from common.errors import choice
 from common.files import existing_folder, expand_home
 from common.values import names_of
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.evaluate.cases import label_maps
-from scripts.prepare.settings import RECORD, Settings
+from scripts.prepare.settings import Settings
 
 
 def prepare(
@@ -79,8 +79,6 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     """
     source = existing_folder(prepared, f"--prepared={prepared}", "the output folder of scripts.prepare")
     files = label_maps("predictions", predictions)
-    if not any((folder / RECORD).is_file() for folder in source.iterdir()):
-        raise InputError(f"--prepared={prepared}", "no prepared subject", "the output folder of scripts.prepare")
     from scripts.prepare.cohort import output_folder, send_all  # late import: slow
 
     target = output_folder(output, expand_home(predictions, predictions), source)

@@ -25,7 +25,6 @@ from scripts.prepare.volumes import Volume
 NOISE = 6.0  # robust standard deviations of the volume's border, from its median; what deviates more is foreground
 FILLED = 0.9  # least Dice of the brain and the foreground of a scan without skull; at most 0.72 in 229 whole heads
 
-MARGIN = 4  # mm
 CLOSING = 6  # mm; fills sulci up to 12 mm wide, as in the cohorts' brain masks
 
 
@@ -94,13 +93,6 @@ def template_mask() -> Volume:
     filled = ndimage.binary_fill_holes(ndimage.binary_closing(brain, iterations=CLOSING))
     inner = (slice(CLOSING + 1, -CLOSING - 1),) * 3
     return Volume(filled[inner].astype(np.uint8), image.affine)
-
-
-@cache
-def near_brain() -> Volume:
-    """Return the mask for registration: the template's brain with a margin of 4 mm, as the template has no skull."""
-    brain = template_mask()
-    return Volume(ndimage.binary_dilation(brain.array, iterations=MARGIN), brain.affine)
 
 
 def template_overlap(mask: Volume, affine: NDArray[np.float64] | None = None) -> float:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from common.errors import InputError, within
 from common.metrics.measures import dice
 from scripts.prepare.brain import (
     find_brain,
     mirrored_brain,
-    near_brain,
     template_brain,
     template_mask,
     template_overlap,
@@ -25,6 +25,7 @@ from scripts.prepare.settings import Settings
 from scripts.prepare.volumes import Volume, check_transform
 
 MARGIN = 5.0  # mm; greatest margin of a brain mask
+NEAR = 4  # mm; margin of the template's brain
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,10 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
     A resolution of 2 mm suffices, because brains differ from the template by more.
     """
     template = resample(template_brain(), coarse_grid(template_brain()))
-    near = mask_on(near_brain(), template.grid)
+    near = ndimage.binary_dilation(template_mask().array, iterations=NEAR)
     start = between_centres(template_brain(), template_mask().array > 0, scan, brain)
     stripped = Volume(np.where(brain, scan.array, 0), scan.affine)
-    return register(template, stripped, dof, near, [start])
+    return register(template, stripped, dof, mask_on(Volume(near, template_mask().affine), template.grid), [start])
 
 
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
