@@ -102,9 +102,6 @@ HEADERS = {
 }
 VOXELS = {
     "checksum": _row("unreadable", "t1", break_checksum, "CRC check failed"),
-    "NaN": _row("not_finite", "t1", lambda f: spoil(f.parent, 3, np.nan), "3 voxels NaN, 0 infinite; expected finite"),
-    "constant": _row("constant", "t1", lambda f: save(f, brain() * 0 + 7), "zero everywhere"),
-    "copy": _row("copy", "t2", lambda f: save(f, brain(0).astype("f4")), "of flair.nii.gz"),
     "2023": _row(
         "label_values",
         "seg",
@@ -117,9 +114,3 @@ VOXELS = {
     "empty": _row("empty_mask", "seg", lambda f: save(f, lesion()), "no voxel is labelled"),
     "full": _row("constant", "seg", lambda f: save(f, lesion() + 1), "label 1 and no 0; expected lesions, and 0"),
 }
-
-
-def spoil(folder, count, value):
-    volume = brain(1).astype(np.float32)
-    volume[4, 4, 2 : 2 + count] = value
-    save(folder / "t1.nii.gz", volume)
