@@ -5,15 +5,17 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
-from itertools import repeat
+from itertools import product, repeat
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch.utils import _foreach_utils, _python_dispatch, _pytree
 
 from common import ROOT
 from common.environment import peak_resident, use_huge_pages
@@ -21,9 +23,11 @@ from common.errors import choice, show
 from common.files import write_json
 from scripts import cli
 
+ATEN = torch.ops.aten
 SIZE, EDGE, CROPS = "small", 96, 2  # edge of crops and windows in voxels
 CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of the box of its brain
 WORKS = ("pretraining", "fine_tuning")
+NO_KERNEL = {"empty.memory_format", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
@@ -34,21 +38,27 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
 
     Args:
         name: step (optimiser steps), inference (windows of a case), reader (crops from disk), metrics (lesion-wise
-            scores of a case) or gpu (steps on a GPU).
+            scores of a case), kernels (number of kernels in a step) or gpu (steps on a GPU).
         repeats: number of timings per variant.
         json: file for the results, a list of rows.
     """
     steps = {f"{work}: {code}": (one_step, work, code) for work in WORKS for code in ("ours", "stock")}
-    works: dict[str, dict[str, Any]] = {"step": steps}
+    works: dict[str, dict[str, Any]] = {"step": steps, "kernels": {}}
     works["inference"] = {f"case: {code}": (case, code) for code in ("ours", "stock", "stock, cropped to the brain")}
     works["metrics"] = {f"scores: {code}": (scores, code) for code in ("ours", "stock")}
     works["gpu"] = {name: (*variant, "cuda", "bfloat16") for name, variant in steps.items()}
     with TemporaryDirectory() as folder:
         works["reader"] = {f"crops: {code}": (crops, code, folder) for code in ("ours", "stock")}
-        rows = _timed(choice("name", name, works), repeats)
+        choice("name", name, works)
+        rows = _kernels() if name == "kernels" else _timed(works[name], repeats)
     show(*(", ".join(f"{name} {figure}" for name, figure in row.items()) for row in rows))
     if json:
         write_json(json, rows)
+
+
+def _kernels() -> list[dict[str, Any]]:
+    names, steps = ("work", "variant", "kernels", "waits"), product(WORKS, ("ours", "ours fused", "stock"))
+    return [dict(zip(names, (*step, *count(one_step(*step, "meta"))), strict=True)) for step in steps]
 
 
 def _timed(variants: dict[str, Any], repeats: int) -> list[dict[str, Any]]:
@@ -94,7 +104,7 @@ def one_step(work: str, code: str, device: str = "cpu", dtype: str = "float32") 
     prepare: Any = TwoViews() if work == "pretraining" else default_prepare_batch
     batch = {"image": torch.randn(CROPS, 2 if work == "pretraining" else 4, EDGE, EDGE, EDGE)}
     batch["label"], kind = (torch.rand(CROPS, 3, EDGE, EDGE, EDGE) > 0.9).float(), getattr(torch, dtype)
-    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=device != "meta", foreach=device == "meta")
     if code != "stock":
         set_attention(network, *code.split()[1:])
         settings: Any = {"prepare_batch": prepare, "non_blocking": True}
@@ -186,6 +196,55 @@ def scores(code: str) -> Callable[[], Any]:
             compute_robust_hausdorff(compute_surface_distances(lesion, predicted, (1, 1, 1)), 95)
 
     return run
+
+
+def count(run: Callable[[], Any]) -> tuple[int, int]:
+    """Count the kernels of the second `run` on PyTorch's `meta` device, and its waits of the host."""
+    counter, foreach = _Count(), [*_foreach_utils._get_foreach_kernels_supported_devices(), "meta"]
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: foreach))
+        stack.enter_context(patch.object(torch, "Generator", lambda *_, make=torch.Generator, **__: make()))
+        stack.enter_context(_FusedAttention())
+        stack.enter_context(counter)
+        run()  # fills caches
+        counter.kernels = counter.waits = 0
+        run()
+    return counter.kernels, counter.waits
+
+
+class _Count(_python_dispatch.TorchDispatchMode):
+    kernels = waits = 0  # as on a GPU, each ATen operation but a view is a kernel
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, reads = kwargs or {}, _is_on_device(args, kwargs)
+        if reads and operation in (ATEN._local_scalar_dense.default, ATEN.equal.default):
+            self.waits += 1
+            return torch.ones((), dtype=args[0].dtype).item()
+        if reads and operation is ATEN._to_copy.default and "cpu" in str(kwargs.get("device")):
+            result = torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        else:
+            result = operation(*args, **kwargs)
+        if (reads or _is_on_device(result)) and not operation.is_view and operation.name()[6:] not in NO_KERNEL:
+            self.kernels += 1
+            is_copy = operation is ATEN._to_copy.default
+            crosses = is_copy and not (reads and _is_on_device(result))
+            self.waits += crosses and not kwargs.get("non_blocking")
+        return result
+
+
+class _FusedAttention(torch.overrides.TorchFunctionMode):
+    """Runs attention as a single kernel, as on a GPU; on `meta`, PyTorch would split it."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is not torch.nn.functional.scaled_dot_product_attention or not _is_on_device(args):
+            return function(*args, **(kwargs or {}))
+        (q, k, v), mask = args, (kwargs or {}).get("attn_mask")
+        bias = None if mask is None else mask.expand(*q.shape[:-1], k.shape[-2])
+        return ATEN._scaled_dot_product_efficient_attention(q, k, v, bias, q.requires_grad)[0]
+
+
+def _is_on_device(*values: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) and leaf.device.type == "meta" for leaf in _pytree.tree_leaves(values))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`scripts.benchmark`: its variants run."""
+"""`scripts.benchmark`: its variants, its figures, and the kernels and waits of a step, on tensors without values."""
 
 import pytest
 
