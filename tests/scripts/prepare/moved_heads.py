@@ -1,7 +1,4 @@
-"""Heads of the embedded cohort with skull, moved at random, each modality on its own, and sampled to scanners' grids.
-
-The errors of a preparation are measured against these motions. Real heads are harder.
-"""
+"""Heads of the embedded cohort with skull, moved at random, each modality alone, and sampled to scanners' grids."""
 
 from collections.abc import Mapping
 from pathlib import Path
