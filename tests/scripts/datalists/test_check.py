@@ -12,7 +12,7 @@ from common.data import datalists
 from scripts.datalists import check as datalist_check
 from scripts.datalists.check import compare
 from scripts.datalists.examine import Record, examine
-from tests.damaged_scans import CASE, HEADERS, VOXELS, brain, write_case
+from tests.damaged_scans import CASE, HEADERS, VOXELS, brain, lesion, write_case
 
 HEAD = {"name": "toy", "modalities": ["T1", "T2"], "label_convention": "brats2021"}
 
@@ -26,26 +26,13 @@ def save(path, volume):
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([2.0, 2.0, 2.0, 1.0])), path)
 
 
-def image(seed):
-    volume = np.zeros((12, 14, 10), np.int16)
-    volume[2:-2, 2:-2, 2:-2] = np.random.default_rng(seed).integers(200, 901, (8, 10, 6))
-    return volume
-
-
-def label_of(number):
-    label = np.zeros((12, 14, 10), np.uint8)
-    label[4 + number % 3, 5:8, 4] = (1, 2, 4)
-    label[4, 4, 4 + number % 4] = 1
-    return label
-
-
 @pytest.fixture
 def cohort(tmp_path):
     """Four sound subjects for training and two for testing, and their datalist."""
     for number in range(6):
-        save(tmp_path / f"root/s{number}/t1.nii.gz", image(2 * number))
-        save(tmp_path / f"root/s{number}/t2.nii.gz", image(2 * number + 1))
-        save(tmp_path / f"root/s{number}/seg.nii.gz", label_of(number))
+        for channel in (1, 2):
+            save(tmp_path / f"root/s{number}/t{channel}.nii.gz", brain(2 * number + channel))
+        save(tmp_path / f"root/s{number}/seg.nii.gz", np.roll(lesion(1, 2, 4), number, axis=1))
     write(tmp_path)
     return tmp_path
 
@@ -78,7 +65,7 @@ def test_a_sound_cohort(cohort, capsys):
 
 
 def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
-    save(cohort / "root/s2/seg.nii.gz", np.zeros((12, 14, 10), np.uint8))
+    save(cohort / "root/s2/seg.nii.gz", lesion())
     status, findings = check(cohort)
     assert status == 1
     assert [(item["subject"], item["check"], item["severity"]) for item in findings] == [
@@ -95,8 +82,8 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
         for name in ("t1", "t2"):
             shutil.copy(cohort / f"root/s{copied}/{name}.nii.gz", cohort / f"root/s{subject}")
     for name in ("s0/seg", "s2/seg", "s1/t1"):
-        save(cohort / f"root/{name}.nii.gz", np.zeros((12, 14, 10), np.uint8))
-    save(cohort / "root/s1/t2.nii.gz", np.full((12, 14, 9), np.nan, np.float32))
+        save(cohort / f"root/{name}.nii.gz", lesion())
+    save(cohort / "root/s1/t2.nii.gz", np.full((10, 12, 7), np.nan, np.float32))
     (cohort / "root/s1/seg.nii.gz").unlink()
     status, findings = check(cohort, fixed=str(cohort / "fixed.json"))
     assert (status, {item["split"] for item in findings}) == (1, {"training"})
