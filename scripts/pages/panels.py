@@ -38,7 +38,7 @@ def panel(levels: NDArray[np.uint8], plane: str, at: int, spacing: ArrayLike, ou
         picture[inside[1:-1, 1:-1] & ~inner] = list(bytes.fromhex(colour[1:]))
     image, font, sides = Image.fromarray(picture), ImageFont.load_default(size), SIDES[plane]
     draw = ImageDraw.Draw(image)
-    draw.fontmode = "1"  # no greys, which would cost a palette's colours
+    draw.fontmode = "1"  # sharp letters
     draw.text((size // 4, size // 4), sides[0], LETTERS, font, anchor="lt")
     draw.text((columns - size // 4, size // 4), sides[1], LETTERS, font, anchor="rt")
     return np.array(image)
