@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from common.data.modalities import SPELLINGS, UNCLEAR, modality_of
+from common.data.modalities import SPELLINGS, UNCLEAR, in_folders, modality_of
 from common.errors import InputError
 from scripts.layouts.listing import ImageFile, stem_of
 from scripts.layouts.names import ANATOMY, LABEL, SIGNS, Scan, kind_of_folder, name_of, parts_of, scan_of
@@ -107,8 +107,11 @@ class Naming:
         for kind, words in sorted(self.words.items(), key=lambda item: (item[0] != LABEL, -len(item[1]))):
             before, usual = name_of(file.stem)
             end = re.split(r"[*?\]}]", words)[-1]  # after the last wildcard
-            is_other = (usual == LABEL and kind != LABEL and not end) or modality_of(words) not in (None, usual)
-            if is_other or (fields := ending(words).match(file.bare)) is None:
+            if usual == LABEL and kind != LABEL and not end:
+                continue
+            if modality_of(words) not in (None, in_folders(usual, file.folders)):
+                continue
+            if (fields := ending(words).match(file.bare)) is None:
                 continue
             if "subject" in fields:
                 return Scan(kind, *_subject(fields))
@@ -129,7 +132,7 @@ class Naming:
         for modality, words in stated:
             fields = Pattern(pattern, {"modality": re.escape(words)}).match(file.bare)
             if fields and modality not in (None, ANATOMY, "images"):
-                return Scan(str(modality), *_subject(fields))
+                return Scan(str(in_folders(modality, file.folders)), *_subject(fields))
         return None
 
 

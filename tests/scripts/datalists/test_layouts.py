@@ -170,6 +170,14 @@ def test_each_scan_is_a_subject_on_request(root):
     assert len({entry["subject"][:5] for entry in content["validation"]}) == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"pattern": "{subject}/*/{modality}"}, {"modalities": "T1=T1,T1ce=Gd/T1"}])
+def test_contrast_agent_in_the_name_of_a_folder_makes_t1ce(root, options):
+    touch(root, *[f"P{number}/{folder}/T1.nii.gz" for number in (1, 2) for folder in ("Gd", "anat")])
+    content = written("generic", root, testing="all", **options)
+    images = [dict(zip(content["modalities"], entry["image"], strict=True)) for entry in content["testing"]]
+    assert images[0] == {"T1": "P1/anat/T1.nii.gz", "T1ce": "P1/Gd/T1.nii.gz"}
+
+
 def test_post_beside_t1_is_a_question_that_names_the_file(root):
     touch(root, *[f"P{number}/{name}.nii.gz" for number in (1, 2) for name in ("post_T1", "FLAIR")])
     with pytest.raises(InputError, match=r"P1/post_T1.nii.gz: a T1 after contrast agent \(T1ce\), or a plain T1 after"):
