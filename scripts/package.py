@@ -49,18 +49,16 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
             raise InputError("output", f"{path} exists already", "a new file")
     import monai.bundle  # imported here because it is slow
 
-    checkpoint = None if weights is None else _fitting(Path(weights), source)
+    checkpoint, settings = (None, {}) if weights is None else _fitting(Path(weights), source)
     dist.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{bundle}.", dir=dist) as temporary:
         folder = Path(temporary) / bundle
         for name in ("configs", "docs", "models"):
             (folder / name).mkdir(parents=True)
         readme = (source / "docs/README.md").read_text(encoding="utf-8")
-        settings = {}
         if checkpoint is not None:
             record = {name: value for name, value in checkpoint.metadata.items() if name != "datalist"}  # a local path
             checkpoints.write_plain(checkpoint.state, record, folder / "models/model.pt")
-            settings = _settings_of(record)
             readme = _describe_weights(readme, record)
             _describe(metadata, record)
         if weights_url is not None:
@@ -82,16 +80,11 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
     show(f"{dist / bundle}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB; {dist / archive}.zip")
 
 
-def _settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a checkpoint that configs take."""
-    return {name: metadata[name] for name in SETTINGS if metadata.get(name) is not None}
-
-
-def _fitting(file: Path, source: Path) -> Any:
-    """Return a checkpoint; refuse one that does not state its modalities and merging, or does not fit the network."""
+def _fitting(file: Path, source: Path) -> tuple[Any, dict[str, Any]]:
+    """Return a checkpoint and its settings of configs; refuse one that does not state its modalities and merging, or does not fit the network."""
     checkpoint = checkpoints.read(file)
     checkpoints.check_bundle(checkpoint.metadata, file, source.name)
-    settings = _settings_of(checkpoint.metadata)
+    settings = {name: checkpoint.metadata[name] for name in SETTINGS if checkpoint.metadata.get(name) is not None}
     for name in ("modalities", "merging"):  # wrong ones change results, and no shape shows them
         if name not in settings:
             raise InputError(f"--weights={file}", f"{name} unknown", f"the output of scripts.weights convert --{name}")
@@ -99,7 +92,7 @@ def _fitting(file: Path, source: Path) -> Any:
     config = read_config([source / "configs/train.yaml"], settings)
     config.get_parsed_content("imports")
     checkpoints.restore(config.get_parsed_content("network_def"), file, settings["modalities"])
-    return checkpoint
+    return checkpoint, settings
 
 
 def _write_configs(source: Path, folder: Path, settings: Mapping[str, Any]) -> None:

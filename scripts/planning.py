@@ -1,13 +1,12 @@
 """Plan a training from scans, this machine and a time limit: `python -m scripts.planning RAW --output=F.yaml`."""
 
 import os
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from itertools import product
 from math import ceil, prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,7 @@ from nibabel.affines import voxel_sizes
 
 from common.data import preparation
 from common.data.regions import CONVENTIONS, symmetric_axes
-from common.data.scan_checks import AFFINE_TOLERANCE, files_in, read_scan
-from common.data.transforms import measure_case
+from common.data.scan_checks import files_in, read_scan
 from common.data.volumes import axes_of, open_volume
 from common.errors import InputError, check_number, lacks_gpu_memory, show
 from common.files import atomic_write, expand_home, move_aside
@@ -33,6 +31,8 @@ from scripts.datalists.regions import UNNAMED, read_regions
 from scripts.datalists.splits import RandomSplits
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import naming
+from scripts.pools import free_memory
+from scripts.prepare.scans import need_preparation
 
 BUNDLE = "brats_finetune"
 HEADER = """\
@@ -54,6 +54,7 @@ FITS = 0.85  # fraction of a GPU's memory for a step; the rest is for validation
 WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; longer for the higher learning rate
 FINEST = {"cpu": 2.0, "cuda": 0.0}  # mm; smallest voxel edge in training, so that small crops show enough of a head
 BRAIN = (140, 180, 140)  # mm; extent for estimates
+PREDICTION = 1 / 3  # of a crop's time in a step, whose backward pass takes twice as long
 OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
 CACHED = 0.25  # share of the free memory that cached volumes may take
 SAMPLE = 24  # subjects that are read
@@ -97,10 +98,13 @@ def plan(
     cases = []
     for visit in preparation.spread(visits, SAMPLE):
         images = [str(folder / visit.files[name]) for name in scan.modalities]
-        cases.append({"subject": visit.name, "image": images, "label": str(folder / str(visit.label))})
-    cases = [case for case in cases if _is_readable(case)]
+        case = {"subject": visit.name, "image": images, "label": str(folder / str(visit.label))}
+        with suppress(InputError):  # a damaged file, which the check reports
+            for path in files_in(case):
+                read_scan(path)
+            cases.append(case)
     show(f"measuring {len(cases)} subjects, and a training step on this machine")
-    is_raw, evidence = judged(cases, scan.modalities)
+    is_raw, evidence = need_preparation(cases, scan.modalities)
     affines = [open_volume(file).affine for case in cases for file in case["image"]]
     # voxel edges along right, anterior and superior in mm
     edges = np.array([voxel_sizes(affine)[axes_of(affine)[:, 0].argsort()] for affine in affines])
@@ -152,11 +156,11 @@ def plan(
 def training(scan: Scan, cases: int, edges: Sequence[float], hours: float, device: str) -> tuple[dict[str, Any], float]:
     """Return the options of a training on this many cases with these voxel edges in mm, and its estimated seconds."""
     kind, cores = device.partition(":")[0], os.cpu_count() or 1
-    options, step, window = fit_training(scan, device)
+    options, step = fit_training(scan, device)
     spacing = [max(edge, FINEST[kind]) for edge in edges]
     crops = zip(BRAIN, spacing, options["patch_size"], strict=True)
     windows = prod(max(1, ceil(2 * mm / (edge * voxels)) - 1) for mm, edge, voxels in crops)
-    validation = windows * window * max(1, SHARE * cases)
+    validation = windows * PREDICTION * step / options["batch_size"] * max(1, SHARE * cases)
     count = int(np.clip(900 * hours / validation, *VALIDATIONS))
     interval = max(1, int(min(MOST, max(1800 * hours, 3600 * hours - count * validation) / step)) // count)
     cached = cases * (len(scan.modalities) + 1) * prod(BRAIN) / prod(spacing) * 4  # bytes in float32
@@ -176,19 +180,19 @@ def training(scan: Scan, cases: int, edges: Sequence[float], hours: float, devic
     return options, count * (interval * step + validation)
 
 
-def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float, float]:
-    """Return the network for a device, the largest crops and batch that fit, and the seconds of a step and a window."""
+def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float]:
+    """Return the network for a device, the largest crops and batch that fit, and the seconds of a step."""
     kind = device.partition(":")[0]
     for edge, size in product(EDGES[kind], BATCHES[kind]):
         options = NETWORKS[kind] | {"patch_size": [edge] * 3, "batch_size": size}
-        step, predict = trial(scan, options, device)
+        step = trial(scan, options, device)
         if kind == "cpu" or fits_on_gpu(step, device):
-            return options, OVERHEAD * fastest(step, device), fastest(predict, device)
+            return options, OVERHEAD * fastest(step, device)
     raise InputError(f"--device={device}", "the smallest crop does not fit into the free memory", "more memory")
 
 
-def trial(scan: Scan, options: Mapping[str, Any], device: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Return a function that takes a training step, and a function that predicts a window, of zeros."""
+def trial(scan: Scan, options: Mapping[str, Any], device: str) -> Callable[[], None]:
+    """Return a function that takes a training step, of zeros."""
     folder = BUNDLES / BUNDLE / "configs"
     settings: dict[str, Any] = {"modalities": [*scan.modalities], "label_convention": scan.convention, "flips": []}
     settings |= {"device": device, "amp": automatic_amp(device, trains=True), **options}
@@ -204,12 +208,7 @@ def trial(scan: Scan, options: Mapping[str, Any], device: str) -> tuple[Callable
         loss(prediction, torch.zeros_like(prediction)).backward()
         del moments
 
-    def predict() -> None:
-        network.eval()
-        with torch.inference_mode():
-            compute(torch.zeros(1, *window, device=device))
-
-    return step, predict
+    return step
 
 
 def fits_on_gpu(step: Callable[[], None], device: str) -> bool:
@@ -237,41 +236,6 @@ def fastest(work: Callable[[], object], device: str) -> float:
             torch.cuda.synchronize(device)
         times.append(time.monotonic() - start)
     return min(times[1:])
-
-
-def free_memory() -> int:
-    """Return the free memory in bytes: of the host, or of the container or SLURM job (cgroup 2) of this process."""
-    sizes = dict(re.findall(r"^(\w+):\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE))
-    free = [1024 * int(sizes["MemAvailable"])]
-    membership = re.findall(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
-    path = Path("/sys/fs/cgroup", *membership)
-    for folder in (path, *path.parents):
-        limit = folder / "memory.max"
-        if limit.is_file() and (most := limit.read_text().strip()).isdecimal():
-            cache = re.findall(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
-            free.append(int(most) - int((folder / "memory.current").read_text()) + sum(map(int, cache)))
-    return min(free)
-
-
-def _is_readable(case: Mapping[str, Any]) -> bool:
-    try:
-        for file in files_in(case):
-            read_scan(file)
-    except InputError:
-        return False
-    return True
-
-
-def judged(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tuple[bool, str]:
-    """Return whether scans are raw, and a description of the evidence."""
-    for case in cases:
-        first, *others = ((scan.shape, scan.affine) for scan in map(open_volume, files_in(case)))
-        for shape, affine in others:
-            if shape != first[0] or np.abs(affine - first[1]).max() > AFFINE_TOLERANCE:
-                return True, "files of a subject on different grids"
-    ranges = preparation.union([measure_case(case, modalities) for case in preparation.spread(cases)])
-    is_apart = ranges["overlap"][0] < preparation.OVERLAP_ON_ONE_GRID
-    return is_apart or preparation.skull_in(ranges) != preparation.WITHOUT_SKULL, preparation.describe(ranges)
 
 
 if __name__ == "__main__":

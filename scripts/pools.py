@@ -1,10 +1,12 @@
 """Apply a function to many items in child processes."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, parent_process
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -46,6 +48,20 @@ def map_in_processes(
         raise
     pool.shutdown()
     return [future.result() for future in futures]
+
+
+def free_memory() -> int:
+    """Return the free memory in bytes: of the host, or of the container or SLURM job (cgroup 2) of this process."""
+    sizes = dict(re.findall(r"^(\w+):\s*(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE))
+    free = [1024 * int(sizes["MemAvailable"])]
+    membership = re.findall(r"^0::/(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
+    path = Path("/sys/fs/cgroup", *membership)
+    for folder in (path, *path.parents):
+        limit = folder / "memory.max"
+        if limit.is_file() and (most := limit.read_text().strip()).isdecimal():
+            cache = re.findall(r"^inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+            free.append(int(most) - int((folder / "memory.current").read_text()) + sum(map(int, cache)))
+    return min(free)
 
 
 def _end_with_parent() -> None:
