@@ -81,7 +81,7 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
 
 
 def _fitting(file: Path, source: Path) -> tuple[Any, dict[str, Any]]:
-    """Return a checkpoint and its settings of configs; refuse one that does not state its modalities and merging, or does not fit the network."""
+    """Return a checkpoint that fits the network and states modalities and merging, and its settings of configs."""
     checkpoint = checkpoints.read(file)
     checkpoints.check_bundle(checkpoint.metadata, file, source.name)
     settings = {name: checkpoint.metadata[name] for name in SETTINGS if checkpoint.metadata.get(name) is not None}
