@@ -133,13 +133,18 @@ def measure_case(case: Mapping[str, Any], modalities: Sequence[str]) -> dict[str
 
 
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
-    """Return the regions absent from all label maps of cases, which are read until each region has occurred."""
+    """Return the regions absent from all label maps of cases, which are read until each region has occurred.
+
+    Raise `InputError` if none of the label maps has a labelled voxel.
+    """
     absent = regions_of(convention)
     for case in cases:
         labels = labels_in(case["label"], read_scan(case["label"])[1])
         absent = {name: region for name, region in absent.items() if not region & labels}
         if not absent:
             break
+    if cases and len(absent) == len(regions_of(convention)):
+        raise InputError(f"label map {cases[0]['label']}", f"no labelled voxel in this or any of {len(cases)}")
     return list(absent)
 
 

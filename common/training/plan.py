@@ -145,7 +145,7 @@ class Plan:
         return self._cases[split]
 
     def _check_splits(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Warn of people in several splits and of regions absent from a split; refuse a split without any region."""
+        """Warn of people in several splits and of regions absent from a split."""
         if leaked := self.data.leaked:
             problem = f"visits of {shortened(leaked, most=3)} are in several splits"
             show(f"warning: datalist {self.data.path}: {problem}; expected each person in one split", error=True)

@@ -95,6 +95,8 @@ def test_absent_regions_are_those_of_no_label_map(tmp_path):
         save(case["label"], lesion(*values))
     assert absent_regions(cases, "a=1,b=2,c=7") == ["c"]
     assert absent_regions(cases, "a=1,b=2") == absent_regions([], "atlas")[1:] == []
+    with pytest.raises(InputError, match="no labelled voxel"):
+        absent_regions(cases, "c=7")
 
 
 def test_headers_without_orientation_are_warned_of_once(tmp_path, capsys):
