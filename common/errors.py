@@ -29,6 +29,7 @@ class InputError(ValueError):
     """Bad input: the culprit (`what`), its `value` if known, the `problem`, and the `expected` input.
 
     The message joins these fields in one line, in which `printable` escapes quoted text, so that it forges no line.
+    From a DataLoader's worker, `what` is a traceback, whose last line has the message.
 
     Example:
         >>> print(InputError("RANK", expected="a number", value="one"), InputError("a.nii", "3 axes", "2"), sep=" | ")
@@ -37,6 +38,8 @@ class InputError(ValueError):
 
     def __init__(self, what: object, problem: object = "", expected: str = "", value: Any = ...) -> None:
         self.what, self.problem, self.expected, self.value = str(what), str(problem), expected, value
+        if self.what.startswith("Caught "):
+            self.what = self.what.rstrip().rpartition("\n")[2].partition(": ")[2]
 
     def __str__(self) -> str:
         culprit = self.what if self.value is ... else f"{self.what}={self.value}"
@@ -151,28 +154,18 @@ def _report(otherwise: Hook, kind: type[BaseException], error: BaseException, tr
 
 def explained(error: BaseException) -> str | None:
     """Explain bad input, a missing file or a full disk in one line; None for other exceptions."""
-    if message := input_error_message(error):
-        return message
     for link in chain_of(error):
+        if isinstance(link, InputError):
+            return f"--{link}" if isinstance(link, ArgumentError) else str(link)
         if isinstance(link, FileNotFoundError) or (isinstance(link, OSError) and link.errno in NO_SPACE):
             return f"{link.filename or 'a file'}: {link.strerror}"
     return None
 
 
-def input_error_message(error: BaseException) -> str | None:
-    """Return the message of the `InputError` that caused an exception; None if there is none.
-
-    An exception from a DataLoader worker carries its cause only as text, which is searched too.
-    """
-    for link in chain_of(error):
-        text = str(link.args[0]) if link.args else ""
-        if text.startswith("Caught "):  # in a DataLoader's worker
-            found = re.findall(rf"^{__name__}\.(Input|Argument)Error: (.+)$", text, re.MULTILINE)
-            if found:
-                return f"--{found[-1][1]}" if found[-1][0] == "Argument" else str(found[-1][1])
-        if isinstance(link, InputError):
-            return f"--{link}" if isinstance(link, ArgumentError) else str(link)
-    return None
+def one_line(error: BaseException) -> str:
+    """Describe any exception in one line: `explained`, or its type and first line."""
+    lines = str(error).strip().splitlines() or [""]
+    return explained(error) or f"{type(error).__name__}: {lines[0]}"
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
@@ -191,11 +184,3 @@ def is_disk_full(error: BaseException) -> bool:
 def lacks_gpu_memory(error: BaseException) -> bool:
     """Return whether an exception reports that the GPU ran out of memory: PyTorch's, CUDA's, cuBLAS's or cuDNN's."""
     return ON_GPU.search(f"{type(error).__name__}: {error}") is not None
-
-
-def one_line(error: BaseException) -> str:
-    """Describe an exception in one line: the `InputError` that caused it, or its type and text."""
-    lines = str(error).strip().splitlines() or [""]
-    if lines[0].startswith("Caught "):  # from a worker: the traceback follows; the last line has type and message
-        return input_error_message(error) or lines[-1]
-    return input_error_message(error) or f"{type(error).__name__}: {lines[0]}"

@@ -86,26 +86,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
-    """Raise an `InputError` that names the entry and rule if `content` does not match a JSON schema.
-
-    For a wrong pattern, the schema's `description` is quoted. `name` is the content's name, such as "--flow=F.json".
-    """
+    """Raise an `InputError` that names the entry and rule if content called `name` does not match a JSON schema."""
     from jsonschema import Draft202012Validator  # imported here, as few callers need it
     from jsonschema.exceptions import best_match
 
     error = best_match(Draft202012Validator(schema).iter_errors(content))
     if error is not None:
-        is_pattern = error.validator == "pattern" and "description" in error.schema
-        rule = f"{error.instance}: {error.schema['description']}" if is_pattern else error.message
-        raise InputError(f"{name}: {error.json_path}", f"{rule:.200}", expected)
-
-
-def values_in(content: Any) -> Iterator[Any]:
-    """Yield the content and every value in nested dictionaries and sequences."""
-    yield content
-    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
-    for value in inner:
-        yield from values_in(value)
+        raise InputError(f"{name}: {error.json_path}", f"{error.message:.200}", expected)
 
 
 def digest(path: str | Path) -> str:

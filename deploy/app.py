@@ -5,7 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
-from common.errors import InputError, choice, input_error_message, show
+from common.errors import InputError, choice, explained, show
 from deploy.bundle import open_bundle, split_options
 from deploy.dicom.geometry import grid_of
 from deploy.dicom.series.choice import choose_series, parse_series_option
@@ -83,7 +83,7 @@ def _run_operators(job: Job) -> None:
     try:
         SegmentationApplication(job).run()
     except Exception as error:
-        if message := input_error_message(error):  # without the output's folder, which may name the patient
+        if message := explained(error):  # without the output's folder, which may name the patient
             raise InputError(message.replace(f"{job.folder}/", "")) from None
         raise
 

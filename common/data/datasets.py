@@ -20,9 +20,9 @@ from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
-from ..errors import ArgumentError, InputError, chain_of, input_error_message, is_disk_full
+from ..errors import ArgumentError, InputError, chain_of, explained, is_disk_full, one_line
 from ..files import expand_home
-from .scan_checks import files_in, first_line
+from .scan_checks import files_in
 from .store import Store
 
 
@@ -100,11 +100,9 @@ def naming_errors(entry: Mapping[str, Any]) -> Iterator[None]:
         if is_disk_full(error) or isinstance(error, MemoryError):  # the files are not the cause
             raise
         subject = f"subject {entry['subject']}: "
-        message = input_error_message(error)
+        message = explained(error)
         if message is None:
-            cause = list(chain_of(error))[-1]
-            reason = f"{type(cause).__name__}: {first_line(cause)}"
-            message = f"cannot be prepared: {reason} ({', '.join(files_in(entry))})"
+            message = f"cannot be prepared: {one_line(list(chain_of(error))[-1])} ({', '.join(files_in(entry))})"
         raise InputError(subject + message.removeprefix(subject)) from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 
-from ..errors import InputError, input_error_message, is_disk_full, one_line, show
+from ..errors import InputError, is_disk_full, one_line, show
 
 
 class Predictor(SupervisedEvaluator):
@@ -62,7 +62,5 @@ class _Attempts:
         for _ in range(len(self.loader)):
             try:
                 yield next(batches)
-            except (InputError, MemoryError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and input_error_message(error) is None:
-                    raise  # the loader itself failed
+            except (InputError, MemoryError) as error:  # of a case; other errors are of the loader itself
                 yield error

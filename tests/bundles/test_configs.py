@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from common.errors import input_error_message
+from common.errors import explained
 from common.values import TRAINING_DEFAULTS
 from tests.bundles.workflows import PATCH, SSL, SUPERVISED, config, untrained, workflow
 from tests.support import BUNDLES, MODALITIES, ROOT
@@ -76,7 +76,7 @@ def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts,
     assert (options.normalization, options.modalities) == ("nonzero", MODALITIES[bundle])
     with pytest.raises(RuntimeError, match="Failed to") as error:
         workflow(bundle, name, cohorts, tmp_path, checkpoint=checkpoint, normalization="brain")
-    assert "--normalization=brain: " in input_error_message(error.value)
+    assert "--normalization=brain: " in explained(error.value)
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.errors import InputError, input_error_message
+from common.errors import InputError, explained
 from scripts.segmenter import Segmenter
 from tests.bundles.workflows import untrained, workflow
 from tests.oracles import nifti
@@ -55,7 +55,7 @@ def test_a_folder_and_a_datalist_give_the_same(infer, cohorts, tmp_path):
     assert float(rows["ET"]["volume_ml"]) == pytest.approx((first == 4).sum() * 4**3 / 1000, rel=1e-5)  # 4 mm
     with pytest.raises(RuntimeError, match="Failed to") as error:
         infer("brats_finetune", "scanned", **folder)
-    assert "; expected existing=skip or replace" in input_error_message(error.value)
+    assert "; expected existing=skip or replace" in explained(error.value)
 
 
 def turned(volume, affine, order, flips):

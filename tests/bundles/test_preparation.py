@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common import weights
-from common.errors import InputError, input_error_message
+from common.errors import InputError, explained
 from tests.bundles.workflows import STEP, untrained, workflow
 
 ONE = {"spacing": [[1.0] * 3] * 2, "extent": [[60.0] * 3, [300.0] * 3], "volume": [0.5, 6.0]}  # the cohort has 4 mm
@@ -32,7 +32,7 @@ def test_a_training_on_scans_that_the_pretrained_network_has_not_seen_is_refused
     with pytest.raises(InputError) as raised:
         workflow("brats_stage2", "train", cohorts, tmp_path / "refused", **options)
     place = r"data: subject BraTS2021_\d+: .*flair\.nii\.gz: "
-    assert re.fullmatch(REFUSED.replace("data: ", place), str(input_error_message(raised.value)))
+    assert re.fullmatch(REFUSED.replace("data: ", place), str(explained(raised.value)))
     workflow("brats_stage2", "train", cohorts, tmp_path / "accepted", **options, accept=["spacing"])
     assert re.search(r"accepted: subject .*: voxels of 4 x 4 x 4 mm", capsys.readouterr().out)
 

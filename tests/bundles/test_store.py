@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.errors import input_error_message
+from common.errors import explained
 from tests.bundles.workflows import PATCH, workflow
 from tests.oracles import nifti
 from tests.support import COHORT_OF, MODALITIES, execute
@@ -46,7 +46,7 @@ def batches(bundle, scans, out, count=3, **options):
 def refusal(*arguments, **options):
     with pytest.raises(Exception) as error:  # noqa: PT011, MONAI wraps it in its own
         batches(*arguments, **options)
-    return input_error_message(error.value)
+    return explained(error.value)
 
 
 @pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "atlas_finetune"])

@@ -16,15 +16,14 @@ class Scans:
         return 4
 
     def __getitem__(self, index):
-        try:
-            raise {error}
-        except Exception as error:
-            raise RuntimeError("applying transform\\nof many lines") from error
+        raise {error}
 
 if __name__ == "__main__":
     report_in_one_line()
-    for _ in DataLoader(Scans(), num_workers={workers}):
-        pass
+    try:
+        next(iter(DataLoader(Scans(), num_workers={workers})))
+    except Exception as error:
+        raise RuntimeError("an engine's run\\nof many lines") from error
 """
 
 
