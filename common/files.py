@@ -25,7 +25,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         2
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # removed by `common.locks.claim` after a kill
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # removed by `common.locks.claimed` after a kill
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -4,10 +4,12 @@ MONAI evaluates text with $ and follows @, % and #.
 """
 
 import ast
+import atexit
 import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +19,14 @@ from .data.cleanup import cleanup_of
 from .data.regions import regions_of, with_sides
 from .environment import prepare_process
 from .errors import ArgumentError, choice, did_you_mean, within
-from .locks import claim, release
+from .locks import claimed
 from .metrics.protocols import check_convention
 from .ssl.weighting import task_name
 from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, TRAINING_DEFAULTS, UNRECORDED
 
 BUNDLES = ROOT / "bundles"
+_CLAIMS = ExitStack()  # output folders of this process's run
+atexit.register(_CLAIMS.close)
 
 
 class Options(SimpleNamespace):
@@ -38,21 +42,18 @@ class Options(SimpleNamespace):
         return {name: value for name, value in self.record().items() if name not in RESUMABLE and name not in excluded}
 
     def make_folders(self) -> None:
-        """Create and claim the run's output folders; see `common.locks.claim`."""
-        for name, folder in self._folders().items():
+        """Create and claim the run's output folders; see `common.locks.claimed`."""
+        for name in sorted(vars(self).keys() & {"ckpt_dir", "output_dir"}):
+            folder = vars(self)[name]
             if folder.startswith("~"):  # shells do not expand it after `=`, so a folder `~` would be created
                 raise ArgumentError(name, folder, "`~` is not expanded after `=`; give the full path")
             if os.path.realpath(folder) == os.path.realpath(vars(self).get("dataset_dir", os.devnull)):
                 raise ArgumentError(name, folder, "holds the scans", "another folder, or a subfolder")
-            claim(name, folder)
+            _CLAIMS.enter_context(claimed(name, folder))
 
     def release_folders(self) -> None:
         """Release the folders that `make_folders` claimed."""
-        for folder in reversed(self._folders().values()):
-            release(folder)
-
-    def _folders(self) -> dict[str, str]:
-        return {name: getattr(self, name) for name in ("ckpt_dir", "output_dir") if hasattr(self, name)}
+        _CLAIMS.close()
 
 
 def read_options(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 import pytest
 
 from common.errors import ArgumentError
-from common.locks import claim, claimed, release
+from common.locks import claimed
 from tests.support import ROOT
 
 CLAIMING = """
 import os, sys, time
-from common.locks import claim
-claim("output_dir", sys.argv[1])
-child = os.fork()  # a DataLoader worker also outlives its killed parent for a while
-if child:
-    print(child, flush=True)
-time.sleep(600)
+from common.locks import claimed
+with claimed("output_dir", sys.argv[1]):
+    child = os.fork()  # a DataLoader worker also outlives its killed parent for a while
+    if child:
+        print(child, flush=True)
+    time.sleep(600)
 """
 
 
@@ -36,13 +36,11 @@ def another_process(folder):
 
 
 def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(tmp_path):
-    claim("ckpt_dir", tmp_path / "a")
-    claim("output_dir", tmp_path / "b" / ".." / "a")  # the same folder
-    release(tmp_path / "a")
-    release(tmp_path / "a")
+    with claimed("ckpt_dir", tmp_path / "a"), claimed("output_dir", tmp_path / "b" / ".." / "a"):  # the same folder
+        pass
     with another_process(tmp_path / "a") as other:
-        with pytest.raises(ArgumentError) as refused:
-            claim("ckpt_dir", tmp_path / "a")
+        with pytest.raises(ArgumentError) as refused, claimed("ckpt_dir", tmp_path / "a"):
+            pass
         assert str(refused.value).startswith(f"ckpt_dir={tmp_path}/a: in use by another run")
         (tmp_path / "a/.run.json.4711.part").write_text("half")
         other.kill()

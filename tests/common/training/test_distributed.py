@@ -2,24 +2,25 @@
 
 import gc
 import weakref
-from functools import partial
+from contextlib import ExitStack
 
 import pytest
 import torch
 import torch.distributed as dist
 
 from common.errors import InputError
-from common.locks import claim, claimed
+from common.locks import claimed
 from common.training.distributed import Processes
 from tests.common.training.ranks import on_two_ranks
 
 
 def use_a_group(rank, folder):
     """Claim folders on the main rank, keep a network alive in a reference cycle, and end rank 1 first."""
-    outcomes = []
+    outcomes, claims = [], ExitStack()
     for name in ("free", "held"):
         try:
-            Processes(multi_gpu=True).on_main(partial(claim, "ckpt_dir", folder / name))
+            claim = claimed("ckpt_dir", folder / name)
+            Processes(multi_gpu=True).on_main(lambda claim=claim: claims.enter_context(claim))
             outcomes.append((folder / name / ".in_use").is_file())
         except InputError as error:
             outcomes.append(str(error))
