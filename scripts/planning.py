@@ -28,7 +28,7 @@ from scripts.datalists.build import Scan, scan_any
 from scripts.datalists.files import mapping_of
 from scripts.datalists.people import person_finder
 from scripts.datalists.regions import UNNAMED, read_regions
-from scripts.datalists.splits import RandomSplits
+from scripts.datalists.splits import Split
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import naming
 from scripts.pools import free_memory
@@ -94,7 +94,7 @@ def plan(
     scan = scan_any(folder, naming=names, regions=text, person=finder, is_asking=False)
     if not (visits := [visit for visit in scan.visits if visit.label and not visit.lacks(scan.modalities)]):
         raise InputError(f"--root={root}", "no label map to learn from", "names that end with seg or mask, or --label")
-    RandomSplits(SHARE, SHARE).draw(scan.people(visits))  # raises an InputError for fewer than 4 people
+    Split(SHARE, SHARE).draw(scan.people(visits))  # raises an InputError for fewer than 4 people
     cases = []
     for visit in preparation.spread(visits, SAMPLE):
         images = [str(folder / visit.files[name]) for name in scan.modalities]

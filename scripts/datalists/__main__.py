@@ -14,7 +14,7 @@ from scripts.datalists.build import output_file, scan_any, scan_cohort, select, 
 from scripts.datalists.check import check
 from scripts.datalists.people import person_finder, with_people
 from scripts.datalists.regions import read_regions
-from scripts.datalists.splits import RandomSplits, drawn_anew, hold_out
+from scripts.datalists.splits import Split, hold_out, split_anew
 from scripts.layouts.patterns import naming
 
 REGIONS = "regions.yaml"  # in the root of a data set
@@ -51,7 +51,7 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         check_number("min_slices", min_slices, int, 0)
         only_first = choice("visits", visits, {"all": False, "first": True})
         least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
-        splits, target = RandomSplits(validation, testing, seed, least), output_file(output, {})
+        splits, target = Split(validation, testing, seed, least), output_file(output, {})
         folder = expand_home(root, f"--root={root}")
         scan = scan_cohort(folder, name, label_convention and canonical(label_convention))
         scan = select(scan, folder, min_slices=min_slices, only_first=only_first, workers=workers)
@@ -102,7 +102,7 @@ def generic(
         missing: exclude or keep subjects that lack modalities; see docs/how-to/missing-modalities.md.
         workers: processes that read label maps, if the regions are not given; 0 for one per core.
     """
-    splits, names = RandomSplits(validation, testing, seed), naming(modalities, label, pattern)
+    splits, names = Split(validation, testing, seed), naming(modalities, label, pattern)
     keep_missing = choice("missing", missing, {"exclude": False, "keep": True})
     folder = expand_home(root, f"--root={root}")
     if regions is None and (folder / REGIONS).is_file():
@@ -139,9 +139,9 @@ def split(
         seed: seed of the random choice, 0 or more.
         person: as for generic; by default people are as in the datalist.
     """
-    splits, source = RandomSplits(validation, testing, seed), expand_home(datalist, f"--datalist={datalist}")
+    splits, source = Split(validation, testing, seed), expand_home(datalist, f"--datalist={datalist}")
     target = output_file(output, {"datalist": source})
-    write_datalist(drawn_anew(with_people(datalists.read(source), person), splits), target)
+    write_datalist(split_anew(with_people(datalists.read(source), person), splits), target)
 
 
 def fold(

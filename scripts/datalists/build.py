@@ -16,7 +16,7 @@ from scripts.cohorts import COHORTS
 from scripts.datalists import files
 from scripts.datalists.people import describe_people
 from scripts.datalists.regions import from_labels
-from scripts.datalists.splits import RandomSplits
+from scripts.datalists.splits import Split
 from scripts.layouts.listing import list_images
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import MIXED, Naming
@@ -193,7 +193,7 @@ def slices_with_signal(path: str) -> int:
     return int((upright > 0).any(axis=(0, 1)).sum())
 
 
-def write_split(scan: Scan, root: Path, splits: RandomSplits, target: Path) -> None:
+def write_split(scan: Scan, root: Path, splits: Split, target: Path) -> None:
     """Assign the people of a scan to splits, and write the datalist.
 
     Held-out people go to testing. If only some visits have a label, the rest go to the split unlabelled.

@@ -11,8 +11,8 @@ from scripts.datalists.splits import numbers_of
 from tests.scripts.datalists.folders import everybody, subjects
 
 
-def entry(subject, label=True):
-    return {"subject": subject, "image": [f"{subject}.nii"]} | ({"label": f"{subject}_seg.nii"} if label else {})
+def entry(subject):
+    return {"subject": subject, "image": [f"{subject}.nii"], "label": f"{subject}_seg.nii"}
 
 
 def write(path, training, testing=(), **more):
@@ -62,7 +62,8 @@ def test_each_subject_is_held_out_once_with_all_visits_of_its_person(own, tmp_pa
 def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
     path = tmp_path / "folds.json"
     of = {name: 7 if number % 2 else 2 for number, name in enumerate(NAMES[2:])} | dict.fromkeys(NAMES[:2], 2)
-    images = [{"fold": fold, "image": [f"x/{name}/t1.nii"]} for name, fold in of.items() if name != "sub-11"]
+    absent = {"sub-11", NAMES[1]}  # the second visit follows the first
+    images = [{"fold": fold, "image": [f"x/{name}/t1.nii"]} for name, fold in of.items() if name not in absent]
     path.write_text(json.dumps({"training": [*images, {"fold": 7, "image": ["x/sub-77/t1.nii"]}]}))
     assert numbers_of(str(path)) == [2, 7]
     found = held_out(own, folds=str(path), fold=7)
@@ -75,25 +76,6 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
         "subjects left out, as their people are in no fold: 1, such as sub-11",
         "subjects in a fold, but not in training or validation of the datalist: 1, such as sub-77",
     ]
-
-
-def test_who_is_held_out_by_a_file_of_folds_is_not_trained_on_without_mask_either(tmp_path):
-    """Of person 0 the file names one of two visits; 2 and 3 have no mask, and 4, who has none, is in no fold."""
-    without = [entry(name, False) for name in ("sub-0_ses-2", "sub-2", "sub-3", "sub-4")]
-    own = write(tmp_path / "own.json", ["sub-0", "sub-1", "sub-5", *without])
-    images = [{"fold": n % 2, "image": [f"x/sub-{n}/t1.nii"]} for n in (0, 1, 2, 3, 5)]
-    (tmp_path / "folds.json").write_text(json.dumps({"training": images}))
-    found = held_out(own, folds=str(tmp_path / "folds.json"), fold=0)
-    assert found == {"training": ["sub-1", "sub-5", "sub-3"], "validation": ["sub-0"], "testing": []}
-
-
-def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
-    labelled = [f"sub-{number}" for number in range(4)]
-    visits = [entry(f"{name}_ses-2", label=False) for name in labelled]
-    found = held_out(write(tmp_path / "own.json", [*labelled, *visits, entry("sub-9", False)]), folds=2)
-    trained = [name for name in labelled if name not in found["validation"]]
-    assert (len(found["validation"]), len(trained)) == (2, 2)
-    assert {*found["training"]} == {*trained, *(f"{name}_ses-2" for name in trained), "sub-9"}
 
 
 def test_people_are_split_anew_with_all_visits_and_those_for_testing_stay(tmp_path):
