@@ -1,4 +1,4 @@
-"""Read raw data sets of nnU-Net, version 2: imagesTr, labelsTr, imagesTs and dataset.json.
+"""Read the description (dataset.json) of nnU-Net's raw data sets, version 2: imagesTr, labelsTr and imagesTs.
 
 nnU-Net's documentation/dataset_format.md and region_based_training.md define the format.
 """
@@ -13,8 +13,7 @@ from common.errors import InputError, show, within
 from common.files import read_json
 from scripts.layouts.listing import Listing
 from scripts.layouts.names import LABEL
-from scripts.layouts.patterns import Naming, Pattern
-from scripts.layouts.subjects import DataSet
+from scripts.layouts.patterns import Naming
 
 _VALUE = {"type": "integer", "minimum": 0}
 SCHEMA = {
@@ -27,30 +26,18 @@ SCHEMA = {
 }
 
 
-def read_nnunet(listing: Listing, naming: Naming, states_regions: bool) -> DataSet:
-    """Find the cases of a raw data set of nnU-Net; channels become modalities, and labels regions."""
+def read_description(listing: Listing, naming: Naming, states_regions: bool) -> tuple[dict[str, str], str | None]:
+    """Return the pattern of each channel's files and of the label maps, and the regions if `states_regions`."""
     images = [image for image in listing.files if image.path.startswith("images")]
     if images and not any(re.search(r"_\d{4}$", image.stem) for image in images):
         problem = f"files such as {images[0].path} hold all channels, as in the Medical Segmentation Decathlon"
         raise InputError(f"--root={listing.root}", problem, "one for each channel (nnUNetv2_convert_MSD_dataset)")
     file = Path(listing.root, "dataset.json")
     content = read_json(file, "nnU-Net's description of a data set of NIfTI files, version 2", SCHEMA)
-    modalities = _modalities(content["channel_names"], naming, file)
-    part = {"part": "Tr|Ts"}
-    patterns = {
-        modality: Pattern(f"images{{part}}/{{subject}}_{channel:04d}", part)
-        for channel, modality in enumerate(modalities)
-    }
-    patterns[LABEL] = Pattern("labels{part}/{subject}", part)
-    data = DataSet(listing, "nnunet", order=modalities)
-    for image in listing.files:
-        for kind, pattern in patterns.items():
-            if fields := pattern.match(image.bare):
-                data.add(fields["subject"], kind, image.path, fields["part"])
-                if fields["part"] == "Ts":
-                    data.held_out.add(fields["subject"])
-    data.convention = _convention(content["labels"], file) if states_regions else None
-    return data
+    modalities = enumerate(_modalities(content["channel_names"], naming, file))
+    files = {modality: f"images{{part}}/{{subject}}_{channel:04d}" for channel, modality in modalities}
+    regions = _convention(content["labels"], file) if states_regions else None
+    return files | {LABEL: "labels{part}/{subject}"}, regions
 
 
 def _modalities(channels: dict[str, Any], naming: Naming, file: Path) -> list[str]:

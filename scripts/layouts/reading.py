@@ -10,7 +10,7 @@ from common.errors import InputError, shortened, show
 from scripts.layouts.bids import is_bids, read_bids
 from scripts.layouts.listing import Listing, list_images
 from scripts.layouts.names import LABEL, by_subject, name_of
-from scripts.layouts.nnunet import read_nnunet
+from scripts.layouts.nnunet import read_description
 from scripts.layouts.patterns import Naming, Pattern
 from scripts.layouts.subjects import DataSet
 
@@ -89,7 +89,9 @@ def read_layout(listing: Listing, naming: Naming, states_regions: bool = False) 
     """
     is_nnunet = "imagesTr" in listing.tops or Path(listing.root, "dataset.json").is_file()
     if naming.pattern is None and is_nnunet:
-        data = read_nnunet(listing, naming, states_regions)
+        files, regions = read_description(listing, naming, states_regions)
+        data = FileLayout("nnunet", files, "{subject}", {"part": "Tr|Ts"}, convention=regions).read(listing)
+        data.held_out = {name for name, subject in data.subjects.items() if subject.origin["part"] == "Ts"}
     elif naming.pattern is None and is_bids(listing):
         data = read_bids(listing, naming)
     else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from common.data.people import person_of
 from common.errors import InputError, shortened
@@ -34,7 +34,7 @@ class SubjectFiles:
     name: str
     person: str
     files: dict[str, str] = field(default_factory=dict)
-    origin: object = None
+    origin: Any = None
 
     @property
     def images(self) -> dict[str, str]:
@@ -78,7 +78,7 @@ class DataSet:
     def root(self) -> str:
         return self.listing.root
 
-    def add(self, name: str, kind: str, path: str, origin: object, person: str | None = None) -> None:
+    def add(self, name: str, kind: str, path: str, origin: Any, person: str | None = None) -> None:
         """Give a file to a subject; raise `InputError` if the subject's other files are of another origin."""
         subject = self.subjects.setdefault(name, SubjectFiles(name, person or person_of(name), origin=origin))
         if subject.origin != origin:
