@@ -168,14 +168,14 @@ def select(
         visits += [visit] if is_kept else []
     scan = scan.reduced(f"with {'some of ' if keep_missing else ''}{', '.join(scan.modalities)}", visits)
     if min_slices:
-        paths = [f"{root}/{visit.files[modality]}" for visit in scan.visits for modality in scan.modalities]
-        counts = map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal")
+        images = [[f"{root}/{visit.files[modality]}" for modality in scan.modalities] for visit in scan.visits]
+        counts = map_in_processes(slices_with_signal, images, workers, "visit", "slices with signal")
         visits = []
-        for number, visit in enumerate(scan.visits):
-            found = counts[number * len(scan.modalities) : (number + 1) * len(scan.modalities)]
+        for visit, found in zip(scan.visits, counts, strict=True):
             if min(found) < min_slices:
                 show(f"left out: {visit.name}: too few slices with signal ({found}), or unreadable (-1)")
-            visits += [visit] if min(found) >= min_slices else []
+            else:
+                visits.append(visit)
         scan = scan.reduced(f"with {min_slices} slices or more in each", visits)
     if only_first:
         firsts = {visit.person: visit.name for visit in reversed(scan.visits)}
@@ -183,14 +183,16 @@ def select(
     return scan
 
 
-def slices_with_signal(path: str) -> int:
-    """Return the number of slices, along the axis nearest to z, with a voxel above zero; -1 for an unreadable file."""
-    try:
-        scan, voxels = read_scan(path)
-    except InputError:
-        return -1
-    upright, _ = canonical(voxels, scan.affine)
-    return int((upright > 0).any(axis=(0, 1)).sum())
+def slices_with_signal(images: Sequence[str]) -> list[int]:
+    """Return the number of slices, along the axis nearest to z, with a voxel above zero; -1 for an unreadable image."""
+    counts = []
+    for image in images:
+        try:
+            scan, voxels = read_scan(image)
+            counts.append(int((canonical(voxels, scan.affine)[0] > 0).any(axis=(0, 1)).sum()))
+        except InputError:
+            counts.append(-1)
+    return counts
 
 
 def write_split(scan: Scan, root: Path, splits: Split, target: Path) -> None:

@@ -1,7 +1,7 @@
 """Tell the subject and the kind of a scan, a modality or `LABEL`, by the names of its file and folders."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.data.modalities import SPELLINGS, in_folders, modality_of, split_name
@@ -64,7 +64,7 @@ def kind_of_folder(folder: str) -> str | None:
     return kind if kind == ANATOMY or not before else None
 
 
-class Scan(NamedTuple):
+class Identity(NamedTuple):
     """The kind of a file (a modality or `LABEL`), and the parts of its subject's name; label maps have alternatives.
 
     `person` is who was scanned, if known; otherwise the subject's name tells.
@@ -75,14 +75,14 @@ class Scan(NamedTuple):
     person: str | None = None
 
 
-def scan_of(file: ImageFile, modalities: Sequence[str] = (), default: str | None = None) -> Scan | None:
+def identify(file: ImageFile, modalities: Sequence[str] = (), default: str | None = None) -> Identity | None:
     """Return what a file shows, and of whom, by the names of the file and its folders; None if no name states a kind.
 
     Files in different folders are of different visits, except in folders of one kind, such as FLAIR or masks. In no
     other folder, the beginning of a file's name is the subject. `default` is the kind of files whose names state none.
 
     Example:
-        >>> [scan_of(ImageFile(f"{path}.nii", path.split("/")[-1]))[:2] for path in ("P1/v1/t1", "T1/P1", "P1_T1_seg")]
+        >>> [identify(ImageFile(f"{path}.nii", path.split("/")[-1]))[:2] for path in ("P1/v1/t1", "T1/P1", "P1_T1_seg")]
         [('T1', [['P1', 'v1']]), ('T1', [['P1']]), ('label', [['P1_T1'], ['P1']])]
     """
     before, kind = name_of(file.stem, modalities)
@@ -95,13 +95,13 @@ def scan_of(file: ImageFile, modalities: Sequence[str] = (), default: str | None
     folders = [folder for folder in file.folders if kinds[folder] not in ("images", LABEL, kind or "")]
     plain = [folder for folder in folders if kinds[folder] is None]
     if kind == LABEL:
-        return Scan(kind, [parts_of(folders, before), parts_of(plain, name_of(before)[0])])
+        return Identity(kind, [parts_of(folders, before), parts_of(plain, name_of(before)[0])])
     if kind is None and plain != folders:
         stated = [kinds[folder] for folder in folders if folder not in plain]
         before, kind = file.stem, in_folders(stated[-1], [*file.folders, file.stem])
         folders = plain
     kind = kind or default
-    return None if kind is None else Scan(kind, [parts_of(folders, before)])
+    return None if kind is None else Identity(kind, [parts_of(folders, before)])
 
 
 def parts_of(folders: list[str], before: str) -> list[str]:
@@ -118,20 +118,6 @@ def parts_of(folders: list[str], before: str) -> list[str]:
     if not is_visit(rest) and not (rest.isdecimal() and rest != before):
         rest = "_".join(word for word in rest.split("_") if is_visit(word) and not modality_of(word))
     return [*folders, *filter(None, [rest])]
-
-
-def by_subject(scans: Mapping[ImageFile, Scan]) -> Iterator[tuple[ImageFile, str, str, list[str], str | None]]:
-    """Yield each file, its kind, subject, the parts of the subject's name, and the person; the label maps come last.
-
-    A label map belongs to the first of its subjects that has an image. Files without a subject are left out.
-    """
-    names = set[str]()
-    for file, (kind, subjects, person) in sorted(scans.items(), key=lambda item: item[1].kind == LABEL):
-        options = {visit_name(parts): parts for parts in subjects if parts}
-        if kind != LABEL:
-            names.update(options)
-        if name := next((name for name in options if name in names), next(iter(options), "")):
-            yield file, kind, name, options[name], person
 
 
 def visit_name(parts: Sequence[str]) -> str:

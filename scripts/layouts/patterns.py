@@ -10,7 +10,7 @@ from typing import Any
 from common.data.modalities import SPELLINGS, UNCLEAR, in_folders, modality_of
 from common.errors import InputError
 from scripts.layouts.listing import ImageFile, stem_of
-from scripts.layouts.names import ANATOMY, LABEL, SIGNS, Scan, kind_of_folder, name_of, parts_of, scan_of
+from scripts.layouts.names import ANATOMY, LABEL, SIGNS, Identity, identify, kind_of_folder, name_of, parts_of
 
 MIXED = "MR"  # modality of --modalities=each: every scan is a subject, whatever it shows
 EXAMPLE = "{subject}/{session}/{modality}"
@@ -92,18 +92,18 @@ class Naming:
         given = self.words.keys() - {LABEL}
         return kind not in given and (not given or self.modalities is None or kind in self.modalities)
 
-    def scan(self, file: ImageFile) -> Scan | None:
+    def identify(self, file: ImageFile) -> Identity | None:
         """Return what a file shows, and of whom; None if its path says nothing."""
         if found := self.stated(file):
             return found
         if self.pattern is not None:
             found = self._by_pattern(file, self.pattern)
-        elif usual := scan_of(file, self.modalities or (), MIXED if self.modalities == (MIXED,) else None):
-            found = Scan(file.stem, [file.folders]) if usual.kind == MIXED and file.folders else usual
+        elif usual := identify(file, self.modalities or (), MIXED if self.modalities == (MIXED,) else None):
+            found = Identity(file.stem, [file.folders]) if usual.kind == MIXED and file.folders else usual
         return found if found and self.takes(found.kind) else None
 
-    def stated(self, file: ImageFile) -> Scan | None:
-        """Return the scan of a file that the user's words fit; the longest words come first."""
+    def stated(self, file: ImageFile) -> Identity | None:
+        """Return the identity of a file that the user's words fit; the longest words come first."""
         for kind, words in sorted(self.words.items(), key=lambda item: (item[0] != LABEL, -len(item[1]))):
             before, usual = name_of(file.stem)
             end = re.split(r"[*?\]}]", words)[-1]  # after the last wildcard
@@ -114,17 +114,17 @@ class Naming:
             if (fields := ending(words).match(file.bare)) is None:
                 continue
             if "subject" in fields:
-                return Scan(kind, *_subject(fields))
+                return Identity(kind, *_subject(fields))
             if name := end.rpartition("/")[2]:
                 before = file.stem[: -len(name)].rstrip(SIGNS)
             depth = len(file.folders) - words.count("/")
             folders = [folder for folder in file.folders[:depth] if kind_of_folder(folder) is None]
             names = [before, name_of(before)[0]] if kind == LABEL else [before]
-            return Scan(kind, [parts_of(folders, name) for name in names])
+            return Identity(kind, [parts_of(folders, name) for name in names])
         return None
 
-    def _by_pattern(self, file: ImageFile, pattern: str) -> Scan | None:
-        """Return the scan of a file by a pattern; {modality} is the end of the file's name, or a whole folder."""
+    def _by_pattern(self, file: ImageFile, pattern: str) -> Identity | None:
+        """Return the identity of a file by a pattern; {modality} is the end of the file's name, or a whole folder."""
         before, kind = name_of(file.stem, self.modalities or ())
         starts = [before, name_of(before)[0]] if kind == LABEL else [before]
         stated = [(kind, file.stem[len(start) :].lstrip(SIGNS)) for start in starts]
@@ -132,7 +132,7 @@ class Naming:
         for modality, words in stated:
             fields = Pattern(pattern, {"modality": re.escape(words)}).match(file.bare)
             if fields and modality not in (None, ANATOMY, "images"):
-                return Scan(str(in_folders(modality, file.folders)), *_subject(fields))
+                return Identity(str(in_folders(modality, file.folders)), *_subject(fields))
         return None
 
 

@@ -9,7 +9,7 @@ from common.data.modalities import UNCLEAR
 from common.errors import InputError, shortened, show
 from scripts.layouts.bids import is_bids, read_bids
 from scripts.layouts.listing import Listing, list_images
-from scripts.layouts.names import LABEL, by_subject, name_of
+from scripts.layouts.names import LABEL, name_of, visit_name
 from scripts.layouts.nnunet import read_description
 from scripts.layouts.patterns import Naming, Pattern
 from scripts.layouts.subjects import DataSet
@@ -107,13 +107,16 @@ def read_layout(listing: Listing, naming: Naming, states_regions: bool = False) 
 def _read_names(listing: Listing, naming: Naming) -> DataSet:
     """Find each file's subject by its path."""
     data = DataSet(listing, naming.pattern or "names of folders and files")
-    scans = {file: scan for file in listing.files if (scan := naming.scan(file))}
+    identities = {file: identity for file in listing.files if (identity := naming.identify(file))}
     others = {}  # path -> beginnings of the name that its subject's name lacks
-    for file, kind, subject, parts, person in by_subject(scans):
-        data.add(subject, kind, file.path, parts, person)
-        starts = {file.stem[: match.start()] for match in re.finditer(r"[_.\- ]", file.stem)}
-        others[file.path] = {start for start in starts if not subject.startswith(start)}
-    data.unknown = [file.path for file in listing.files if file not in scans and name_of(file.stem)[1] is None]
+    for file, (kind, subjects, person) in sorted(identities.items(), key=lambda item: item[1].kind == LABEL):
+        options = {visit_name(parts): parts for parts in subjects if parts}
+        with_images = [name for name in options if name in data.subjects and data.subjects[name].images]
+        for subject in [*with_images, *options][:1]:  # a label map's first subject with an image
+            data.add(subject, kind, file.path, options[subject], person)
+            starts = {file.stem[: match.start()] for match in re.finditer(r"[_.\- ]", file.stem)}
+            others[file.path] = {start for start in starts if not subject.startswith(start)}
+    data.unknown = [file.path for file in listing.files if file not in identities and name_of(file.stem)[1] is None]
     if misnamed := [path for path, starts in others.items() if not starts.isdisjoint(data.subjects)]:
         show(f"warning: files named after a different subject: {shortened(misnamed, most=3)}", error=True)
     return data

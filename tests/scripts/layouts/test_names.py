@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.layouts.listing import list_images
-from scripts.layouts.names import scan_of
+from scripts.layouts.names import identify
 from tests.scripts.datalists.folders import touch
 
 
@@ -49,5 +49,5 @@ def test_links_to_folders_are_followed_once_and_loops_end(tmp_path):
 def test_the_names_of_file_and_folders_tell_subject_and_kind(tmp_path, path, kind, parts):
     touch(tmp_path, f"{path}.nii.gz")
     file = list_images(tmp_path).files[0]
-    found, subjects, _ = scan_of(file, ["T1", "CBF"])
+    found, subjects, _ = identify(file, ["T1", "CBF"])
     assert (found, subjects[0]) == (kind, parts)
