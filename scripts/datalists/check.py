@@ -3,7 +3,7 @@
 Worker processes examine each subject (`examine`) and return a record; the records are then compared.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from scripts.datalists.people import people_in
 from scripts.pools import map_in_processes
 
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
+KINDS = ("subject", "voxels", "person")  # of repeated cases, the strongest first
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 
 Cases = Sequence[Mapping[str, Any]]
@@ -48,8 +49,8 @@ def check(
     image or label that occurs twice, in one split (duplicate) or in two (leakage); visits of one person in two splits
     (leakage).
 
-    Warnings: subjects without a lesion, regions absent from all label maps, unregistered modalities, and
-    images that differ from most of the cohort in orientation, spacing, skull, extent or air.
+    Warnings: subjects without a lesion, regions absent from all label maps, unregistered modalities, and images that
+    differ from most of the cohort in spacing, skull, extent or air.
     Errors and warnings give exit status 1.
 
     Args:
@@ -128,21 +129,14 @@ def _write_fixed(
 
 
 def compare(cases: Cases, records: Sequence[Record], convention: str | None = None) -> Iterator[Finding]:
-    """Yield outliers, duplicates and absent regions; `records` follow the order of `cases`.
+    """Yield outliers, absent regions and repeated cases; `records` follow the order of `cases`.
 
     Each scan's preparation is compared with the quartiles of the cohort.
     """
-    orientations = Counter(record.orientation for record in records if record.orientation)
-    majority, count = orientations.most_common(1)[0] if orientations else ("", 0)
     measured = [record.preparation for record in records if record.preparation is not None]
-    ranges = None
-    if measured:
-        figures = {name: [case[name][0] for case in measured] for name in measured[0]}
-        ranges = {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
+    figures = {name: [case[name][0] for case in measured] for name in (measured[0] if measured else ())}
+    ranges = {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
-        if record.orientation not in ("", majority):
-            expected = f"{majority}, as {count} of {orientations.total()} subjects"
-            yield index, Problem("orientation", first_image(case), record.orientation, expected)
         if record.preparation is not None:
             for problem in differences(record.preparation, ranges, file=first_image(case)).values():
                 yield index, problem
@@ -160,29 +154,26 @@ def _repeated(cases: Cases, records: Sequence[Record]) -> Iterator[Finding]:
     Cases without errors are preferred, then cases in the most strictly held-out split, then the first in the datalist.
     Visits of a person may share a split or be unlabelled.
     """
-    groups: dict[str, dict[Any, dict[int, str]]] = {  # kind -> subject, voxels or person -> case index -> file
-        kind: defaultdict(dict) for kind in ("the same subject", "the same voxels", "the same person")
-    }
-    subjects, voxels, people = groups.values()
+    groups: dict[tuple[str, Any], dict[int, str]] = defaultdict(dict)  # kind and key -> case index -> file
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
-        subjects[case["subject"]][index] = first_image(case)
+        groups["subject", case["subject"]][index] = first_image(case)
         if case["split"] != "unlabelled":
-            people[person_in(case)][index] = first_image(case)
+            groups["person", person_in(case)][index] = first_image(case)
         for file, digest in record.digests.items():
-            voxels[digest].setdefault(index, file)
+            groups["voxels", digest].setdefault(index, file)
 
     def rank(index: int) -> tuple[bool, int, int]:
         broken = any(CHECKS[problem.check] == "error" for problem in records[index].problems)
         return broken, HELD_OUT_FIRST.index(cases[index]["split"]), index
 
-    pairs: dict[tuple[int, int], tuple[str, str]] = {}  # the strongest kind comes first: only it is reported
-    for kind, members in ((kind, members) for kind, group in groups.items() for members in group.values()):
+    pairs: dict[tuple[int, int], tuple[str, str]] = {}  # only the strongest kind is reported
+    for (kind, _), members in sorted(groups.items(), key=lambda item: KINDS.index(item[0][0])):
         original, *copies = sorted(members, key=rank)
         for index in copies:
-            if kind != "the same person" or cases[index]["split"] != cases[original]["split"]:
+            if kind != "person" or cases[index]["split"] != cases[original]["split"]:
                 pairs.setdefault((index, original), (kind, members[index]))
     for (index, original), (kind, file) in sorted(pairs.items()):
         subject, split = cases[original]["subject"], cases[original]["split"]
         check = "duplicate" if cases[index]["split"] == split else "leakage"
         expected = "each subject and image once, and each person in one split"
-        yield index, Problem(check, file, f"{kind} as {subject} in {split}", expected)
+        yield index, Problem(check, file, f"the same {kind} as {subject} in {split}", expected)

@@ -14,7 +14,6 @@ from common.data.scan_checks import (
     check_grid,
     check_image,
     files_in,
-    first_line,
     labels_in,
     orientation_problem,
     read_scan,
@@ -37,27 +36,17 @@ CHECKS = dict.fromkeys(ERRORS, "error") | dict.fromkeys(WARNINGS, "warning")
 class Record(NamedTuple):
     """Problems of a case, and measurements to compare with the rest of the cohort."""
 
-    problems: tuple[Problem, ...]
-    orientation: str = ""  # such as "RAS", of the first readable file
+    problems: list[Problem]
     labels: frozenset[int] | None = None  # values of the label map; None if missing or faulty
     digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; none for most faulty files
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
-    """Read all files of a case completely, and return the case's record; every exception becomes a problem.
+    """Read all files of a case completely, and return the case's record.
 
     `convention` is a label convention (`common.data.regions`); None accepts all whole numbers as labels.
     """
-    try:
-        return _examine(case, root, convention)
-    except Exception as error:  # such as a lack of memory; the check continues with the next case
-        return Record((Problem("unreadable", first_image(case), first_line(error), "a case that can be checked"),))
-
-
-def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
-    import nibabel  # imported late to keep `--help` fast
-
     problems: list[Problem] = []
     digests: dict[str, bytes] = {}
     volumes: list[tuple[np.ndarray, np.ndarray]] = []
@@ -69,40 +58,37 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             reference = reference or ((volume.shape, scan.affine), Path(file).name)
             problems += filter(None, [orientation_problem(file, scan)])
             check_grid(file, (volume.shape, scan.affine), *reference)
-            if file == case.get("label"):
-                if volume.any():  # empty masks may be equal
-                    digests[file] = _digest(canonical(volume, scan.affine)[0])
+            is_label = file == case.get("label")
+            if is_label:
                 labels = labels_in(file, volume, [] if convention is None else [convention])
-                if labels == {0}:
-                    value = "no voxel is labelled"
-                    problems.append(Problem("empty_mask", file, value, "a lesion, unless the patient has none"))
             else:
                 volume = without_background(volume)
                 check_image(file, volume)
-                volumes.append(canonical(volume, scan.affine))
-                digest = _digest(volumes[-1][0])
-                if original := next((name for name in digests if digests[name] == digest), None):
-                    problems.append(Problem("copy", file, f"a copy of {Path(original).name}", "a different image"))
-                digests[file] = digest
+            upright = canonical(volume, scan.affine)
+            if is_label and labels == {0}:  # empty masks may be equal
+                value = "no voxel is labelled"
+                problems.append(Problem("empty_mask", file, value, "a lesion, unless the patient has none"))
+                continue
+            digest = _digest(upright[0])
+            original = next((name for name in digests if digests[name] == digest), None)
+            if original and is_label:
+                value = f"a copy of {Path(file).name}"
+                problems.append(Problem("label_as_image", original, value, "an image, not the label map"))
+            elif original:
+                problems.append(Problem("copy", file, f"a copy of {Path(original).name}", "a different image"))
+            digests[file] = digest
+            if not is_label:
+                volumes.append(upright)
         except Problem as problem:  # with the path below the root
             problems.append(Problem(problem.check, file, problem.value, problem.expected))
-    for file in case["image"]:
-        if "label" in case and file in digests and digests[file] == digests.get(case["label"]):
-            value = f"a copy of {Path(case['label']).name}"
-            problems.append(Problem("label_as_image", file, value, "an image, not the label map"))
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
     if is_sound and not any(volume.max() > 0 for volume, _ in volumes):
         problems.append(Problem("no_signal", first_image(case), "no voxel above zero", "a brain, as voxels above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", first_image(case), "no label", f"a label map that follows {convention}"))
-    return Record(
-        tuple(problems),
-        "" if reference is None else "".join(nibabel.aff2axcodes(reference[0][1])),
-        labels=labels,
-        digests=digests,
-        preparation=measure(np.stack([volume for volume, _ in volumes]), volumes[0][1]) if is_sound else None,
-    )
+    preparation = measure(np.stack([volume for volume, _ in volumes]), volumes[0][1]) if is_sound else None
+    return Record(problems, labels, digests, preparation)
 
 
 def _digest(volume: np.ndarray) -> bytes:

@@ -142,18 +142,17 @@ def case(name, split="training"):
     return {"subject": name, "split": split, "image": [f"{name}_t1", f"{name}_t2"]}
 
 
-def record(number, digests=None, orientation="RAS", **figures):
+def record(number, digests=None, **figures):
     digests = (b"a%d" % number, b"b%d" % number) if digests is None else digests
     named = {f"s{number}_t{channel}": digest for channel, digest in enumerate(digests, 1)}
     preparation = {name: [value, value] for name, value in (FIGURES | figures).items()}
-    return Record((), orientation, digests=named, preparation=preparation)
+    return Record([], digests=named, preparation=preparation)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, []),
-        ({3: {"orientation": "LPS"}}, [(3, "orientation", "s3_t1")]),
         ({2: {"spacing": [1, 1, 1.2]}}, [(2, "spacing", "s2_t1")]),
         ({2: {"spacing": [1.05, 0.95, 1]}}, []),
         ({5: {"volume": 4.5}}, [(5, "skull", "s5_t1")]),
