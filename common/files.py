@@ -115,16 +115,9 @@ def move_aside(path: Path) -> None:
     path.rename(target)
 
 
-def expand_home(path: str | Path, name: str) -> Path:
-    """Replace `~` by the home folder, as shells do not after `=`; raise `InputError`, with this name, if empty."""
-    if not str(path).strip():  # Python would take the current folder
-        raise InputError(name, "empty", "a path")
-    return Path(path).expanduser()
-
-
 def existing_folder(path: str | Path, name: str, expected: str) -> Path:
     """Return a path with `~` expanded; raise an `InputError` about `name` if it is not a folder."""
-    folder = expand_home(path, name)
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         raise InputError(name, "no such folder", expected)
     return folder

@@ -1,6 +1,7 @@
 """Choose a checkpoint's cleanup: `python -m scripts.cleanup EVALUATION --checkpoint=FILE`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from common.components import box_of
 from common.data.cleanup import Cleanup, Masks, cleaned, text_of
 from common.data.regions import painting_order, regions_of
 from common.errors import ArgumentError, InputError, show
-from common.files import digest, expand_home
+from common.files import digest
 from common.values import FILES
 from scripts import cli
 
@@ -35,7 +36,7 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
     from common.metrics.measures import spacing_of  # late imports: `--help` stays fast
     from scripts.evaluate.records import read_record, scored_masks
 
-    folder = expand_home(evaluation, evaluation)
+    folder = Path(evaluation).expanduser()
     record, _ = read_record(folder)
     files, made = weights.checkpoint_files(FILES.parse("checkpoint", checkpoint)), record["made"]
     if made.get("cleanup") or {"testing", "all"} & {*(made.get("split") or "").split(" or ")}:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from common.data import datalists
 from common.errors import InputError, show
-from common.files import expand_home
 from common.options import BUNDLES, read_config
 from common.values import OPTIONS
 from scripts import cli
@@ -52,7 +51,7 @@ def folds(
         jobs: folds at a time; if more than 1, their output goes to OUTPUT/fold0.log and so on.
         options: further options of the bundle; python -m scripts.options BUNDLE lists them.
     """
-    folder = expand_home(output, f"--output={output}").resolve()
+    folder = Path(output).expanduser().resolve()
     numbers, changes = numbers_of(folds), list(overlays)
     if taken := {"checkpoint", "ckpt_dir", "output_dir", "resume", "split"} & options.keys():
         raise InputError(f"--{min(taken)}: set for each fold; leave it out")

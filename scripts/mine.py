@@ -9,7 +9,7 @@ import yaml
 
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
-from common.files import existing_folder, expand_home
+from common.files import existing_folder
 from common.options import check_used, read_config
 from common.values import names_of
 from scripts import cli
@@ -46,7 +46,7 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
         options: options of the plan, such as --hours=0.2, --modalities=T1,FLAIR or --person='(.+)_v[0-9]+'; python -m
             scripts.planning --help lists them. If they change, the earlier plan is moved aside.
     """
-    folder = expand_home(output, f"--output={output}").resolve()
+    folder = Path(output).expanduser().resolve()
     file = folder / "plan.yaml"
     if root is not None:
         scans = existing_folder(root, f"--root={root}", "a folder of scans").resolve()

@@ -14,7 +14,7 @@ from common.data.scan_checks import files_in, read_scan
 from common.data.transforms import LoadScand
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, choice, show
-from common.files import expand_home, write_json
+from common.files import write_json
 from scripts import cli
 
 
@@ -32,8 +32,8 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
         split: split to predict, such as testing or validation.
     """
     choice("split", split, SPLITS)
-    file = expand_home(datalist, f"--datalist={datalist}")
-    listed = Datalist(file, file.parent if dataset_dir is None else expand_home(dataset_dir, "--dataset_dir"))
+    file = Path(datalist).expanduser()
+    listed = Datalist(file, file.parent if dataset_dir is None else Path(dataset_dir).expanduser())
     convention, modalities = listed.content["label_convention"], listed.content["modalities"]
     if convention is None:
         raise InputError(f"--datalist={datalist}: no labels to train on")
@@ -47,7 +47,7 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
     ending = ".nii.gz" if paths[0].endswith(".nii.gz") else ".nii"
     if odd := [path for path in paths if not path.endswith(ending)]:
         raise InputError(f"{odd[0]}: expected all images and labels as .nii.gz, or all as .nii")
-    folder = expand_home(output, f"--output={output}") / f"Dataset001_{listed.content['name']}"
+    folder = Path(output).expanduser() / f"Dataset001_{listed.content['name']}"
     if folder.exists():
         raise InputError(f"--output={output}: {folder} exists; expected a new data set")
     numbers = {value: number for number, value in enumerate(sorted(known_labels(convention)))}

@@ -43,7 +43,7 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
         raise InputError("--weights_url", "no weights", "--weights, the file at this address", value=weights_url)
     metadata = read_json(source / "configs/metadata.json")
     archive = f"{bundle}_v{metadata['version']}"  # the name that MONAI's downloader requests
-    dist = checkpoints.path_of("output", output)
+    dist = Path(output).expanduser()
     for path in (dist / bundle, dist / f"{archive}.zip"):
         if path.exists():
             raise InputError("output", f"{path} exists already", "a new file")

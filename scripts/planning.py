@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 from itertools import product
 from math import ceil, prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from common.data.regions import CONVENTIONS, symmetric_axes
 from common.data.scan_checks import files_in, read_scan
 from common.data.volumes import axes_of, open_volume
 from common.errors import InputError, check_number, lacks_gpu_memory, show
-from common.files import atomic_write, expand_home, move_aside
+from common.files import atomic_write, move_aside
 from common.options import BUNDLES, automatic_amp, read_config
 from common.ssl.networks import in_precision
 from common.values import AUTO, DEVICE, NAME, names_of, or_auto
@@ -83,12 +84,12 @@ def plan(
         hours: longest training time; the time of a step on this machine gives the number of steps.
         device: cpu or cuda; by default cuda if there is a GPU.
     """
-    folder = expand_home(root, f"--root={root}").resolve()
+    folder = Path(root).expanduser().resolve()
     check_number("hours", hours, float, 0.01, 10_000)
     device = or_auto(DEVICE).parse("device", device)
     if device == AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    text = None if regions is None else read_regions(expand_home(regions, regions), f"--regions={regions}")
+    text = None if regions is None else read_regions(Path(regions).expanduser(), f"--regions={regions}")
     finder = None if person is None else person_finder(person)
     names = naming(modalities, label)
     scan = scan_any(folder, naming=names, regions=text, person=finder, is_asking=False)
@@ -146,7 +147,7 @@ def plan(
             "training": length,
         },
     }
-    target = expand_home(output, f"--output={output}")
+    target = Path(output).expanduser()
     move_aside(target)
     with atomic_write(target) as file:
         dumped = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)

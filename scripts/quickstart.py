@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import show
-from common.files import expand_home, move_aside, read_json, write_json
+from common.files import move_aside, read_json, write_json
 from scripts import cli
 from scripts.steps import run_step
 
@@ -26,7 +26,7 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
         output: folder for all files; an existing folder is renamed, not overwritten.
     """
     start = time.time()
-    folder = expand_home(output, f"--output={output}").resolve()
+    folder = Path(output).expanduser().resolve()
     move_aside(folder)
     folder.mkdir(parents=True)
     cores = os.cpu_count() or 1

@@ -12,7 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from common.errors import InputError, show
-from common.files import atomic_write, digest, expand_home, read_json
+from common.files import atomic_write, digest, read_json
 from scripts import cli
 
 COPIES = ("mlruns", "mlartifacts")  # folders with MLflow's copies of records
@@ -35,7 +35,7 @@ def report(run_dir: str) -> None:
     from scripts.pages.templates import render
     from scripts.provenance import UNNAMED  # late imports: slow
 
-    folder = expand_home(run_dir, f"--run_dir={run_dir}")
+    folder = Path(run_dir).expanduser()
     inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]
     hidden = (*COPIES, f"{EARLIER}-")
     runs = [read_run(folder, path) for path in inside if not any(part.startswith(hidden) for part in path.parts)]

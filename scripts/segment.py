@@ -69,7 +69,7 @@ def segment(
     folder = output_folder(output, root)
     check_label_maps(folder)
     default = BUNDLES / bundle / "models" / "model.pt"
-    file = default if checkpoint is None else weights.path_of("checkpoint", checkpoint)
+    file = default if checkpoint is None else Path(checkpoint).expanduser()
     if not file.is_file():
         raise InputError(f"--checkpoint={file}: no such file; expected one file, trained with {bundle}")
     import torch  # late import: slow

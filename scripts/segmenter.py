@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
-from common import weights
 from common.data.datasets import CaseDataset
 from common.errors import choice
 from common.inference import check_missing
@@ -31,7 +30,7 @@ class Segmenter:
 
     def __init__(self, bundle_root: str | Path, checkpoint: str | Path | None = None, **options: Any) -> None:
         root = Path(bundle_root)
-        self.checkpoint = str(weights.path_of("checkpoint", checkpoint or root / "models" / "model.pt"))
+        self.checkpoint = str(Path(checkpoint or root / "models" / "model.pt").expanduser())
         values = {"bundle_root": str(root), "checkpoint": self.checkpoint}
         parser = read_config([root / "configs" / "inference.yaml"], values | options)
         parser.get_parsed_content("imports")

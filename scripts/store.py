@@ -4,10 +4,10 @@ import os
 import tempfile
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from common.errors import show
-from common.files import expand_home
 from common.options import BUNDLES, read_config
 from scripts import cli
 from scripts.pools import map_in_processes
@@ -27,7 +27,7 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
         recipe: recipe of the training, as for python -m scripts.run.
         options: options of training, such as --dataset_dir and --datalist.
     """
-    folder = expand_home(store, f"--store={store}").absolute()  # training runs in a different folder
+    folder = Path(store).expanduser().absolute()  # training runs in a different folder
     files = config_files(bundle, "train", overlays, recipe)
     with tempfile.TemporaryDirectory() as unused:
         fixed: dict[str, Any] = {"bundle_root": os.path.relpath(BUNDLES / bundle), "output_dir": unused}

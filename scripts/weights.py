@@ -47,7 +47,7 @@ def convert(
         merging: monai_1_4 if the network was trained with MONAI up to 1.4, monai_1_5 if later; needed if the file does
             not state it.
     """
-    target = weights.path_of("output", output)
+    target = Path(output).expanduser()
     if target.exists():
         raise InputError(f"--output={output}: exists already")
     given = {"modalities": modalities and names_of(modalities), "patch_size": patch_size, "merging": merging}

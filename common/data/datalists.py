@@ -20,7 +20,7 @@ from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, within
-from ..files import check_schema, expand_home, read_json
+from ..files import check_schema, read_json
 from .modalities import missing_in, split_name
 from .people import person_of
 from .regions import CONVENTIONS, declaration, regions_of
@@ -69,7 +69,7 @@ class Datalist:
         if not chosen:
             filled = ", ".join(part for part in SPLITS if self.content.get(part)) or "none"
             raise InputError(f"{self.path}: the split {split} is empty; splits with subjects: {filled}")
-        folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
+        folder = Path(self.root).expanduser().absolute()
         if not folder.is_dir():
             raise InputError(f"root {self.root}", "no such folder", f"that of the paths in {self.path}")
         names = available if modalities is None else modalities

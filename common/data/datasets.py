@@ -21,7 +21,6 @@ from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
 from ..errors import ArgumentError, InputError, chain_of, explained, is_disk_full, one_line
-from ..files import expand_home
 from .scan_checks import files_in
 from .store import Store
 
@@ -58,7 +57,7 @@ class CaseDataset(CacheDataset):
         data = [_case_of(entry) for entry in data]
         is_main = idist.get_rank() == 0
         super().__init__(data, transform, cache_rate=0 if store else cache_rate, progress=is_main)
-        self.store = None if store is None else Store(expand_home(store, f"--store={store}"), self.transform)
+        self.store = None if store is None else Store(Path(store).expanduser(), self.transform)
         if self.store is not None and (missing := self.store.missing(data)):
             problem = f"lacks {len(missing)} of {len(data)} subjects with these files and settings"
             cure = f"such as {missing[0]['subject']}; run python -m scripts.store with the options of this run"

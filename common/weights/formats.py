@@ -9,7 +9,6 @@ import torch
 
 from ..errors import InputError, report_in_one_line, within
 from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT, flags, numbers, optional
-from .records import path_of
 from .storage import load, read_record
 
 ENCODER = "swinViT."  # prefix of the encoder, the pretrained part
@@ -125,7 +124,7 @@ def _metadata_by_file(checkpoint: str | Path | Sequence[str]) -> dict[Path, dict
 def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
     """Return the paths in the option `checkpoint`, a file or a list of files."""
     files = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
-    return [path_of("checkpoint", file) for file in files]
+    return [Path(str(file)).expanduser() for file in files]
 
 
 def metadata_of(checkpoint: str | Path) -> dict[str, Any]:

@@ -1,18 +1,11 @@
-"""Paths of checkpoints, and versions; imports no PyTorch, so that commands refuse bad paths at once."""
+"""Checkpoint files and versions; imports no PyTorch, so that commands refuse missing files at once."""
 
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from .. import __version__
 from ..errors import InputError
-from ..files import expand_home
-
-
-def path_of(argument: str, value: Any) -> Path:
-    """Return an argument as a path, with `~` expanded."""
-    return expand_home(str(value), f"--{argument}={value}")
 
 
 def check_file(path: str | Path) -> Path:

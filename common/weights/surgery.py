@@ -13,7 +13,6 @@ from torch import nn
 
 from ..errors import ArgumentError, InputError, show
 from .formats import ENCODER, STEM, Checkpoint, read
-from .records import path_of
 
 # Tensors with one slice per modality -> axis of the slices; a network may add more by its attribute `modality_axes`
 MODALITY_AXES = {
@@ -90,7 +89,7 @@ def initialise(
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
-    name, checkpoint = f"checkpoint {pretrained}", read(path_of("pretrained", pretrained))
+    name, checkpoint = f"checkpoint {pretrained}", read(Path(pretrained).expanduser())
     trained: list[str] | None = checkpoint.metadata.get("modalities")
     if trained is None:
         cure = "add them once with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"

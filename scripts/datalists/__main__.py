@@ -1,11 +1,11 @@
 """Write, split and check datalists: `python -m scripts.datalists COMMAND`, such as generic or check."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from common.data import datalists
 from common.data.regions import canonical
 from common.errors import check_number, choice, show
-from common.files import expand_home
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
@@ -52,7 +52,7 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         only_first = choice("visits", visits, {"all": False, "first": True})
         least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
         splits, target = Split(validation, testing, seed, least), output_file(output, {})
-        folder = expand_home(root, f"--root={root}")
+        folder = Path(root).expanduser()
         scan = scan_cohort(folder, name, label_convention and canonical(label_convention))
         scan = select(scan, folder, min_slices=min_slices, only_first=only_first, workers=workers)
         write_split(scan, folder, splits, target)
@@ -104,11 +104,11 @@ def generic(
     """
     splits, names = Split(validation, testing, seed), naming(modalities, label, pattern)
     keep_missing = choice("missing", missing, {"exclude": False, "keep": True})
-    folder = expand_home(root, f"--root={root}")
+    folder = Path(root).expanduser()
     if regions is None and (folder / REGIONS).is_file():
         regions = str(folder / REGIONS)
         show(f"regions from {regions}")
-    file = None if regions is None else expand_home(regions, f"--regions={regions}")
+    file = None if regions is None else Path(regions).expanduser()
     target = output_file(output, {} if file is None else {"regions": file})
     scan = scan_any(
         folder,
@@ -139,7 +139,7 @@ def split(
         seed: seed of the random choice, 0 or more.
         person: as for generic; by default people are as in the datalist.
     """
-    splits, source = Split(validation, testing, seed), expand_home(datalist, f"--datalist={datalist}")
+    splits, source = Split(validation, testing, seed), Path(datalist).expanduser()
     target = output_file(output, {"datalist": source})
     write_datalist(split_anew(with_people(datalists.read(source), person), splits), target)
 
@@ -169,8 +169,8 @@ def fold(
         seed: seed of the random choices, 0 or more; the same seed gives the same folds.
         person: as for generic; by default people are as in the datalist.
     """
-    source = expand_home(datalist, f"--datalist={datalist}")
-    inputs = {"datalist": source} | ({"folds": expand_home(folds, folds)} if isinstance(folds, str) else {})
+    source = Path(datalist).expanduser()
+    inputs = {"datalist": source} | ({"folds": Path(folds).expanduser()} if isinstance(folds, str) else {})
     target = output_file(output, inputs)
     write_datalist(hold_out(datalists.read(source), folds, fold, fold_to, validation, seed, person), target)
 
@@ -185,7 +185,7 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
         seed: seed of the choice, 0 or more, which depends on nothing else but fraction and the subjects' names.
         nested: whether, for the same seed, a larger fraction contains the smaller fractions.
     """
-    source = expand_home(datalist, f"--datalist={datalist}")
+    source = Path(datalist).expanduser()
     target = output_file(output, {"datalist": source})
     write_datalist(files.subset(datalists.read(source), fraction, seed, nested), target)
 

@@ -11,7 +11,6 @@ from common.data.people import person_of
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
-from common.files import expand_home
 from scripts.cohorts import COHORTS
 from scripts.datalists import files
 from scripts.datalists.people import describe_people
@@ -239,7 +238,7 @@ def _space_of(scan: Scan, root: Path) -> dict[str, str]:
 
 def output_file(output: str, inputs: Mapping[str, Path]) -> Path:
     """Return the path of a new datalist; raise an InputError if it would replace an input or a file of another kind."""
-    target = expand_home(output, f"--output={output}")
+    target = Path(output).expanduser()
     for option, path in inputs.items():
         if path.resolve() == target.resolve():
             raise InputError(f"--output={output}: the same file as --{option}")

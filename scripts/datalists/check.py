@@ -18,7 +18,7 @@ from common.data.preparation import describe, differences, union
 from common.data.regions import regions_of
 from common.data.scan_checks import Problem, files_in
 from common.errors import InputError, check_number, choice, show
-from common.files import expand_home, write_csv
+from common.files import write_csv
 from common.values import names_of
 from scripts.datalists.build import output_file
 from scripts.datalists.examine import CHECKS, Record, examine
@@ -63,7 +63,7 @@ def check(
     """
     check_number("workers", workers, int, 0, 1024)
     accepted = {choice("accept", name, {check: check for check in CHECKS}) for name in names_of(accept) if name}
-    source, folder = expand_home(datalist, f"--datalist={datalist}"), expand_home(root, f"--root={root}")
+    source, folder = Path(datalist).expanduser(), Path(root).expanduser()
     repaired = None if fixed is None else output_file(fixed, {"datalist": source})
     content = datalists.read(source, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in SPLITS for entry in content.get(split, [])]
@@ -97,7 +97,7 @@ def check(
     if not findings:
         show("no problems found")
     if output is not None:
-        table = expand_home(output, f"--output={output}") / "findings.csv"
+        table = Path(output).expanduser() / "findings.csv"
         table.parent.mkdir(parents=True, exist_ok=True)
         write_csv(table, [COLUMNS, *rows])
         show(table)

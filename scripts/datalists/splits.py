@@ -9,7 +9,7 @@ import numpy as np
 
 from common.data.datalists import SPLITS, person_in
 from common.errors import InputError, check_number, choice, show
-from common.files import digest, expand_home, read_json
+from common.files import digest, read_json
 from scripts.datalists.people import with_people
 
 BATCH = 2  # least number of people for training: the smallest batch of a stage
@@ -110,7 +110,7 @@ def hold_out(
     person_of = {entry["subject"]: person_in(entry) for entry in entries}
     people = sorted({*person_of.values()})
     if isinstance(folds, str):
-        path = expand_home(folds, f"--folds={folds}")
+        path = Path(folds).expanduser()
         fold_of = _published_folds(path, person_of)
         source = {"source": path.name, "sha256": digest(path)}
     elif folds > len(people):
@@ -183,6 +183,6 @@ def _listed_folds(path: Path) -> list[tuple[str, int]]:
 def numbers_of(folds: str | int) -> list[int]:
     """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n (2 to 1000)."""
     if isinstance(folds, str):
-        return sorted({fold for _, fold in _listed_folds(expand_home(folds, f"--folds={folds}"))})
+        return sorted({fold for _, fold in _listed_folds(Path(folds).expanduser())})
     check_number("folds", folds, int, 2, 1000)
     return list(range(folds))

@@ -9,7 +9,7 @@ import numpy as np
 
 from common.data.volumes import is_made_up
 from common.errors import check_number, choice, show
-from common.files import expand_home, write_csv
+from common.files import write_csv
 from common.locks import claimed
 from common.metrics.cards import Protocol, Scores
 from common.metrics.protocols import PROTOCOLS
@@ -62,11 +62,11 @@ def evaluate(
     selected = None if protocol is None else protocol_of(protocol, variant)
     convention, cases = find_cases(predictions, references, selected, missing, dataset_dir, split, label_convention)
     rules = selected or protocol_of(None, variant, convention)
-    folder = expand_home(output, f"--output={output}")
+    folder = Path(output).expanduser()
     from common import made as origin  # late imports: `--help` stays fast
     from common.inference.evaluation import entry_of, new_record
 
-    source = expand_home(predictions, predictions)
+    source = Path(predictions).expanduser()
     stated = origin.read_origin(source) or {"checkpoints": {}, "settings": {}}
     with claimed("output", folder):
         voxel = np.ones((1, 1, 1), bool)
@@ -107,7 +107,7 @@ def page(folder: str, slices: str = "chosen", background: str | None = None) -> 
     """
     from scripts.pages.evaluation import write_pages  # late import: `--help` stays fast
 
-    show(write_pages(expand_home(folder, str(folder)), slices, background))
+    show(write_pages(Path(folder).expanduser(), slices, background))
 
 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
@@ -123,7 +123,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     tests, ranking = several.compare(*several.read_all([str(folder) for folder in folders], names))
     show(*several.lines(tests, ranking))
     if output is not None:
-        folder = expand_home(output, f"--output={output}")
+        folder = Path(output).expanduser()
         write_csv(folder / "comparison.csv", [several.PairedTest._fields, *tests])
         write_csv(folder / "ranking.csv", [several.Rank._fields, *ranking])
         show("", folder)
@@ -149,7 +149,7 @@ def pool(
     from scripts.evaluate import several
 
     records, protocol = several.read_all([str(folder) for folder in folders], names)
-    target = expand_home(output, f"--output={output}")
+    target = Path(output).expanduser()
     with claimed("output", target):
         _publish(target, several.pool(records), protocol, slices, background)
 

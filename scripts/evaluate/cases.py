@@ -8,7 +8,7 @@ from common.data import datalists
 from common.data.modalities import first_image, images_of
 from common.data.regions import canonical
 from common.errors import InputError, shortened
-from common.files import existing_folder, expand_home
+from common.files import existing_folder
 from common.metrics.cards import Protocol
 from common.metrics.protocols import check_convention
 from scripts.layouts.listing import stem_of
@@ -39,7 +39,7 @@ def find_cases(
     Raise InputError if a file is missing, or if the convention is unknown or not scored by `protocol` (None: any).
     """
     predicted = label_maps("predictions", predictions)
-    path, images = expand_home(references, f"--references={references}"), {}
+    path, images = Path(references).expanduser(), {}
     if path.is_file() != (dataset_dir is not None) or None not in (dataset_dir, label_convention):
         expected = "a datalist with --dataset_dir, or a folder, perhaps with --label_convention"
         raise InputError(f"--references={references}", expected=expected)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from common.errors import InputError, aligned
-from common.files import expand_home
 from common.inference.evaluation import Record
 from common.made import origin_of
 from common.metrics.cards import Protocol
@@ -53,7 +53,7 @@ def read_all(folders: Sequence[str], names: str | Sequence[str] | None) -> tuple
 
     The default names are the shortest distinct ends of the paths. In a record, paths of files become absolute.
     """
-    paths = [expand_home(folder, folder).resolve() for folder in folders]
+    paths = [Path(folder).expanduser().resolve() for folder in folders]
     if len(paths) < 2 or len(set(paths)) < len(paths):
         raise InputError(", ".join(folders), expected="two or more different folders")
     ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]

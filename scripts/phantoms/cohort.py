@@ -8,7 +8,6 @@ from threadpoolctl import threadpool_limits
 
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, check_number, choice
-from common.files import expand_home
 from common.locks import CLAIM, claimed
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
@@ -48,7 +47,7 @@ def make(
     check_number("seed", seed, int, 0, 2**63)
     check_number("spacing", spacing, float, 1, 4)  # mm
     stripped = cohort.space.brain != "none" if skull_stripped is None else skull_stripped
-    root = expand_home(output, f"--output={output}")
+    root = Path(output).expanduser()
     settings = (root, layout, seed, float(spacing), stripped, dicom)
     work = partial(_make_subject, settings)
     with claimed("output", root):

@@ -1,9 +1,10 @@
 """Prepare raw head scans for the models, and resample predictions to raw grids: `python -m scripts.prepare [back]`."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from common.errors import choice
-from common.files import existing_folder, expand_home
+from common.files import existing_folder
 from common.values import names_of
 from scripts.cli import run
 from scripts.cohorts import COHORTS
@@ -81,7 +82,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     files = label_maps("predictions", predictions)
     from scripts.prepare.cohort import output_folder, send_all  # late import: slow
 
-    target = output_folder(output, expand_home(predictions, predictions), source)
+    target = output_folder(output, Path(predictions).expanduser(), source)
     outcomes = send_all(files, source, target, modality)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)

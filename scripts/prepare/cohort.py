@@ -21,7 +21,7 @@ from common.errors import (
     shortened,
     show,
 )
-from common.files import atomic_write, expand_home, write_csv
+from common.files import atomic_write, write_csv
 from common.locks import claimed
 from scripts.datalists.files import write
 from scripts.pages.templates import render
@@ -114,7 +114,7 @@ def send_all(files: Mapping[str, Path], prepared: Path, target: Path, modality: 
 
 def output_folder(output: str, *sources: Path) -> Path:
     """Return the output folder; raise an InputError if it lies in an input folder."""
-    folder = expand_home(output, f"--output={output}")
+    folder = Path(output).expanduser()
     if source := next((path for path in sources if folder.resolve().is_relative_to(path.resolve())), None):
         raise InputError(f"--output={output}: lies in {source}; expected a folder outside the input")
     return folder
