@@ -77,7 +77,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if config is None:
         raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
     content = (read_json if config.suffix == ".json" else read_yaml)(config)
-    name, stated = content.get("attached", {}).get("name"), content.get("label_convention")
+    name, stated = content.get("bundle"), content.get("label_convention")
     if name not in LIKE:
         raise InputError(f"--bundle={folder}: expected one like {' or '.join(LIKE)}")
     fixed = stated if isinstance(stated, str) and not stated.startswith("$") else None  # as packages have it

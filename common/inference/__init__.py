@@ -8,9 +8,10 @@ __getattr__, __dir__ = lazy(
         "cases": "CheckFilesd check_missing find_cases pending_cases",
         "ensembles": "ensemble",
         "evaluation": "EvaluationFiles",
-        "pictures": "draw_inpainting draw_segmentations",
+        "pictures": "Pictures draw_inpainting draw_segmentations",
         "predictor": "Predictor",
         "outputs": "EmbeddingFile SaveVolumed Volumes",
+        "scores": "RegionScores",
         "windows": "CropInferer WindowInferer",
     },
 )

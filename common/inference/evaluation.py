@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from ..data.modalities import images_of, missing_in
 from ..data.regions import display_order
 from ..data.volumes import is_made_up
-from ..errors import aligned
+from ..errors import aligned, show
 from ..files import move_aside, write_csv, write_json
 from ..made import origin_of
 from ..metrics.cards import Protocol, Scores, by_metric
@@ -34,7 +34,7 @@ Record = dict[str, Any]  # content of cases.json
 class EvaluationFiles:
     """Handler that writes the files of an evaluation when the evaluator ends without an error.
 
-    The evaluator's key metric must be a `common.training.RegionScores`, `predictions` the folder of `SaveVolumed`.
+    The evaluator's key metric must be a `RegionScores`, `predictions` the folder of `SaveVolumed`.
     Results of an earlier evaluation in the folder are moved aside before the run.
     """
 
@@ -55,7 +55,6 @@ class EvaluationFiles:
         self.made = origin_of(settings, any(is_made_up(case["label"]) for case in cases[:1]))
         cohort = settings.get("cohort", "unnamed")
         self.record = new_record(name if cohort == "unnamed" else cohort, convention, protocol, self.made)
-        self.lines: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, lambda: set_aside(self.folder, *OF_RUN))
@@ -67,10 +66,7 @@ class EvaluationFiles:
             entry = entry_of(self.folder, scores, prediction, case["label"], images_of(case, self.modalities))
             missing = missing_in(case, self.modalities)
             self.record["cases"][subject] = entry | ({"missing_modalities": [*missing]} if missing else {})
-        self.lines = write(self.folder, self.record, self.protocol)
-
-    def figures(self, engine: Engine) -> list[str]:
-        return self.lines
+        show(*write(self.folder, self.record, self.protocol), f"results: {self.folder.resolve()}")
 
 
 def new_record(name: str, convention: str, protocol: Protocol, made: Mapping[str, Any]) -> Record:

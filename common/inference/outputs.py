@@ -76,12 +76,12 @@ class Volumes:
         self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
         self.done += len(engine.state.batch)
 
-    def _write(self) -> None:
-        write_volumes(self.results.folder, self.convention, self.results.inputs)
-
-    def figures(self, engine: Engine) -> list[str]:
-        """Return the summary line of a run; none without subjects."""
-        return [f"segmented: {self.done} of {engine.state.epoch_length} subjects"] if self.done else []
+    def _write(self, engine: Engine) -> None:
+        folder = self.results.folder
+        write_volumes(folder, self.convention, self.results.inputs)
+        if self.done:
+            count = f"{self.done} of {engine.state.epoch_length} subjects"
+            show(f"segmented: {count}; label maps and volumes.csv in {folder.resolve()}")
 
 
 def write_volumes(folder: Path, convention: str, subjects: Iterable[str]) -> None:
@@ -152,7 +152,7 @@ class EmbeddingFile:
         for output, item in zip(engine.state.output, engine.state.batch, strict=True):
             self.vectors[item["subject"]] = {name: value.cpu().numpy() for name, value in output["pred"].items()}
 
-    def _write(self) -> None:
+    def _write(self, engine: Engine) -> None:
         if self.vectors:
             subjects = sorted(self.vectors)
             levels = self.vectors[subjects[0]]
@@ -161,9 +161,5 @@ class EmbeddingFile:
             arrays |= {"subject": np.array(subjects), "settings": np.array(json.dumps(self.settings, sort_keys=True))}
             with atomic_write(self.path) as temporary, temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy takes them for its own options
-
-    def figures(self, engine: Engine) -> list[str]:
-        """Return the summary line of a run; none without vectors."""
-        lengths = [len(levels["embedding"]) for levels in self.vectors.values()]
-        subjects = f"{len(lengths)} of {engine.state.epoch_length} subjects"
-        return [f"embedded: {subjects}; vectors of {lengths[0]} values"] if lengths else []
+            count, values = f"{len(subjects)} of {engine.state.epoch_length} subjects", len(levels["embedding"])
+            show(f"embedded: {count}; vectors of {values} values in {self.path.resolve()}")

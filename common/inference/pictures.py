@@ -3,18 +3,23 @@
 Slices follow the radiological convention: the patient's right, or anterior, is on the left of the picture.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
+from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..data.regions import colours, painting_order, regions_of
 from ..data.transforms import ToRASd
+from ..errors import one_line, show
+from ..files import atomic_write
 
 SIDES = {"axial": "RL", "coronal": "RL", "sagittal": "AP"}  # the patient's sides on the left and right of the picture
 PLANES = tuple(SIDES)
@@ -22,6 +27,36 @@ FILLED = 0.65  # opacity of a mask
 EDGE, LINE = 200, 14  # pixels: least edge of a panel, height of a line of text
 
 Pixels = NDArray[np.uint8]  # [rows, columns, 3]
+
+
+class Pictures:
+    """Draw the inputs and outputs of a validation or an evaluation, as PNG files and in TensorBoard.
+
+    `draw` is a function from the engine's output and batch to RGB pictures by name.
+    `last_only` draws only the last batch of a run. `epoch_length` makes TensorBoard's steps count iterations. A failed
+    picture does not end the run; a line reports it.
+    """
+
+    def __init__(
+        self, output_dir: str, draw: Callable[..., Mapping[str, Pixels]], last_only: bool = False, epoch_length: int = 1
+    ) -> None:
+        self.folder, self.draw, self.last_only, self.epoch_length = Path(output_dir), draw, last_only, epoch_length
+
+    def attach(self, engine: Engine) -> None:
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # imported here because it is slow
+
+        try:
+            with SummaryWriter(self.folder / "tensorboard" / "pictures") as writer:
+                for name, pixels in self.draw(engine.state.output, engine.state.batch).items():
+                    with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
+                        Image.fromarray(pixels).save(file, format="PNG")
+                    writer.add_image(name, pixels, engine.state.epoch * self.epoch_length, dataformats="HWC")
+        except Exception as error:
+            show(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", error=True)
 
 
 def window_of(volume: NDArray[Any]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ __getattr__, __dir__ = lazy(
         "masked": "Masked",
         "networks": "ModelSize SIZES SSLHead encoder in_precision settings swin_unetr",
         "tasks": "Contrastive Encoded ProxyTask Reconstruction Rotation SSLLoss TokenTask Views",
+        "terms": "LossTerms",
         "views": "TwoViews boxes corrupt rotate",
     },
 )

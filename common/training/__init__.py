@@ -6,10 +6,9 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "distributed": "Processes",
-        "handlers": "LossTerms Pictures RegionScores",
         "plan": "Plan",
         "records": "RunRecord",
         "step": "Step average parameters precision",
-        "workflows": "prediction_handlers tracked training_handlers",
+        "workflows": "tracked training_handlers",
     },
 )

@@ -10,7 +10,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import TensorboardLogger
+from ignite.handlers import ProgressBar, TensorboardLogger
 from ignite.handlers.base_logger import BaseLogger
 
 from ..environment import peak_resident
@@ -92,6 +92,9 @@ class TrainingRecord(RunRecord):
         engine.add_event_handler(Events.EPOCH_STARTED, self._start_interval)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._record_validation, engine)
+        if idist.get_rank() == 0:
+            bar = ProgressBar(desc=self.content["bundle"], disable=None)  # None: none in a log file
+            bar.attach(engine, output_transform=lambda output: {"loss": output["loss"].item()})
         super().attach(engine)
 
     def is_due(self, trainer: Engine, iteration: int) -> bool:

@@ -54,6 +54,8 @@ class BestModel:
         if self.average is not None:
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self.average.update_parameters, self.network)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
+        if idist.get_rank() == 0:
+            trainer.add_event_handler(Events.COMPLETED, self._conclude)
 
     @property
     def name(self) -> str:
@@ -79,11 +81,11 @@ class BestModel:
         if self.waited >= self.patience:
             trainer.terminate()
 
-    def figures(self, _: Engine) -> list[str]:
-        """Return the last line of a training's output."""
+    def _conclude(self) -> None:
         if math.isfinite(self.best):
-            return [f"best validation: {self.name} {self.best:.4f}"]
-        return [f"no model was saved: {self.name} was never finite"]
+            show(f"best validation: {self.name} {self.best:.4f}; {self.file.resolve()}")
+        else:
+            show(f"no model was saved: {self.name} was never finite")
 
     def state_dict(self) -> dict[str, float]:
         return {"best": self.best, "waited": self.waited}

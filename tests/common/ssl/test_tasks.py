@@ -12,8 +12,8 @@ from common.inference.pictures import draw_inpainting
 from common.ssl.masked import Masked
 from common.ssl.networks import SSLHead
 from common.ssl.tasks import SSLLoss, TokenTask, paper_tasks
+from common.ssl.terms import LossTerms
 from common.ssl.views import TwoViews
-from common.training.handlers import LossTerms
 from tests.oracles.contrastive import nt_xent
 
 

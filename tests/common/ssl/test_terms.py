@@ -4,7 +4,7 @@ import torch
 from ignite.engine import Engine
 
 from common.ssl.tasks import SSLLoss
-from common.training.handlers import LossTerms
+from common.ssl.terms import LossTerms
 from tests.oracles.contrastive import agreement, nt_xent
 
 
