@@ -32,8 +32,8 @@ def add_ukb(root, *people, visits=("2_0",)):
             touch(root, f"{person}_20253_{visit}/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz")
 
 
-def add_brats_2023(root, *people, timepoints=(0,)):
-    for name in (f"BraTS-GLI-{person:05d}-{timepoint:03d}" for person in people for timepoint in timepoints):
+def add_brats_2023(root, *people):
+    for name in (f"BraTS-GLI-{person:05d}-000" for person in people):
         touch(root, *[f"{name}/{name}-{kind}.nii.gz" for kind in ("t2f", "t1c", "t1n", "t2w", "seg")])
 
 
@@ -59,11 +59,6 @@ def entries(root, **options):
 def subjects(content):
     """Split -> names of its subjects."""
     return {split: [entry["subject"] for entry in content[split]] for split in SPLITS if split in content}
-
-
-def people(content, length):
-    """Split -> people, whom the first characters of a subject's name tell."""
-    return {split: {name[:length] for name in names} for split, names in subjects(content).items()}
 
 
 def sizes(splits):

@@ -142,11 +142,9 @@ def case(name, split="training"):
     return {"subject": name, "split": split, "image": [f"{name}_t1", f"{name}_t2"]}
 
 
-def record(number, digests=None, **figures):
-    digests = (b"a%d" % number, b"b%d" % number) if digests is None else digests
-    named = {f"s{number}_t{channel}": digest for channel, digest in enumerate(digests, 1)}
+def record(number, **figures):
     preparation = {name: [value, value] for name, value in (FIGURES | figures).items()}
-    return Record([], digests=named, preparation=preparation)
+    return Record([], digests={f"s{number}_t1": b"%d" % number}, preparation=preparation)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +152,6 @@ def record(number, digests=None, **figures):
     [
         ({}, []),
         ({2: {"spacing": [1, 1, 1.2]}}, [(2, "spacing", "s2_t1")]),
-        ({2: {"spacing": [1.05, 0.95, 1]}}, []),
         ({5: {"volume": 4.5}}, [(5, "skull", "s5_t1")]),
         ({5: {"overlap": 0.5}}, [(5, "alignment", "s5_t1")]),
         ({n: {"volume": 4.5} for n in range(6)}, []),  # half of them: none is an outlier
@@ -165,25 +162,12 @@ def test_cases_that_differ_from_the_rest_of_the_cohort(changes, expected):
     assert [(place, problem.check, problem.file) for place, problem in compare(cases, records)] == expected
 
 
-def repeated(cases, records):
-    return [(place, problem.check, problem.value) for place, problem in compare(cases, records)]
-
-
-def test_the_same_image_in_two_splits_is_leakage_in_one_a_duplicate():
-    cases = [case("a"), case("b", "testing"), case("c"), case("d")]
-    digests = [(b"x", b"y"), (b"x", b"y"), (b"p", b"q"), (b"r", b"q")]
-    assert repeated(cases, [record(n, digests[n]) for n in range(4)]) == [
-        (0, "leakage", "the same voxels as b in testing"),
-        (3, "duplicate", "the same voxels as c in training"),
-    ]
-    assert repeated(cases, [record(n, ()) for n in range(4)]) == [], "no digest is like nothing"
-
-
 def test_visits_of_a_person_in_two_splits_are_leakage_but_not_of_the_unlabelled():
     one, other, records = "1000012_2_0", "1000012_3_0", [record(0), record(1)]
-    told = (0, "leakage", f"the same person as {other} in validation")
-    assert repeated([case(one), case(other, "validation")], records) == [told]
-    assert repeated([case(one, "unlabelled"), case(other, "validation")], records) == []
+    ((place, problem),) = compare([case(one), case(other, "validation")], records)
+    value = f"the same person as {other} in validation"
+    assert (place, problem.check, problem.value) == (0, "leakage", value)
+    assert list(compare([case(one, "unlabelled"), case(other, "validation")], records)) == []
 
 
 def test_a_region_that_no_label_map_has():

@@ -22,6 +22,7 @@ READ = {  # the images and label maps of each of three subjects; options; images
     "a folder for each modality of each subject": (["P{n}/FLAIR/scan.nii", "P{n}/T1/scan.nii"], [], {}, None),
     "folders of modalities hold subjects": (["FLAIR/P{n}.nii", "T1/P{n}.nii"], ["masks/P{n}.nii"], {}, None),
     "UPENN-GBM has subjects below folders for all": (GLIOMA, [f"images_segm/{UPENN}_segm.nii.gz"], {}, None),
+    "a folder of label maps, named as the images": (["P{n}/T1.nii"], ["P{n}/masks/P{n}_T1.nii"], {}, None),
     "a registered scan is of its own modality": (
         ["{n}_FLAIR_to_T1.nii", "{n}_T1.nii", "{n}_T1_2_MNI.nii"],
         [],

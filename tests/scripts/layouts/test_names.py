@@ -1,9 +1,8 @@
-"""Listing of the images below a folder, and what inference makes of their names."""
+"""Listing of the images below a folder."""
 
 import pytest
 
 from scripts.layouts.listing import list_images
-from scripts.layouts.names import identify
 from tests.scripts.datalists.folders import touch
 
 
@@ -29,25 +28,3 @@ def test_links_to_folders_are_followed_once_and_loops_end(tmp_path):
     assert listing.tops == ("P1", "P2", "P3", "P5")
     with pytest.raises(FileNotFoundError):
         list_images(tmp_path / "missing")
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "parts"),
-    [
-        ("P1/P1_T1", "T1", ["P1"]),
-        ("sub-1/ses-2/anat/sub-1_ses-2_acq-3d_run-1_FLAIR", "FLAIR", ["sub-1", "ses-2"]),
-        ("site/P1_v2_flair", "FLAIR", ["site", "v2"]),
-        ("P1/Gd/T1", "T1ce", ["P1"]),
-        ("T2/P1/t1", "T1", ["T2", "P1"]),  # a visit of the name T2
-        ("P1/T1/scan", "T1", ["P1"]),
-        ("T1/P1", "T1", ["P1"]),
-        ("masks/P1", "label", ["P1"]),
-        ("P1/masks/P1_T1", "label", ["P1", "T1"]),
-        ("P1_CBF", "CBF", ["P1"]),
-    ],
-)
-def test_the_names_of_file_and_folders_tell_subject_and_kind(tmp_path, path, kind, parts):
-    touch(tmp_path, f"{path}.nii.gz")
-    file = list_images(tmp_path).files[0]
-    found, subjects, _ = identify(file, ["T1", "CBF"])
-    assert (found, subjects[0]) == (kind, parts)
