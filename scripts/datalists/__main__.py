@@ -9,9 +9,9 @@ from common.errors import check_number, choice, show
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
-from scripts.datalists import files
-from scripts.datalists.build import output_file, scan_any, scan_cohort, select, write_datalist, write_split
+from scripts.datalists.build import scan_any, scan_cohort, select, write_split
 from scripts.datalists.check import check
+from scripts.datalists.files import draw_subset, output_file, write_datalist
 from scripts.datalists.people import person_finder, with_people
 from scripts.datalists.regions import read_regions
 from scripts.datalists.splits import Split, hold_out, split_anew
@@ -51,7 +51,7 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         check_number("min_slices", min_slices, int, 0)
         only_first = choice("visits", visits, {"all": False, "first": True})
         least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
-        splits, target = Split(validation, testing, seed, least), output_file(output, {})
+        splits, target = Split(validation, testing, seed, least), output_file(output)
         folder = Path(root).expanduser()
         scan = scan_cohort(folder, name, label_convention and canonical(label_convention))
         scan = select(scan, folder, min_slices=min_slices, only_first=only_first, workers=workers)
@@ -109,7 +109,7 @@ def generic(
         regions = str(folder / REGIONS)
         show(f"regions from {regions}")
     file = None if regions is None else Path(regions).expanduser()
-    target = output_file(output, {} if file is None else {"regions": file})
+    target = output_file(output)
     scan = scan_any(
         folder,
         naming=names,
@@ -140,7 +140,7 @@ def split(
         person: as for generic; by default people are as in the datalist.
     """
     splits, source = Split(validation, testing, seed), Path(datalist).expanduser()
-    target = output_file(output, {"datalist": source})
+    target = output_file(output, source)
     write_datalist(split_anew(with_people(datalists.read(source), person), splits), target)
 
 
@@ -170,8 +170,7 @@ def fold(
         person: as for generic; by default people are as in the datalist.
     """
     source = Path(datalist).expanduser()
-    inputs = {"datalist": source} | ({"folds": Path(folds).expanduser()} if isinstance(folds, str) else {})
-    target = output_file(output, inputs)
+    target = output_file(output, source, *([Path(folds).expanduser()] if isinstance(folds, str) else []))
     write_datalist(hold_out(datalists.read(source), folds, fold, fold_to, validation, seed, person), target)
 
 
@@ -186,8 +185,8 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
         nested: whether, for the same seed, a larger fraction contains the smaller fractions.
     """
     source = Path(datalist).expanduser()
-    target = output_file(output, {"datalist": source})
-    write_datalist(files.subset(datalists.read(source), fraction, seed, nested), target)
+    target = output_file(output, source)
+    write_datalist(draw_subset(datalists.read(source), fraction, seed, nested), target)
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}

@@ -1,7 +1,7 @@
 """Build a datalist: scan a folder, select and split visits, write the file."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
 from scripts.cohorts import COHORTS
-from scripts.datalists import files
+from scripts.datalists.files import write_datalist
 from scripts.datalists.people import describe_people
 from scripts.datalists.regions import from_labels
 from scripts.datalists.splits import Split
@@ -234,20 +234,3 @@ def _space_of(scan: Scan, root: Path) -> dict[str, str]:
     if len(spaces) > 1:
         raise InputError(f"--root={root}", f"scans prepared for {' and '.join(spaces)}", "the same --like for all")
     return {"space": spaces[0]} if spaces else {}
-
-
-def output_file(output: str, inputs: Mapping[str, Path]) -> Path:
-    """Return the path of a new datalist; raise an InputError if it would replace an input or a file of another kind."""
-    target = Path(output).expanduser()
-    for option, path in inputs.items():
-        if path.resolve() == target.resolve():
-            raise InputError(f"--output={output}: the same file as --{option}")
-    files.check_replaceable(target)
-    return target
-
-
-def write_datalist(content: Mapping[str, Any], target: Path) -> None:
-    """Write a datalist, and print the number of subjects in each split."""
-    files.write(content, target)
-    sizes = ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
-    show(f"{target}: {sizes}")

@@ -20,9 +20,8 @@ from common.data.scan_checks import Problem, files_in
 from common.errors import InputError, check_number, choice, show
 from common.files import write_csv
 from common.values import names_of
-from scripts.datalists.build import output_file
 from scripts.datalists.examine import CHECKS, Record, examine
-from scripts.datalists.files import write
+from scripts.datalists.files import output_file, write
 from scripts.datalists.people import people_in
 from scripts.pools import map_in_processes
 
@@ -64,7 +63,7 @@ def check(
     check_number("workers", workers, int, 0, 1024)
     accepted = {choice("accept", name, {check: check for check in CHECKS}) for name in names_of(accept) if name}
     source, folder = Path(datalist).expanduser(), Path(root).expanduser()
-    repaired = None if fixed is None else output_file(fixed, {"datalist": source})
+    repaired = None if fixed is None else output_file(fixed, source)
     content = datalists.read(source, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in SPLITS for entry in content.get(split, [])]
     if not any((folder / file).exists() for case in cases for file in files_in(case)):

@@ -7,28 +7,38 @@ from typing import Any
 
 from common.data.datalists import SPLITS, check
 from common.data.regions import CONVENTIONS, cards_of
-from common.errors import ArgumentError, InputError, check_number
+from common.errors import ArgumentError, InputError, check_number, show
 from common.files import read_json, write_json
 
 
-def check_replaceable(path: str | Path) -> None:
-    """Raise `InputError` if a file at `path` is not JSON, so that a new datalist does not overwrite it by mistake."""
-    if Path(path).is_file():
-        read_json(Path(path), "a new file, or a datalist to replace")
+def output_file(output: str, *inputs: Path) -> Path:
+    """Return the path of a new datalist; raise `InputError` if it would replace an input or a file that is not JSON."""
+    target = Path(output).expanduser()
+    if target.resolve() in [path.resolve() for path in inputs]:
+        raise InputError(f"--output={output}: the same file as an input")
+    if target.is_file():
+        read_json(target, "a new file, or a datalist to replace")
+    return target
 
 
-def write(content: Mapping[str, Any], path: str | Path) -> None:
+def write(content: Mapping[str, Any], path: Path) -> None:
     """Check a datalist's content, as from `common.data.datalists.read`, and write the file atomically.
 
-    Equal content gives equal bytes. An existing file is replaced only if it is JSON.
+    Equal content gives equal bytes.
     """
-    check_replaceable(path)
     convention = content.get("label_convention")
     if isinstance(convention, str) and convention not in CONVENTIONS:
         regions = ("regions", mapping_of(convention))
         content = dict(regions if item[0] == "label_convention" else item for item in content.items())
     check(content, path)
     write_json(path, content)
+
+
+def write_datalist(content: Mapping[str, Any], target: Path) -> None:
+    """Write a datalist, and print the number of subjects in each split."""
+    write(content, target)
+    sizes = ", ".join(f"{len(content[split])} {split}" for split in SPLITS if split in content)
+    show(f"{target}: {sizes}")
 
 
 def mapping_of(convention: str) -> str | dict[str, Any]:
@@ -42,7 +52,7 @@ def mapping_of(convention: str) -> str | dict[str, Any]:
     return mapping
 
 
-def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
+def draw_subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
     """Return a datalist with a fraction of the training subjects, for learning curves; other splits are unchanged.
 
     Subjects are ranked by the SHA-256 of seed, fraction and name, so that every machine selects the same subjects, at
@@ -50,7 +60,7 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
 
     Example:
         >>> entries = [{"subject": str(n), "image": [f"{n}.nii.gz"]} for n in range(40)]
-        >>> small = subset({"modalities": ["T1"], "training": entries}, 0.05)
+        >>> small = draw_subset({"modalities": ["T1"], "training": entries}, 0.05)
         >>> len(small["training"]), small["subset"]
         (2, {'fraction': 0.05, 'seed': 0, 'nested': False, 'of': 40})
     """

@@ -4,7 +4,7 @@ import pytest
 
 from common.data import datalists
 from common.errors import InputError
-from scripts.datalists.files import subset, write
+from scripts.datalists.files import draw_subset, output_file, write
 
 CONTENT = {
     "name": "Köln 東京 😀",
@@ -19,7 +19,7 @@ CONTENT = {
 
 def test_writing_gives_what_reading_takes_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "new" / "toy.json"
-    part = subset(CONTENT, 1)
+    part = draw_subset(CONTENT, 1)
     write(part, path)
     first = path.read_bytes()
     write(part, path)
@@ -28,10 +28,12 @@ def test_writing_gives_what_reading_takes_and_leaves_nothing_else(tmp_path):
     assert path.read_bytes() == first
     assert list(path.parent.iterdir()) == [path]
     assert b'"regions"' in first
+    assert output_file(str(path)) == path
+    with pytest.raises(InputError, match="the same file as an input"):
+        output_file(str(path), path)
     path.write_text("no JSON")
     with pytest.raises(InputError):
-        write(part, path)
-    assert path.read_text() == "no JSON"
+        output_file(str(path))
 
 
 def _numbered(count):
@@ -47,14 +49,14 @@ def _subjects(content):
 @pytest.mark.parametrize(("count", "fraction", "size"), [(1000, 0.4, 400), (3, 0.05, 1), (5, 1, 5)])
 def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(count, fraction, size):
     content = _numbered(count)
-    part = subset(content, fraction, 3)
+    part = draw_subset(content, fraction, 3)
     assert content == _numbered(count)
     assert len(part["training"]) == size
     assert part["subset"] == {"fraction": fraction, "seed": 3, "nested": False, "of": count}
     assert [entry for entry in content["training"] if entry in part["training"]] == part["training"]
     assert part["testing"] == content["testing"]
     with pytest.raises(InputError, match="already a subset"):
-        subset(part, fraction)
+        draw_subset(part, fraction)
 
 
 def test_the_choice_is_the_one_that_sha256_gives_in_whatever_order_the_subjects_are():
@@ -62,5 +64,5 @@ def test_the_choice_is_the_one_that_sha256_gives_in_whatever_order_the_subjects_
     content = _numbered(6)
     for entries in (content["training"], content["training"][::-1]):
         turned = {**content, "training": entries}
-        assert _subjects(subset(turned, 0.5, 7)) == {"s3", "s2", "s5"}
-        assert _subjects(subset(turned, 0.5, 7, nested=True)) == {"s2", "s4", "s5"}
+        assert _subjects(draw_subset(turned, 0.5, 7)) == {"s3", "s2", "s5"}
+        assert _subjects(draw_subset(turned, 0.5, 7, nested=True)) == {"s2", "s4", "s5"}
