@@ -11,7 +11,6 @@ from common.errors import InputError, shortened, show, within
 from scripts.pools import map_in_processes
 from scripts.yaml_files import read_yaml
 
-HIGHEST = 255  # highest label value of a region
 UNNAMED = "lesion=1"  # regions of label maps without a regions file whose only value is 1
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
@@ -30,7 +29,7 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
 
     For further values, raise an InputError with an example file of regions or, without `is_asking`, return a region for
     each value, such as `label1=1,label2=2`. Also raise an InputError for a damaged label map (without `is_asking`, only
-    if all are damaged), and for invalid values, too many, or none above 0.
+    if all are damaged), and if no value is above 0.
     """
     results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
     faults = [result for result in results if isinstance(result, InputError)]
@@ -43,23 +42,19 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
     if numbers == [1]:
         show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
         return UNNAMED
-    stated = f"the values in {count} are {shortened(list(map(str, numbers))) or '0'}"
-    if not numbers or len(numbers) > LIMIT:
-        raise InputError("--regions", f"missing; {stated}", f"{EXAMPLE}; at most {LIMIT} regions")
     names = {("lesion" if len(numbers) == 1 else f"label{number}"): number for number in numbers}
-    if is_asking:
-        regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in names.items())
+    if is_asking or not numbers:
+        regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in [*names.items()][:LIMIT])
+        problem = f"missing; the values in {count} are {shortened(list(map(str, numbers))) or '0'}"
         expected = f"a YAML file that names the regions, the outermost first, such as {{{regions}}}"
-        raise InputError("--regions", f"missing; {stated}", expected)
+        raise InputError("--regions", problem, expected)
     show(f"regions: one for each of {', '.join(map(str, numbers))} in {count}; --regions=REGIONS.yaml names them")
-    return ",".join(f"{name}={number}" for name, number in names.items())
+    return declaration(names)
 
 
 def label_values(file: str, root: str) -> frozenset[int] | InputError:
     """Return the values of a label map, or why they cannot be labels; `file` is relative to `root`."""
     try:
-        labels = labels_in(file, read_scan(Path(root, file))[1])
+        return labels_in(file, read_scan(Path(root, file))[1])
     except InputError as error:
         return error
-    invalid = [str(label) for label in sorted(labels) if not 0 <= label <= HIGHEST]
-    return InputError(file, f"label {shortened(invalid)}", f"0 to {HIGHEST}") if invalid else labels
