@@ -3,7 +3,6 @@
 import difflib
 import errno
 import logging
-import math
 import re
 import sys
 import warnings
@@ -67,19 +66,6 @@ def within(source: object) -> Iterator[None]:
         if error.what == str(source):
             raise
         raise InputError(source, error) from error
-
-
-def is_number(value: Any, kind: type, lowest: float, highest: float = math.inf) -> bool:
-    """Return whether a value is an int, or with `kind=float` an int or float, from `lowest` to `highest`."""
-    kinds = (int,) if kind is int else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= highest
-
-
-def check_number(name: str, value: Any, kind: type, lowest: float, highest: float = math.inf) -> None:
-    """Check that an argument is a number; see `is_number`."""
-    if not is_number(value, kind, lowest, highest):
-        noun = "a whole number" if kind is int else "a number"
-        raise ArgumentError(name, value, expected=f"{noun} from {lowest}" + (f" to {highest}" * (highest < math.inf)))
 
 
 def choice(name: str, value: Any, choices: Collection[str]) -> Any:

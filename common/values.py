@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .data.cleanup import EXPECTED, cleanup_of, text_of
 from .data.preparation import PREPARATION_CHECKS
 from .data.regions import CONVENTIONS, canonical
-from .errors import ArgumentError, InputError, is_number
+from .errors import ArgumentError, InputError
 from .metrics.protocols import CHALLENGES, PROTOCOLS
 
 AUTO = "auto"
@@ -46,6 +46,12 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
 
 
 integers = partial(numbers, kind=int)
+
+
+def is_number(value: Any, kind: type, lowest: float, highest: float = math.inf) -> bool:
+    """Return whether a value is an int, or with `kind=float` an int or float, from `lowest` to `highest`."""
+    kinds = (int,) if kind is int else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= highest
 
 
 def three(values: str, number: Kind, largest: float = 0, convert: type = int) -> Kind:

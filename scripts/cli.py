@@ -77,4 +77,9 @@ def converted(name: str, text: str, annotation: Any) -> Any:
         raise InputError(f"--{name}", "no value")
     if Sequence[str] in kinds:
         return names_of(text)
-    return text if kinds <= {str, NoneType} else DefaultParseValue(text)
+    if kinds <= {str, NoneType}:
+        return text
+    value = DefaultParseValue(text)
+    if kinds <= {int, float, NoneType} and not isinstance(value, int | float if float in kinds else int):
+        raise InputError(f"--{name}={text}", expected="a number" if float in kinds else "a whole number")
+    return value

@@ -19,7 +19,7 @@ from common.data import preparation
 from common.data.regions import CONVENTIONS, symmetric_axes
 from common.data.scan_checks import files_in, read_scan
 from common.data.volumes import axes_of, open_volume
-from common.errors import InputError, check_number, lacks_gpu_memory, show
+from common.errors import InputError, lacks_gpu_memory, show
 from common.files import atomic_write, move_aside
 from common.options import BUNDLES, automatic_amp, read_config
 from common.ssl.networks import in_precision
@@ -85,7 +85,6 @@ def plan(
         device: cpu or cuda; by default cuda if there is a GPU.
     """
     folder = Path(root).expanduser().resolve()
-    check_number("hours", hours, float, 0.01, 10_000)
     device = or_auto(DEVICE).parse("device", device)
     if device == AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.data import datalists
 from common.data.regions import canonical
-from common.errors import check_number, choice, show
+from common.errors import choice, show
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
@@ -48,7 +48,6 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         visits: str = "all",
         workers: int = 0,
     ) -> None:
-        check_number("min_slices", min_slices, int, 0)
         only_first = choice("visits", visits, {"all": False, "first": True})
         least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
         splits, target = Split(validation, testing, seed, least), output_file(output)

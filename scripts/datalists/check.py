@@ -17,7 +17,7 @@ from common.data.modalities import count_missing, first_image
 from common.data.preparation import describe, differences, union
 from common.data.regions import regions_of
 from common.data.scan_checks import Problem, files_in
-from common.errors import InputError, check_number, choice, show
+from common.errors import InputError, choice, show
 from common.files import write_csv
 from common.values import names_of
 from scripts.datalists.examine import CHECKS, Record, examine
@@ -60,7 +60,6 @@ def check(
         accept: checks to report without changing the exit status, such as empty_mask,orientation.
         workers: processes; 0 for one per core.
     """
-    check_number("workers", workers, int, 0, 1024)
     accepted = {choice("accept", name, {check: check for check in CHECKS}) for name in names_of(accept) if name}
     source, folder = Path(datalist).expanduser(), Path(root).expanduser()
     repaired = None if fixed is None else output_file(fixed, source)

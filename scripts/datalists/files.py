@@ -7,7 +7,7 @@ from typing import Any
 
 from common.data.datalists import SPLITS, check
 from common.data.regions import CONVENTIONS, cards_of
-from common.errors import ArgumentError, InputError, check_number, show
+from common.errors import ArgumentError, InputError, show
 from common.files import read_json, write_json
 
 
@@ -66,7 +66,6 @@ def draw_subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nest
     """
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise ArgumentError("fraction", fraction, expected="a number above 0, up to 1")
-    check_number("seed", seed, int, 0)
     if "subset" in content or not content.get("training"):
         raise InputError("--datalist: already a subset, or without training subjects; give the whole datalist")
     entries = content["training"]

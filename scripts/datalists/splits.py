@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.data.datalists import SPLITS, person_in
-from common.errors import InputError, check_number, choice, show
+from common.errors import InputError, choice, show
 from common.files import digest, read_json
 from scripts.datalists.people import with_people
 
@@ -36,7 +36,6 @@ class Split:
     least: int = 1
 
     def __post_init__(self) -> None:
-        check_number("seed", self.seed, int, 0)
         for option, value in (("validation", self.validation), ("testing", self.testing)):
             is_fraction = isinstance(value, float) and 0 <= value < 1
             if not (is_fraction or (type(value) is int and value >= 0) or (option, value) == ("testing", ALL)):
@@ -184,5 +183,6 @@ def numbers_of(folds: str | int) -> list[int]:
     """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n (2 to 1000)."""
     if isinstance(folds, str):
         return sorted({fold for _, fold in _listed_folds(Path(folds).expanduser())})
-    check_number("folds", folds, int, 2, 1000)
+    if folds < 2:
+        raise InputError(f"--folds={folds}", expected="at least 2")
     return list(range(folds))

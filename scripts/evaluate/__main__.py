@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.data.volumes import is_made_up
-from common.errors import check_number, choice, show
+from common.errors import choice, show
 from common.files import write_csv
 from common.locks import claimed
 from common.metrics.cards import Protocol, Scores
@@ -57,7 +57,6 @@ def evaluate(
     """
     choice("slices", slices, SLICES)
     choice("missing", missing or "worst", ["worst"])
-    check_number("workers", workers, int, 0, 1024)
     variant = None if challenge is None else str(challenge)
     selected = None if protocol is None else protocol_of(protocol, variant)
     convention, cases = find_cases(predictions, references, selected, missing, dataset_dir, split, label_convention)

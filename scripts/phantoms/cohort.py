@@ -7,7 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from common.data.volumes import MADE_UP, write_volume
-from common.errors import InputError, check_number, choice
+from common.errors import InputError, choice
 from common.locks import CLAIM, claimed
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
@@ -43,9 +43,6 @@ def make(
         workers: processes; 0 for one per core.
     """
     cohort = choice("layout", layout, COHORTS)
-    check_number("subjects", subjects, int, 1, 9999)
-    check_number("seed", seed, int, 0, 2**63)
-    check_number("spacing", spacing, float, 1, 4)  # mm
     stripped = cohort.space.brain != "none" if skull_stripped is None else skull_stripped
     root = Path(output).expanduser()
     settings = (root, layout, seed, float(spacing), stripped, dicom)

@@ -14,7 +14,6 @@ from common import made
 from common.errors import (
     ArgumentError,
     InputError,
-    check_number,
     choice,
     is_disk_full,
     one_line,
@@ -50,7 +49,6 @@ def prepare_scans(
     again, and stay included. Subjects that fail, or are outside their limits and not included, are left out of the
     datalist, and their folders are hidden.
     """
-    check_number("jobs", jobs, int, 1, 1024)
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
     masks = settings.brain if "*" in settings.brain else None
     subjects = find_subjects(root, settings.modalities, patterns or {}, labels, keeps_missing, masks)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.errors import InputError, check_number, choice
+from common.errors import InputError, choice
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Space
 from scripts.prepare.volumes import Grid
@@ -31,7 +31,8 @@ class Settings:
         if "*" not in str(self.brain):
             choice("brain", self.brain, (DEEPBET, "none", "a pattern such as *_brain.nii.gz"))
         choice("device", self.device, ("cpu", "cuda"))
-        check_number("spacing", self.spacing, float, 1, 4)
+        if not 1 <= self.spacing <= 4:
+            raise InputError(f"--spacing={self.spacing}", expected="1 to 4 mm")
 
     @property
     def target(self) -> Space:

@@ -80,6 +80,7 @@ def test_commands_run_once_with_their_arguments(run, commands, words, expected):
         (["convert", "a", "b", "3", "d"], "convert a b 3 d"),
         (["convert", "a.pt", "--output"], "--output"),
         (["convert", "a.pt", "--force=maybe"], "force"),
+        (["convert", "a.pt", "--times=two"], "--times=two"),
         (["convrt", "a.pt"], "convrt"),
     ],
 )

@@ -32,7 +32,8 @@ def documented(page) -> list[tuple[str, list[str]]]:
         for line in block.replace("\\\n", " ").splitlines():
             if match := re.search(r"-m scripts\.(\w+)(.*)", line):
                 words = shlex.split(re.sub(r" \[(--.*?)\]", r" \1", match[2]), comments=True)
-                commands.append((match[1], [word.split("|")[0] for word in words if word != "..."]))
+                values = [re.sub("=N$", "=3", word.split("|")[0]) for word in words if word != "..."]
+                commands.append((match[1], values))
     return commands
 
 
