@@ -1,5 +1,6 @@
 """The options, data, length and starting state of a training run."""
 
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil, isqrt, log
@@ -12,12 +13,13 @@ from ..data.preparation import describe, differences, refuse, spread, training_p
 from ..data.scan_checks import Problem
 from ..data.transforms import absent_regions, measure_case
 from ..data.volumes import is_made_up
-from ..errors import ArgumentError, shortened, show
+from ..errors import ArgumentError, InputError, shortened, show
 from ..files import digest
 from ..options import Options, components
+from ..values import OFF, OPTIONS, RESUMABLE, UNRECORDED
 from ..weights.formats import measured_of
+from ..weights.storage import load
 from .distributed import Processes
-from .states import resumable
 
 
 class Length(NamedTuple):
@@ -103,8 +105,8 @@ class Plan:
         )
         if "space" in self.data.content:
             self.settings["space"] = self.data.content["space"]
-        self.is_supervised = hasattr(options, "modality_dropout")
-        if self.is_supervised:
+        self.convention: str | None = getattr(options, "label_convention", None)  # None in self-supervised training
+        if self.convention:
             missing = {name for case in cases for name in missing_in(case, options.modalities)}
             self.settings["missing_modalities"] = [name for name in options.modalities if name in missing]
             if processes.is_main:
@@ -128,9 +130,8 @@ class Plan:
 
     def load(self, split: str) -> list[dict[str, Any]]:
         """Return the cases of a split; subjects may lack modalities, except in self-supervised training."""
-        convention = getattr(self.options, "label_convention", None)
-        missing = () if self.is_supervised else None
-        return self.data.load(split, self.options.modalities, convention, missing=missing)
+        missing = () if self.convention else None
+        return self.data.load(split, self.options.modalities, self.convention, missing=missing)
 
     def cases(self, split: str) -> list[dict[str, Any]]:
         """Return this process's share of the training or validation cases, with labels if there is a label convention.
@@ -149,9 +150,8 @@ class Plan:
         if leaked := self.data.leaked:
             problem = f"visits of {shortened(leaked, most=3)} are in several splits"
             show(f"warning: datalist {self.data.path}: {problem}; expected each person in one split", error=True)
-        convention = getattr(self.options, "label_convention", None)
-        for split in cases if convention else ():
-            if absent := absent_regions(cases[split], str(convention)):
+        for split in cases if self.convention else ():
+            if absent := absent_regions(cases[split], str(self.convention)):
                 show(f"warning: split {split}: absent from all label maps: {', '.join(absent)}", error=True)
 
     def measure(self, cases: Sequence[Mapping[str, Any]]) -> None:
@@ -179,3 +179,53 @@ class Plan:
             # Without pretraining, the default of `accept` must not hide doubts
             accepted = options.accept if options.pretrained else ()
             show(*(f"warning: {line}" for name, line in doubted.items() if name not in accepted), error=True)
+
+
+def resumable(folder: Path, resume: bool | str, settings: Mapping[str, Any]) -> Path | None:
+    """Return the saved state `iteration-N.pt` from which a run continues; None for a new run.
+
+    `resume` is True (continue from the last state), "auto" (from the last readable one, if any) or False (neither a
+    state nor model.pt may exist). Raise `InputError` if the file is damaged, or a setting that affects the result
+    differs.
+    """
+    states = saved_states(folder)
+    if not resume and (earlier := [*states, *folder.glob("model.pt")]):
+        advice = "resume=true to continue it, or " if states else ""
+        problem = f"holds the {earlier[0].name} of an earlier run"
+        raise ArgumentError("ckpt_dir", folder, problem, f"{advice}another folder")
+    if resume is True and not states:
+        raise ArgumentError("resume", "true", f"no iteration-N.pt in {folder}")
+    for file in reversed(states):
+        try:
+            before = load(file).get("metadata") or {}
+        except InputError as error:
+            if resume is True or file == states[0]:
+                raise
+            show(f"resume: {error}; trying the state before it", error=True)
+        else:
+            _check_settings(before, settings, file)
+            return file
+    return None
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """Return the `iteration-N.pt` files of a folder, oldest first."""
+    files = (path for path in folder.glob("iteration-*.pt") if re.fullmatch(r"iteration-\d+", path.stem))
+    return sorted(files, key=lambda file: int(file.stem.removeprefix("iteration-")))
+
+
+def _check_settings(before: Mapping[str, Any], now: Mapping[str, Any], file: Path) -> None:
+    """Raise `InputError` if a setting that affects the result differs from that of the saved run."""
+    if before.get("bundle") != now["bundle"]:
+        raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {now['bundle']}")
+    if before.get("subjects") != now.get("subjects"):
+        raise ArgumentError("datalist", now.get("datalist"), f"subjects or splits differ from those of {file}")
+    # Options that one of both lacks are off; other settings may be known only later in a run
+    names = (now.keys() & before.keys()) | ((now.keys() | before.keys()) & (OPTIONS.keys() - UNRECORDED))
+    names -= RESUMABLE | {"epochs", "components"}  # epochs follow from the iterations
+    parts, saved_parts = now.get("components", {}), before.get("components", {})
+    pairs = [(name, {**OFF, **before}.get(name), {**OFF, **now}.get(name)) for name in sorted(names)]
+    pairs += [(name, saved_parts.get(name), part) for name, part in parts.items()]  # last: they contain options' values
+    for name, saved, value in pairs:
+        if saved != value:
+            raise ArgumentError(name, value, f"the run to resume has {saved}, which cannot change")

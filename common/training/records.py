@@ -41,7 +41,6 @@ class RunRecord:
             "world_size": idist.get_world_size(),
             "config": dict(settings),
         }
-        self._before = 0.0  # seconds until the resumed state was saved
         self._start = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
@@ -51,7 +50,7 @@ class RunRecord:
     def write(self, finished: bool = False) -> None:
         """Write the current record, with the peak memory of all processes, which must all call this."""
         self.content["finished"] = finished
-        self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
+        self.content["seconds"] = round(time.monotonic() - self._start, 1)
         peaks = {"peak_memory_gib": peak_resident()}
         if torch.cuda.is_available():
             peaks["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -84,7 +83,7 @@ class TrainingRecord(RunRecord):
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self.latest: dict[str, float] = {}
         self._sums: dict[str, torch.Tensor] = {}
-        self._steps, self._has_begun = 0, False
+        self._steps = 0
 
     def attach(self, engine: Engine) -> None:
         self._trainer = engine
@@ -103,9 +102,8 @@ class TrainingRecord(RunRecord):
         return iteration % math.ceil(steps / self.POINTS) == 0 or iteration % length == 0
 
     def _begin(self, trainer: Engine) -> None:
-        if self._has_begun or idist.get_rank() != 0:  # a federated client begins in each round
+        if trainer.has_event_handler(self._report_time) or idist.get_rank() != 0:  # a federated client's next round
             return
-        self._has_begun = True
         if not self.plan.resumed_from:
             show(*self.report.lines())
             for name in ("run.json", "pictures", "tensorboard"):
@@ -181,13 +179,12 @@ class TrainingRecord(RunRecord):
     def state_dict(self) -> dict[str, Any]:
         """Record the mean losses so far, and return the state to resume from; all processes must call this."""
         self._end_interval()
-        seconds = self._before + time.monotonic() - self._start
         names = ("started", "weights", "train", "validation")
-        return {name: self.content[name] for name in names} | {"seconds": seconds}
+        return {name: self.content[name] for name in names} | {"seconds": time.monotonic() - self._start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.content |= state
-        self._before = state["seconds"]
+        self._start -= state["seconds"]  # the time until the state was saved counts
 
 
 def _steps_left(trainer: Engine) -> int:

@@ -4,14 +4,13 @@ import math
 import operator
 import os
 import random
-import re
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
@@ -22,12 +21,9 @@ from torch import nn
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import move_aside
-from ..values import OFF, OPTIONS, RESUMABLE, UNRECORDED
 from ..weights.records import versions
 from ..weights.storage import load, write
-
-if TYPE_CHECKING:
-    from .plan import Plan
+from .plan import Plan, saved_states
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h; scripts/train.sbatch reads it
 
@@ -41,7 +37,7 @@ class BestModel:
     """
 
     def __init__(
-        self, plan: "Plan", network: nn.Module, validator: Engine, loss: str | None = None, average: Any = None
+        self, plan: Plan, network: nn.Module, validator: Engine, loss: str | None = None, average: Any = None
     ) -> None:
         self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
         self.average = average
@@ -105,12 +101,7 @@ class RunStates:
     """
 
     def __init__(
-        self,
-        plan: "Plan",
-        objects: Mapping[str, Any],
-        steps: Steps,
-        validator: Engine,
-        local_objects: Mapping[str, Any],
+        self, plan: Plan, objects: Mapping[str, Any], steps: Steps, validator: Engine, local_objects: Mapping[str, Any]
     ) -> None:
         self.plan, self.options, self.folder = plan, plan.options, Path(plan.options.ckpt_dir)
         self.objects, self.local_objects, self.steps, self.validator = objects, local_objects, steps, validator
@@ -205,56 +196,6 @@ class RunStates:
             show(f"resume: {file}, iteration {reached}")
 
 
-def resumable(folder: Path, resume: bool | str, settings: Mapping[str, Any]) -> Path | None:
-    """Return the saved state `iteration-N.pt` from which a run continues; None for a new run.
-
-    `resume` is True (continue from the last state), "auto" (from the last readable one, if any) or False (neither a
-    state nor model.pt may exist). Raise `InputError` if the file is damaged, or a setting that affects the result
-    differs.
-    """
-    states = saved_states(folder)
-    if not resume and (earlier := [*states, *folder.glob("model.pt")]):
-        advice = "resume=true to continue it, or " if states else ""
-        problem = f"holds the {earlier[0].name} of an earlier run"
-        raise ArgumentError("ckpt_dir", folder, problem, f"{advice}another folder")
-    if resume is True and not states:
-        raise ArgumentError("resume", "true", f"no iteration-N.pt in {folder}")
-    for file in reversed(states):
-        try:
-            before = load(file).get("metadata") or {}
-        except InputError as error:
-            if resume is True or file == states[0]:
-                raise
-            show(f"resume: {error}; trying the state before it", error=True)
-        else:
-            _check_settings(before, settings, file)
-            return file
-    return None
-
-
-def saved_states(folder: Path) -> list[Path]:
-    """Return the `iteration-N.pt` files of a folder, oldest first."""
-    files = (path for path in folder.glob("iteration-*.pt") if re.fullmatch(r"iteration-\d+", path.stem))
-    return sorted(files, key=lambda file: int(file.stem.removeprefix("iteration-")))
-
-
-def _check_settings(before: Mapping[str, Any], now: Mapping[str, Any], file: Path) -> None:
-    """Raise `InputError` if a setting that affects the result differs from that of the saved run."""
-    if before.get("bundle") != now["bundle"]:
-        raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {now['bundle']}")
-    if before.get("subjects") != now.get("subjects"):
-        raise ArgumentError("datalist", now.get("datalist"), f"subjects or splits differ from those of {file}")
-    # Options that one of both lacks are off; other settings may be known only later in a run
-    names = (now.keys() & before.keys()) | ((now.keys() | before.keys()) & (OPTIONS.keys() - UNRECORDED))
-    names -= RESUMABLE | {"epochs", "components"}  # epochs follow from the iterations
-    parts, saved_parts = now.get("components", {}), before.get("components", {})
-    pairs = [(name, {**OFF, **before}.get(name), {**OFF, **now}.get(name)) for name in sorted(names)]
-    pairs += [(name, saved_parts.get(name), part) for name, part in parts.items()]  # last: they contain options' values
-    for name, saved, value in pairs:
-        if saved != value:
-            raise ArgumentError(name, value, f"the run to resume has {saved}, which cannot change")
-
-
 def _write(file: Path, content: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Write a checkpoint, unless its network contains NaN or infinity."""
     broken = [name for name, value in content["network"].items() if not value.isfinite().all()]
@@ -270,7 +211,7 @@ def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
 def random_state() -> dict[str, Any]:
     """Return the states of Python's, NumPy's and PyTorch's generators, in types that `weights_only=True` loads."""
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002, MONAI draws from it
-    numpy["state"] = {"key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)), "pos": numpy["state"]["pos"]}
+    numpy["state"]["key"] = numpy["state"]["key"].tolist()
     state = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -279,10 +220,8 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Restore all generators from a result of `random_state`."""
-    numpy = state["numpy"]
-    key = numpy["state"]["key"].numpy().astype(np.uint32)
     random.setstate(state["python"])
-    np.random.set_state(numpy | {"state": {"key": key, "pos": numpy["state"]["pos"]}})  # noqa: NPY002
+    np.random.set_state(state["numpy"])  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -58,7 +58,7 @@ class Step:
     def __init__(self, dtype: torch.dtype = torch.float32, max_grad_norm: float | None = None) -> None:
         self.dtype, self.max_grad_norm = dtype, max_grad_norm
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-        self._scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
 
     def __call__(self, trainer: SupervisedTrainer, batches: Batches) -> dict[str, Any]:
         trainer.network.train()
@@ -69,10 +69,10 @@ class Step:
             is_exchanged = number == len(batches) or not hasattr(trainer.network, "no_sync")
             with nullcontext() if is_exchanged else trainer.network.no_sync():
                 output, losses = self._forward(trainer, batch)
-                self._scaler.scale(losses["total"] / len(batches)).backward()
+                self.scaler.scale(losses["total"] / len(batches)).backward()
             terms.append({name: term.detach() for name, term in losses.items()})
             subjects.append(list(map(str, batch.get("subject", []))))
-        self._scaler.unscale_(trainer.optimizer)
+        self.scaler.unscale_(trainer.optimizer)
         parameters = [parameter for parameter in trainer.network.parameters() if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in parameters])
         # The step waits for the device only here; handlers get the terms on the host
@@ -84,15 +84,9 @@ class Step:
         if self.max_grad_norm is not None:
             clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         with frozen(trainer.optimizer, trainer.state.iteration):
-            self._scaler.step(trainer.optimizer)
-        self._scaler.update()
+            self.scaler.step(trainer.optimizer)
+        self.scaler.update()
         return output | {"loss": means["total"], "terms": means, "crops": len(batch["image"])}
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._scaler.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._scaler.load_state_dict(dict(state))
 
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device

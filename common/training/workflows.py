@@ -48,7 +48,7 @@ def training_handlers(
         plan.settings["tasks"] = [task.name for task in loss.tasks]
     best = BestModel(plan, network, validator, best_metric, average)
     record = TrainingRecord(plan, validator, weights_report, handlers)
-    objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
+    objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step.scaler}
     objects |= {"record": record, "best": best}
     objects |= {} if average is None else {"average": average}
     tracking: dict[str, Any] = {

@@ -15,8 +15,9 @@ from torch import nn
 from common.data.datasets import CaseDataset, CaseSampler, Steps
 from common.options import Options
 from common.ssl.views import TwoViews
+from common.training.plan import resumable
 from common.training.records import TrainingRecord
-from common.training.states import BestModel, RunStates, resumable
+from common.training.states import BestModel, RunStates
 from common.training.step import Step
 from common.weights.surgery import Report
 
@@ -81,7 +82,12 @@ class Training:
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
         step = Step()
         self.best = BestModel(plan, self.network, self.validator, "score" if lower_is_better else None)
-        objects = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.schedule, "step": step}
+        objects = {
+            "network": self.network,
+            "optimizer": self.optimizer,
+            "lr_scheduler": self.schedule,
+            "step": step.scaler,
+        }
         objects |= {"record": self.record, "best": self.best}
         self.states = RunStates(plan, objects, steps, self.validator, {"views": self.views})
         self.trainer = SupervisedTrainer(

@@ -10,7 +10,8 @@ from ignite.engine import Engine
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
-from common.training.states import PREEMPTED, BestModel, RunStates, resumable
+from common.training.plan import resumable
+from common.training.states import PREEMPTED, BestModel, RunStates
 from common.values import OFF
 from common.weights.formats import read
 from common.weights.storage import write

@@ -65,7 +65,7 @@ def is_untouched(net):
 def scaled(step, scale):
     """The step, with this initial scale of a float16 loss."""
     if step.dtype == torch.float16:
-        step.load_state_dict(torch.amp.GradScaler("cpu", init_scale=scale).state_dict())
+        step.scaler.load_state_dict(torch.amp.GradScaler("cpu", init_scale=scale).state_dict())
     return step
 
 
@@ -108,10 +108,10 @@ def test_a_scale_that_overflows_float16_is_lowered_and_the_step_left_out():
     train(net, [batches(1)], step)
     assert is_untouched(net)
     resumed = Step(torch.float16)
-    resumed.load_state_dict(step.state_dict())
-    assert resumed.state_dict()["scale"] == step.state_dict()["scale"] == 2.0**39
+    resumed.scaler.load_state_dict(step.scaler.state_dict())
+    assert resumed.scaler.state_dict()["scale"] == step.scaler.state_dict()["scale"] == 2.0**39
     train(net, [batches(1)], resumed)
-    assert resumed.state_dict()["scale"] == 2.0**38
+    assert resumed.scaler.state_dict()["scale"] == 2.0**38
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
