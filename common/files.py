@@ -54,26 +54,19 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
         )
 
 
-def read_json(
-    path: str | Path, expected: str = "", schema: Mapping[str, Any] | None = None, name: str | None = None
-) -> Any:
-    """Read a JSON file without duplicate keys and NaN, and check it; raise an `InputError` if it is invalid.
+def read_json(path: str | Path, expected: str = "", schema: Mapping[str, Any] | None = None) -> Any:
+    """Read a JSON file without duplicate keys, and check it; raise an `InputError` if it is invalid.
 
-    `expected` describes the content, such as "a datalist"; `name` replaces the path in messages.
+    `expected` describes the content, such as "a datalist".
     """
-
-    def refuse(text: str) -> None:
-        raise ValueError(f"{text}: expected a finite number")
-
-    name = name or str(path)
     try:
-        content = json.loads(Path(path).read_bytes(), object_pairs_hook=_unique, parse_constant=refuse)
+        content = json.loads(Path(path).read_bytes(), object_pairs_hook=_unique)
     except OSError as error:
-        raise InputError(name, error.strerror, expected) from error
+        raise InputError(path, error.strerror, expected) from error
     except ValueError as error:
-        raise InputError(name, f"not JSON ({error})", expected) from error
+        raise InputError(path, f"not JSON ({error})", expected) from error
     if schema is not None:
-        check_schema(content, schema, name, expected)
+        check_schema(content, schema, str(path), expected)
     return content
 
 

@@ -88,7 +88,7 @@ def plan(
     device = or_auto(DEVICE).parse("device", device)
     if device == AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    text = None if regions is None else read_regions(Path(regions).expanduser(), f"--regions={regions}")
+    text = None if regions is None else read_regions(Path(regions).expanduser())
     finder = None if person is None else person_finder(person)
     names = naming(modalities, label)
     scan = scan_any(folder, naming=names, regions=text, person=finder, is_asking=False)

@@ -126,7 +126,7 @@ def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
 
     In the result, custom `regions` become text under `label_convention` (see `common.data.regions`).
     """
-    content = read_json(str(datalist), "a datalist", name=f"datalist {datalist}")
+    content = read_json(datalist, "a datalist")
     check(content, datalist, may_repeat)
     convention = _convention(content)
     return dict(

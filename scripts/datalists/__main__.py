@@ -112,7 +112,7 @@ def generic(
     scan = scan_any(
         folder,
         naming=names,
-        regions=None if file is None else read_regions(file, f"--regions={regions}"),
+        regions=None if file is None else read_regions(file),
         person=None if person is None else person_finder(person),
         keep_missing=keep_missing,
         workers=workers,

@@ -15,12 +15,12 @@ UNNAMED = "lesion=1"  # regions of label maps without a regions file whose only 
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
 
-def read_regions(path: Path, name: str) -> str:
-    """Read a YAML file of regions; return them as text (`common.data.regions`). Messages call the file `name`."""
+def read_regions(path: Path) -> str:
+    """Read a YAML file of regions; return them as text (`common.data.regions`)."""
     names = {"type": "object", "propertyNames": {"type": "string"}}
     schema = names | {"$ref": "#/$defs/regions", "$defs": SCHEMA["$defs"]}
-    content = read_yaml(path, EXAMPLE, schema, name)
-    with within(name):
+    content = read_yaml(path, EXAMPLE, schema)
+    with within(path):
         return declaration(content)
 
 

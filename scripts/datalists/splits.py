@@ -175,7 +175,7 @@ def _listed_folds(path: Path) -> list[tuple[str, int]]:
 
     {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
     """
-    content = read_json(path, "a file of folds, or a number of folds", name=f"--folds={path}")
+    content = read_json(path, "a file of folds, or a number of folds")
     return [(PurePosixPath(entry["image"][0]).parent.name, int(entry["fold"])) for entry in content["training"]]
 
 

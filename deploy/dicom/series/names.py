@@ -30,7 +30,7 @@ def read_table(path: Path | None) -> Names:
     """
     if path is None:
         return ()
-    table = read_yaml(path, "a YAML file of names", name="--series_names")
+    table = read_yaml(path, "a YAML file of names")
     if not isinstance(table, dict) or not {*table.values()} <= MEANINGS.keys():
         raise InputError(f"--series_names: expected a mapping from names to {', '.join(MEANINGS)}")
     return [(name.strip().lower(), MEANINGS[modality]) for name, modality in table.items()]

@@ -32,4 +32,4 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
     file.write_text(
         'whole: {labels: [3, 1, 2], colour: "#E69F00"}\ncore: [1, 3]\nrim: {labels: 2, code: 1 99LAB Rim}\n'
     )
-    assert read_regions(file, "--regions=r") == "whole=1+2+3:e69f00,core=1+3,rim=2:1 99LAB Rim"
+    assert read_regions(file) == "whole=1+2+3:e69f00,core=1+3,rim=2:1 99LAB Rim"
