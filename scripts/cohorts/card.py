@@ -1,7 +1,7 @@
 """Describe cohorts: files, grid and synthetic scans; `common.data.conventions` has their regions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -63,8 +63,6 @@ class Cohort:
         phantom: Function from the index of a synthetic person to the values of the fields in the first layout's file
             names, such as `person`.
         head: Pathology of the synthetic heads, a key of `scripts.phantoms.anatomy.HEADS`.
-        contrasts: For a modality that `scripts.phantoms.mr_signal` cannot simulate, the modality that its synthetic
-            scans imitate.
         dtype: Voxel type of images on disk.
         reference: Modality whose series defines the DICOM grid by default.
     """
@@ -74,7 +72,6 @@ class Cohort:
     space: Space
     phantom: Callable[[int], Mapping[str, str]]
     head: str
-    contrasts: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "int16"
     reference: str = "T1"
 

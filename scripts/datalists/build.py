@@ -55,7 +55,8 @@ def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
     data = read_cohort(COHORTS[cohort].layouts, root)
     show(*data.account(data.order), *([] if convention else data.remarks))
     _refuse_clashes(data, None)
-    return Scan(cohort, tuple(data.order), convention or data.convention, [*data.subjects.values()])
+    visits = [visit for _, visit in sorted(data.subjects.items())]
+    return Scan(cohort, tuple(data.order), convention or data.convention, visits)
 
 
 def scan_any(

@@ -55,13 +55,10 @@ class FileLayout:
         """Find the subjects' files in a listed folder; raise `InputError` if a subject is in two places."""
         data = DataSet(listing, self.title, order=self.modalities, convention=self.convention)
         patterns = {kind: Pattern(text, self.fields) for kind, text in self.files.items()}
-        found = []
         for file in listing.files:
             for kind, pattern in patterns.items():
                 if (fields := pattern.match(file.bare)) is not None:
-                    found.append((self.subject.format(**fields).removesuffix(self.first), kind, file.path, fields))
-        for subject, kind, path, fields in sorted(found, key=lambda item: item[:3]):
-            data.add(subject, kind, path, fields)
+                    data.add(self.subject.format(**fields).removesuffix(self.first), kind, file.path, fields)
         for start, remark in self.remarks.items():
             if any(subject.startswith(start) for subject in data.subjects):
                 data.remarks.append(f"{start}*: {remark}")
@@ -77,8 +74,7 @@ def read_cohort(layouts: tuple[FileLayout, ...], root: Path) -> DataSet:
         raise InputError(f"--root={root}", f"layouts are mixed: {examples}", "one, as their labels could differ")
     if not matches:
         expected = " or ".join(layout.example for layout in layouts)
-        content = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"
-        raise InputError(f"--root={root}", f"no such scan among {content}", f"folders such as {expected}")
+        raise InputError(f"--root={root}", "no scan of the cohort", f"folders such as {expected}")
     return matches[0]
 
 

@@ -64,7 +64,7 @@ def _make_subject(settings: tuple[Path, str, int, float, bool, bool], index: int
         head, agent = HEADS[cohort.head](rng, grid, skull_stripped), rng.uniform(*AGENT)
         scans = {}
         for modality, file in images.items():
-            image = scan(rng, head, SEQUENCES[cohort.contrasts.get(modality, modality)], agent)
+            image = scan(rng, head, SEQUENCES[modality], agent)
             scans[modality] = image.round().astype(cohort.dtype)
             write_volume(root / file, scans[modality], affine, compresslevel=FAST, description=MADE_UP)
         if label is not None:
