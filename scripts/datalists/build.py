@@ -120,7 +120,7 @@ def _refuse_clashes(data: DataSet, modalities: Collection[str] | None) -> None:
     if clashes := data.clashing(modalities):
         option = "--label=WORDS" if clashes[0].kind == LABEL else f"--modalities={clashes[0].kind}=WORDS"
         expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
-        raise InputError(f"--root={data.root}", clashes[0], expected)
+        raise InputError(f"--root={data.root}", clashes[0].problem, expected)
 
 
 def _modalities(

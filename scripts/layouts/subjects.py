@@ -18,10 +18,7 @@ class Clash(NamedTuple):
 
     subject: str
     kind: str
-    files: tuple[str, str]
-
-    def __str__(self) -> str:
-        return f"two files for the {self.kind} of {self.subject}: {' and '.join(self.files)}"
+    problem: str
 
 
 @dataclass
@@ -85,7 +82,7 @@ class DataSet:
             first = next(iter(subject.files.values()))
             raise InputError(f"--root={self.root}", f"{first} and {path} would both be of {name}", "distinct names")
         if (first := subject.files.setdefault(kind, path)) != path:
-            self.clashes.append(Clash(name, kind, (first, path)))
+            self.clashes.append(Clash(name, kind, f"two files for the {kind} of {name}: {first} and {path}"))
 
     def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
         """Return the clashes between label maps or between images of `modalities` (None: of any modality)."""

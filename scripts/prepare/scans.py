@@ -80,7 +80,7 @@ def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing:
     paths = {kind: Path(data.root, path) for kind, path in data.subjects[name].files.items()}
     missing = [modality for modality in modalities if modality not in paths]
     if clash := next((clash for clash in data.clashing((*modalities, BRAIN)) if clash.subject == name), None):
-        return Subject(name, fault=f"{clash}; expected one; --patterns, --labels or --brain can name it")
+        return Subject(name, fault=f"{clash.problem}; expected one; --patterns, --labels or --brain can name it")
     if masks is not None and BRAIN not in paths:
         return Subject(name, fault=f"no brain mask; expected one file (--brain={masks})")
     if len(missing) == len(modalities) or (missing and not keeps_missing):
