@@ -13,7 +13,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 
 
 
 def prepare_process() -> None:
-    """Set up error reports, memory and limits of this process; call this before anything imports PyTorch or Matplotlib.
+    """Set up error reports, memory and limits of this process; call this before anything imports PyTorch.
 
     TF32 is off unless the environment sets NVIDIA_TF32_OVERRIDE.
     """
@@ -25,7 +25,6 @@ def prepare_process() -> None:
     report_in_one_line()
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # no TF32 (DIFF-21)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # OpenMP reads it when PyTorch loads: no spinning threads
-    os.environ["MPLBACKEND"] = "agg"
 
 
 def use_huge_pages() -> None:

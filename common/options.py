@@ -183,7 +183,6 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
     problems = [
         ("patch_size", any(edge % multiple for edge in edges), f"expected multiples of {multiple}"),
         ("patch_size", self_supervised and edges[0] != edges[1], "x and y differ, but crops are rotated about z"),
-        ("mask_edge", get("mask_edge", 1) >= max(edges), f"crops of {edges} voxels are a single block"),
         ("batch_size", self_supervised and batch_size < 2, "the contrastive task needs at least 2 crops"),
         ("batch_size", batch_size % crops != 0, f"not a multiple of crops_per_volume={crops}"),
         ("modality_dropout", get("modality_dropout", 0) > 0 and len(modalities) == 1, "there is only one modality"),

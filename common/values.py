@@ -22,7 +22,7 @@ class Kind(NamedTuple):
     values: str  # with the unit
     accepts: Callable[[Any], object]
     convert: Callable[[Any], Any] = lambda value: list(value) if isinstance(value, tuple) else value
-    is_text: bool = False  # whether text from a command line is the value as typed, such as a path
+    is_literal: bool = False  # whether text from a command line is parsed, such as a number; other text is the value
 
     def parse(self, name: str, value: Any) -> Any:
         """Convert an argument's value; raise `ArgumentError` if it is invalid."""
@@ -42,7 +42,8 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
     """Return the kind of numbers from `lowest` to `highest`, in `unit`; `kind` is float or int."""
     limits = f"from {lowest:g}" + (f" to {highest:g}" if math.isfinite(highest) else "")
     noun = "a whole number" if kind is int else "a number"
-    return Kind(f"{noun} {limits}{unit and f', {unit}'}", lambda value: is_number(value, kind, lowest, highest))
+    values = f"{noun} {limits}{unit and f', {unit}'}"
+    return Kind(values, lambda value: is_number(value, kind, lowest, highest), is_literal=True)
 
 
 integers = partial(numbers, kind=int)
@@ -60,7 +61,7 @@ def three(values: str, number: Kind, largest: float = 0, convert: type = int) ->
     def accepts(edges: list[float]) -> bool:
         return len(edges) == 3 and all(map(number.accepts, edges)) and max(edges) >= largest
 
-    return Kind(values, accepts, lambda value: [float(edge) if convert is float else edge for edge in value])
+    return Kind(values, accepts, lambda value: [float(edge) if convert is float else edge for edge in value], True)
 
 
 def lengths(lowest: int) -> Kind:
@@ -70,39 +71,41 @@ def lengths(lowest: int) -> Kind:
         f"a whole number of iterations from {lowest}, or text such as 2.5 epochs",
         lambda value: epochs.fullmatch(value) if isinstance(value, str) else is_number(value, int, lowest),
         lambda value: re.sub(" ?epochs?$", " epochs", value) if isinstance(value, str) else value,
+        is_literal=True,
     )
 
 
 def words(values: str) -> Kind:
     """Return the kind that accepts the words in `values`, a list separated by commas."""
-    return Kind(f"one of {values}", values.split(", ").__contains__, is_text=True)
+    return Kind(f"one of {values}", values.split(", ").__contains__)
 
 
-def some_of(*names: str) -> Kind:
-    """Return the kind of lists of some, all or none of these names."""
-    values = f"a list of some of {', '.join(names)}, such as [{names[0]}]"
-    return Kind(values, lambda value: _are_names(value) and {*value} <= {*names}, names_of, is_text=True)
+def some_of(values: str) -> Kind:
+    """Return the kind of lists of some, all or none of the words in `values`."""
+    names = values.split(", ")
+    expected = f"a list of some of {values}, such as [{names[0]}]"
+    return Kind(expected, lambda value: _are_names(value) and {*value} <= {*names}, names_of)
 
 
 def flags(*others: str) -> Kind:
     """Return the kind that accepts true, false (also as text, from a command line) and the words `others`."""
     choices = {"true": True, "false": False} | {word: word for word in others}
     accepts = lambda value: isinstance(value, bool) or value in others  # noqa: E731
-    return Kind(f"one of {', '.join(choices)}", accepts, lambda value: choices.get(str(value).lower()), is_text=True)
+    return Kind(f"one of {', '.join(choices)}", accepts, lambda value: choices.get(str(value).lower()))
 
 
 def or_auto(kind: Kind) -> Kind:
     """Extend a kind by the word auto."""
     accepts = lambda value: value == AUTO or kind.accepts(value)  # noqa: E731
     convert = lambda value: value if value == AUTO else kind.convert(value)  # noqa: E731
-    return Kind(f"{kind.values}, or {AUTO}", accepts, convert, kind.is_text)
+    return Kind(f"{kind.values}, or {AUTO}", accepts, convert, kind.is_literal)
 
 
 def or_null(kind: Kind) -> Kind:
     """Extend a kind by null."""
     accepts = lambda value: value is None or kind.accepts(value)  # noqa: E731
     convert = lambda value: None if optional(value) is None else kind.convert(value)  # noqa: E731
-    return Kind(f"{kind.values}, null", accepts, convert, kind.is_text)
+    return Kind(f"{kind.values}, null", accepts, convert, kind.is_literal)
 
 
 def optional(value: Any) -> Any:
@@ -150,21 +153,21 @@ def _are_weights(value: Any) -> bool:
 
 
 NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # of a cohort; safe in YAML and HTML
-COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.fullmatch, str, is_text=True)
-FOLDER = Kind("folder", str, _path, is_text=True)
-FILE = Kind("file", str, _path, is_text=True)
-FILES = Kind("a file or a list of files", bool, _paths, is_text=True)
-DEVICE = Kind("cpu, cuda or cuda:N", lambda value: re.match("cpu$|cuda", str(value)), is_text=True)
-NAMES = Kind("a list of names, which may be empty", _are_names, names_of, is_text=True)
+COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.fullmatch, str)
+FOLDER = Kind("folder", str, _path)
+FILE = Kind("file", str, _path)
+FILES = Kind("a file or a list of files", bool, _paths)
+DEVICE = Kind("cpu, cuda or cuda:N", lambda value: re.match("cpu$|cuda", str(value)))
+NAMES = Kind("a list of names, which may be empty", _are_names, names_of)
 MODALITIES = Kind(
     "a list of names, such as ['T1','FLAIR']",
     lambda names: _are_names(names) and names and all(map(PLAIN_TEXT.fullmatch, names)),
     names_of,
-    is_text=True,
 )
 ALIASES = Kind(
     "a mapping of names, such as {'T2': 'FLAIR'}",
     lambda names: isinstance(names, Mapping) and names and _are_names([*names, *names.values()]),
+    is_literal=True,
 )
 PATCH_SIZE = three(
     "three multiples of 32 (8 for segresnet and transbts) from 32 to 512, the largest at least 64, such as [96,96,96], "
@@ -175,19 +178,17 @@ PATCH_SIZE = three(
 SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", numbers(0.1, 20), convert=float)
 EDGES = three("three whole numbers, such as [96, 96, 96]", integers(1, 1e6))
 LENGTHS = three("three numbers, such as [1.0, 1.0, 1.0]", numbers(0, 1e6), convert=float)
-TASK = Kind("total, or a proxy task", str, str, is_text=True)
-TEXT = Kind("plain text", PLAIN_TEXT.fullmatch, is_text=True)
+TASK = Kind("total, or a proxy task", str, str)
+TEXT = Kind("plain text", PLAIN_TEXT.fullmatch)
 CONVENTION = Kind(
-    f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3",
-    str,
-    lambda value: canonical(str(value)),
-    is_text=True,
+    f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", str, lambda value: canonical(str(value))
 )
-CLEANUP = Kind(EXPECTED, PLAIN_TEXT.fullmatch, lambda value: text_of(cleanup_of(str(value))), is_text=True)
-LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _are_weights, _loss_weights)
+CLEANUP = Kind(EXPECTED, PLAIN_TEXT.fullmatch, lambda value: text_of(cleanup_of(str(value))))
+LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _are_weights, _loss_weights, True)
 AXES = Kind(
     "a list of different axes from 0, 1, 2, such as [0]",
     lambda axes: isinstance(axes, list) and sorted(axes) == sorted({*axes} & {0, 1, 2}),
+    is_literal=True,
 )
 
 # Options that checkpoints, run.json and embeddings.npz do not hold
@@ -211,10 +212,7 @@ class Option(NamedTuple):
 
 
 # Parts of recipe_robust that `without` may leave out
-PARTS = (
-    *("crops", "rotation", "zoom", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma"),
-    *("prior", "cross_entropy"),
-)
+PARTS = "crops, rotation, zoom, noise, blur, brightness, contrast, low_resolution, gamma, prior, cross_entropy"
 
 _ALL = (
     # Data and folders
@@ -237,7 +235,7 @@ _ALL = (
     Option("orientation", words("RAS, LPS"), "direction of the axes of the network's input"),
     Option("resize", or_null(PATCH_SIZE), "size to which whole volumes are resized; null: not resized"),
     Option("spacing", or_null(SPACING), "voxel size to which images are resampled; null: as in the files"),
-    Option("accept", some_of(*PREPARATION_CHECKS), "preparation checks that may fail"),
+    Option("accept", some_of(", ".join(PREPARATION_CHECKS)), "preparation checks that may fail"),
     # Network and training
     Option(
         "architecture", words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"), "network (DIFF-30, DIFF-35)"
@@ -259,7 +257,7 @@ _ALL = (
     Option("max_grad_norm", or_null(numbers(1e-6, 1e6)), "norm to which larger gradients are scaled; null: no limit"),
     Option("average_decay", numbers(0, 0.99999), "decay per step of the validated average of the weights; 0: none"),
     Option("patience", or_null(integers(1, unit="validations")), "validations without a new best before a stop"),
-    Option("without", some_of(*PARTS), "parts of recipe_robust to leave out"),
+    Option("without", some_of(PARTS), "parts of recipe_robust to leave out"),
     Option("iterations", lengths(1), "training length; epochs are rounded up to a multiple of val_interval"),
     Option("val_interval", lengths(1), "interval between validations; epochs are rounded up to an iteration"),
     Option("save_interval", integers(1, unit="iterations"), "interval between saved iteration-N.pt"),

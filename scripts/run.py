@@ -82,8 +82,8 @@ def typed(name: str, text: Any) -> Any:
         ('2026_11_27', [64, 64, 64], 0.1)
     """
     option = OPTIONS.get(name)
-    is_text = name in TRACKING or (option is not None and option.kind.is_text)
-    value = text if is_text or not isinstance(text, str) else cli.DefaultParseValue(text)
+    is_literal = name not in TRACKING and (option is None or option.kind.is_literal)
+    value = cli.DefaultParseValue(text) if is_literal and isinstance(text, str) else text
     return value if option is None else option(value)
 
 
