@@ -11,6 +11,7 @@ from common.errors import InputError, show
 from common.options import BUNDLES, read_config
 from common.values import OPTIONS
 from scripts import cli
+from scripts.datalists.people import with_people
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.run import config_files
 from scripts.steps import run_step, words_of
@@ -60,7 +61,7 @@ def folds(
     trains, scores = read_config(files), read_config([scoring_file])
     training = [name for name in options if name in trains or name not in scores]
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
-    hold_out(datalists.read(datalist), folds, numbers[0], fold_to, validation, folds_seed, person)
+    hold_out(with_people(datalists.read(datalist), person), folds, numbers[0], fold_to, validation, folds_seed)
     dealing = {"datalist": datalist, "folds": folds, "fold_to": fold_to, "validation": validation}
     dealing |= {"seed": folds_seed, "person": person}
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}

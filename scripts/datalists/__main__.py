@@ -170,7 +170,8 @@ def fold(
     """
     source = Path(datalist).expanduser()
     target = output_file(output, source, *([Path(folds).expanduser()] if isinstance(folds, str) else []))
-    write_datalist(hold_out(datalists.read(source), folds, fold, fold_to, validation, seed, person), target)
+    content = with_people(datalists.read(source), person)
+    write_datalist(hold_out(content, folds, fold, fold_to, validation, seed), target)
 
 
 def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:

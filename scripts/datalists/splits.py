@@ -10,7 +10,6 @@ import numpy as np
 from common.data.datalists import SPLITS, person_in
 from common.errors import InputError, choice, show
 from common.files import digest, read_json
-from scripts.datalists.people import with_people
 
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 VALIDATION = 0.1  # default fraction of people for validation
@@ -75,13 +74,7 @@ def split_anew(content: Datalist, split: Split) -> dict[str, Any]:
 
 
 def hold_out(
-    content: Datalist,
-    folds: str | int,
-    fold: int,
-    fold_to: str,
-    validation: float | None,
-    seed: int,
-    person: str | None = None,
+    content: Datalist, folds: str | int, fold: int, fold_to: str, validation: float | None, seed: int
 ) -> dict[str, Any]:
     """Return a datalist in which fold number `fold` is held out in the split `fold_to`, validation or testing.
 
@@ -104,7 +97,6 @@ def hold_out(
         raise InputError(f"--fold={fold}", expected=f"one of {', '.join(map(str, numbers))}, of --folds={folds}")
     if "subset" in content or content.get("folds", {}).get("split") == "testing":
         raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
-    content = with_people(content, person)
     entries, testing = _entries(content), content.get("testing", [])
     person_of = {entry["subject"]: person_in(entry) for entry in entries}
     people = sorted({*person_of.values()})
