@@ -75,7 +75,7 @@ def test_the_commands_run_in_their_order(cohorts, tmp_path):
         shutil.copytree(brats / entry["subject"], scans / entry["subject"], ignore=masks)
     printed = ""
     blocks = [block for block in bash_blocks(PAGES[0]) if "scripts.run" in block]
-    assert len(blocks) == 9
+    assert len(blocks) == 8
     for block in blocks:
         again = " --ckpt_dir=bundles/brats_stage2/models/again" if "torchrun" in block else ""
         printed += run_command(tiny(block) + again, copy, environment)
