@@ -1,7 +1,6 @@
 """Plan a training from scans, this machine and a time limit: `python -m scripts.planning RAW --output=F.yaml`."""
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 import yaml
 from nibabel.affines import voxel_sizes
+from torch.utils.benchmark import Timer
 
 from common.data import preparation
 from common.data.regions import CONVENTIONS, symmetric_axes
@@ -36,10 +36,9 @@ from scripts.pools import free_memory
 from scripts.prepare.scans import need_preparation
 
 BUNDLE = "brats_finetune"
-HEADER = """\
-# Options of the commands of python -m scripts.mine, which have defaults for null and the rest. Edit them, and run it
-# with --output and --yes alone. `prepare: null` uses the scans as they are. `overlays` in `train` lists overlays.
-"""
+HEADER = (
+    "# Options of the commands of scripts.mine: docs/how-to/one-command.md. Edit, and run it with --output and --yes.\n"
+)
 SHARE = 0.15  # fraction of the people for validation, and for testing
 MOST = 50_000  # training steps; paper, section 2.4.2
 LEARNT = 60  # steps of the shortest training that learnt: Dice 0.88, docs/real.md; 12 steps gave at most 0.47
@@ -86,8 +85,7 @@ def plan(
     """
     folder = Path(root).expanduser().resolve()
     device = or_auto(DEVICE).parse("device", device)
-    if device == AUTO:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device.replace(AUTO, "cuda" if torch.cuda.is_available() else "cpu")
     text = None if regions is None else read_regions(Path(regions).expanduser())
     finder = None if person is None else person_finder(person)
     names = naming(modalities, label)
@@ -118,10 +116,9 @@ def plan(
         "labels": label,
         "jobs": max(1, min(os.cpu_count() or 1, int(free_memory() / 2**31), len(visits))),  # 2 GiB each
     }
-    listed = {"modalities": prepare["modalities"], "person": person}  # prepared scans have standard names
-    if not is_raw:
-        spelled = ",".join(names_of(modalities or scan.modalities))
-        listed |= {"modalities": spelled, "label": label}
+    listed = {"modalities": prepare["modalities"], "person": person}
+    if not is_raw:  # prepared scans have standard names
+        listed |= {"modalities": ",".join(names_of(modalities or scan.modalities)), "label": label}
     train, seconds = training(scan, len(visits), [prepare["spacing"]] * 3 if is_raw else median, hours, device)
     if not is_raw and (edges.max(axis=0) / edges.min(axis=0)).max() > preparation.SPACING:
         train.setdefault("spacing", median)
@@ -156,7 +153,14 @@ def plan(
 def training(scan: Scan, cases: int, edges: Sequence[float], hours: float, device: str) -> tuple[dict[str, Any], float]:
     """Return the options of a training on this many cases with these voxel edges in mm, and its estimated seconds."""
     kind, cores = device.partition(":")[0], os.cpu_count() or 1
-    options, step = fit_training(scan, device)
+    for edge, size in product(EDGES[kind], BATCHES[kind]):
+        options = NETWORKS[kind] | {"patch_size": [edge] * 3, "batch_size": size}
+        trial = step_of(scan, options, device)
+        if kind == "cpu" or fits_on_gpu(trial, device):
+            break
+    else:
+        raise InputError(f"--device={device}", "the smallest crop does not fit into the free memory", "more memory")
+    step = OVERHEAD * Timer("trial()", globals={"trial": trial}).timeit(2).mean
     spacing = [max(edge, FINEST[kind]) for edge in edges]
     crops = zip(BRAIN, spacing, options["patch_size"], strict=True)
     windows = prod(max(1, ceil(2 * mm / (edge * voxels)) - 1) for mm, edge, voxels in crops)
@@ -180,19 +184,8 @@ def training(scan: Scan, cases: int, edges: Sequence[float], hours: float, devic
     return options, count * (interval * step + validation)
 
 
-def fit_training(scan: Scan, device: str) -> tuple[dict[str, Any], float]:
-    """Return the network for a device, the largest crops and batch that fit, and the seconds of a step."""
-    kind = device.partition(":")[0]
-    for edge, size in product(EDGES[kind], BATCHES[kind]):
-        options = NETWORKS[kind] | {"patch_size": [edge] * 3, "batch_size": size}
-        step = trial(scan, options, device)
-        if kind == "cpu" or fits_on_gpu(step, device):
-            return options, OVERHEAD * fastest(step, device)
-    raise InputError(f"--device={device}", "the smallest crop does not fit into the free memory", "more memory")
-
-
-def trial(scan: Scan, options: Mapping[str, Any], device: str) -> Callable[[], None]:
-    """Return a function that takes a training step, of zeros."""
+def step_of(scan: Scan, options: Mapping[str, Any], device: str) -> Callable[[], None]:
+    """Return a function that takes a training step with crops of zeros."""
     folder = BUNDLES / BUNDLE / "configs"
     settings: dict[str, Any] = {"modalities": [*scan.modalities], "label_convention": scan.convention, "flips": []}
     settings |= {"device": device, "amp": automatic_amp(device, trains=True), **options}
@@ -224,18 +217,6 @@ def fits_on_gpu(step: Callable[[], None], device: str) -> bool:
         torch.cuda.empty_cache()
     room = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)  # the GPU may be shared
     return torch.cuda.max_memory_reserved(device) <= FITS * room
-
-
-def fastest(work: Callable[[], object], device: str) -> float:
-    """Return the seconds of the faster of two calls, after one that is not timed."""
-    times = []
-    for _ in range(3):
-        start = time.monotonic()
-        work()
-        if device != "cpu":
-            torch.cuda.synchronize(device)
-        times.append(time.monotonic() - start)
-    return min(times[1:])
 
 
 if __name__ == "__main__":

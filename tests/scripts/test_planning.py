@@ -13,8 +13,11 @@ from scripts.prepare.scans import need_preparation
 
 def test_validations_and_steps_fill_the_hours(monkeypatch):
     """Steps of 0.9 s, and 4 windows of 0.3 s for each of 3 people: 20 validations of 3.6 s leave 3528 s of the hour."""
-    options = {"patch_size": [64] * 3, "batch_size": 1}
-    monkeypatch.setattr(planning, "fit_training", lambda *_: (dict(options), 0.9))
+    monkeypatch.setattr(planning, "step_of", lambda *_: None)
+    monkeypatch.setattr(planning, "fits_on_gpu", lambda *_: True)
+    timing = SimpleNamespace(mean=0.9 / planning.OVERHEAD)
+    monkeypatch.setattr(planning, "Timer", lambda *_, **__: SimpleNamespace(timeit=lambda _: timing))
+    monkeypatch.setattr(planning, "EDGES", {"cpu": (64,), "cuda": (64,)})
     scan = SimpleNamespace(modalities=("T1",), name="ours")
     train, seconds = planning.training(scan, 20, [1.0, 1.0, 3.0], 1.0, "cpu")
     assert (train["iterations"], train["val_interval"]) == (20 * 196, 196)
