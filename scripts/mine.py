@@ -102,7 +102,6 @@ def steps_of(plan: Mapping[str, Any], folder: Path, folds: str | int) -> dict[st
     steps["check"] = Step(["scripts.datalists", "check", *words], checked, [listed])
     words = words_of({"datalist": checked, "output": datalist} | plan["split"])
     steps["split"] = Step(["scripts.datalists", "split", *words], datalist, [checked])
-
     of_data = {"dataset_dir": data, "datalist": datalist}
     overlays = names_of(plan["train"].get("overlays", []))
     read = [datalist, *(Path(name) for name in overlays if Path(name).is_file())]
