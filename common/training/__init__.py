@@ -1,4 +1,4 @@
-"""Training: optimiser step, checkpoints, exact resume, handlers, records."""
+"""Training: optimiser step, checkpoints, exact resume, records."""
 
 from .. import lazy
 

@@ -1,4 +1,4 @@
-"""Handlers of all training, evaluation and inference runs."""
+"""Handlers of a training; trackers of all runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
