@@ -45,8 +45,6 @@ class Options(SimpleNamespace):
         """Create and claim the run's output folders; see `common.locks.claimed`."""
         for name in sorted(vars(self).keys() & {"ckpt_dir", "output_dir"}):
             folder = vars(self)[name]
-            if folder.startswith("~"):  # shells do not expand it after `=`, so a folder `~` would be created
-                raise ArgumentError(name, folder, "`~` is not expanded after `=`; give the full path")
             if os.path.realpath(folder) == os.path.realpath(vars(self).get("dataset_dir", os.devnull)):
                 raise ArgumentError(name, folder, "holds the scans", "another folder, or a subfolder")
             _CLAIMS.enter_context(claimed(name, folder))

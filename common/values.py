@@ -1,6 +1,7 @@
 """The options of the configs: names, kinds of values and meanings; the configs hold the defaults."""
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -129,7 +130,7 @@ def names_of(value: Any) -> Any:
 def _path(value: Any) -> Any:
     if isinstance(value, int | float | list | tuple) or not str(value).strip():
         raise InputError("expected a path; if the name is a number or a list, write ./ before it")
-    return str(value)
+    return os.path.expanduser(str(value))  # noqa: PTH111, as a Path drops ./
 
 
 def _paths(value: Any) -> Any:

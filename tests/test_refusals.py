@@ -20,7 +20,6 @@ TRAIN = f"scripts.run {BRATS} train {' '.join(TINY)} --output_dir=out --ckpt_dir
 EVALUATE = f"scripts.run {BRATS} evaluate {DATA} --output_dir=out"
 SEGMENT = f"scripts.segment scans --bundle={BRATS} --output=out"
 SCORE = "scripts.evaluate --predictions=a --references=b --output=out"
-PREPARE = "scripts.prepare --root=scans --output=out"
 REFUSALS = [  # command line, culprit in the error
     # misspelt commands, options and names
     ("scripts.run brats_finetun train", "brats_finetun"),
@@ -28,10 +27,7 @@ REFUSALS = [  # command line, culprit in the error
     (f"{TRAIN} {DATA} --lerning_rate=5", "lerning_rate"),
     (f"{TRAIN} {DATA} --loss_weigths=[1,2]", "loss_weigths"),
     (f"{TRAIN} {DATA} --learning_rate=fast", "learning_rate"),
-    (f"{TRAIN} {DATA} --device=tpu", "tpu"),
-    ("scripts.phantoms make --layout=brat --subjects=1 --output=out", "brat"),
     (f"{SCORE} --protocol=bratz", "bratz"),
-    ("scripts.mine scans --outptu=x", "outptu"),
     (f"scripts.store {BRATS} --store=out {DATA} --outptu=x", "outptu"),
     # missing files and folders
     (f"{TRAIN} --dataset_dir={{data}}/brats --datalist=none.json", "none.json"),
@@ -40,7 +36,6 @@ REFUSALS = [  # command line, culprit in the error
     (f"{EVALUATE} --checkpoint=none.pt", "none.pt"),
     (f"scripts.segment none --bundle={BRATS} --output=out --checkpoint={{model}}", "none"),
     ("scripts.evaluate --predictions=none --references=b --protocol=dice --output=out", "none"),
-    ("scripts.prepare --root=none --output=out --like=brats", "none"),
     ("scripts.datalists generic --root=none --output=out.json", "none"),
     # what does not fit
     (f"scripts.datalists check {LIST} --root=scans", "scans"),
@@ -48,7 +43,6 @@ REFUSALS = [  # command line, culprit in the error
     (f"{TRAIN} {DATA} --modalities=['T1','CT']", "CT"),
     (f"{TRAIN} {DATA} --pretrained=text.pt", "text.pt"),
     (f"{TRAIN} {DATA} --pretrained={{model}} --model_size=tiny", "model_size"),
-    (f"{TRAIN} {DATA} --patch_size=[33,33,33]", "patch_size"),
     (f"{TRAIN} --dataset_dir={{data}}/brats --datalist=text.json", "text.json"),
     (
         f"scripts.run {BRATS} evaluate --dataset_dir={{data}}/atlas --datalist={{data}}/atlas.json --output_dir=out "

@@ -1,5 +1,7 @@
 """Options of a config: their values, their spelling, and what contradicts."""
 
+from pathlib import Path
+
 import monai
 import pytest
 from monai.bundle import ConfigParser
@@ -14,6 +16,7 @@ from common.values import OPTIONS
     [
         ("global_batch_size", "null", None),
         ("pretrained", "a.pt", "a.pt"),
+        ("output_dir", "~/out", str(Path.home() / "out")),
         ("checkpoint", "[a.pt, b,c.pt]", ["a.pt", "b", "c.pt"]),
         ("crop_foreground", "True", True),
         ("amp", "bf16", "bf16"),
