@@ -37,5 +37,6 @@ def claimed(name: str, folder: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (target / CLAIM).unlink(missing_ok=True)
+        if lock.lock_counter == 1:  # no outer claim of this process
+            (target / CLAIM).unlink(missing_ok=True)
         lock.release()

@@ -170,12 +170,8 @@ ALIASES = Kind(
     lambda names: isinstance(names, Mapping) and names and _are_names([*names, *names.values()]),
     is_literal=True,
 )
-PATCH_SIZE = three(
-    "three multiples of 32 (8 for segresnet and transbts) from 32 to 512, the largest at least 64, such as [96,96,96], "
-    "voxels",
-    integers(32, 512),
-    largest=64,
-)
+EDGES_OF_PATCH = "three multiples of 32 (8 for segresnet and transbts) from 32 to 512 voxels, the largest at least 64"
+PATCH_SIZE = three(f"{EDGES_OF_PATCH}, such as [96,96,96]", integers(32, 512), largest=64)
 SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", numbers(0.1, 20), convert=float)
 EDGES = three("three whole numbers, such as [96, 96, 96]", integers(1, 1e6))
 LENGTHS = three("three numbers, such as [1.0, 1.0, 1.0]", numbers(0, 1e6), convert=float)
@@ -228,22 +224,14 @@ _ALL = (
     Option("cohort", COHORT, "name of the data in run.json and in packages"),
     Option("modalities", MODALITIES, "modalities in channel order, as named in the datalist"),
     Option("label_convention", CONVENTION, "meaning of the label values"),
-    Option(
-        "normalization",
-        words("brain, nonzero, fixed_range, none"),
-        "voxels whose mean and deviation scale an image (DIFF-9)",
-    ),
+    Option("normalization", words("brain, nonzero, fixed_range, none"), "voxels that the z-score counts (DIFF-9)"),
     Option("orientation", words("RAS, LPS"), "direction of the axes of the network's input"),
     Option("resize", or_null(PATCH_SIZE), "size to which whole volumes are resized; null: not resized"),
     Option("spacing", or_null(SPACING), "voxel size to which images are resampled; null: as in the files"),
     Option("accept", some_of(", ".join(PREPARATION_CHECKS)), "preparation checks that may fail"),
     # Network and training
-    Option(
-        "architecture", words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"), "network (DIFF-30, DIFF-35)"
-    ),
-    Option(
-        "model_size", words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"), "network size (DIFF-14)"
-    ),
+    Option("architecture", words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"), "network (DIFF-30, 35)"),
+    Option("model_size", words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"), "size (DIFF-14)"),
     Option("merging", words("monai_1_4, monai_1_5"), "patch merging as in MONAI up to 1.4 or since 1.5 (DIFF-38)"),
     Option("patch_size", PATCH_SIZE, "size of a crop or window"),
     Option("batch_size", integers(1, unit="crops"), "per GPU and pass (DIFF-16)"),
@@ -251,9 +239,7 @@ _ALL = (
     Option("crops_per_volume", integers(1, unit="crops"), "crops per volume in a batch (DIFF-20)"),
     Option("learning_rate", numbers(1e-12, 1e3), "peak learning rate, after the warm-up"),
     Option("pretrained_lr_factor", numbers(1e-6, 1), "learning-rate factor for tensors from --pretrained (DIFF-34)"),
-    Option(
-        "frozen_iterations", integers(0, unit="iterations"), "in which tensors from --pretrained stay fixed (DIFF-34)"
-    ),
+    Option("frozen_iterations", integers(0, unit="iterations"), "in which --pretrained's tensors stay fixed (DIFF-34)"),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     Option("max_grad_norm", or_null(numbers(1e-6, 1e6)), "norm to which larger gradients are scaled; null: no limit"),
     Option("average_decay", numbers(0, 0.99999), "decay per step of the validated average of the weights; 0: none"),
@@ -301,14 +287,8 @@ _ALL = (
 )
 OPTIONS = {option.name: option for option in _ALL}
 # Options that a training config may omit, with their defaults
-TRAINING_DEFAULTS: dict[str, Any] = {
-    "global_batch_size": None,
-    "save_interval": 100,
-    "keep": 2,
-    "accept": [],
-    "patience": None,
-    "cohort": "unnamed",
-}
+TRAINING_DEFAULTS: dict[str, Any] = {"global_batch_size": None, "save_interval": 100, "keep": 2, "accept": []}
+TRAINING_DEFAULTS |= {"patience": None, "cohort": "unnamed"}
 # Options -> value without effect, which a run without the option has
 OFF: dict[str, Any] = {
     **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),

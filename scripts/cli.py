@@ -14,17 +14,12 @@ from common.environment import prepare_process
 from common.errors import InputError, choice, did_you_mean, show
 from common.values import names_of
 
-Command = Callable[..., Any]
 
-
-def run(commands: Command | Mapping[str, Command], name: str, default: Command | None = None) -> None:
-    """Run the command line of this process.
-
-    If `commands` is a mapping, the first word names the command; without a word, `default` runs.
-    """
+def run(commands: Any, name: str, default: Callable[..., Any] | None = None) -> None:
+    """Run the command line of this process; of several commands, the first word names one, else `default` runs."""
     prepare_process()
     arguments, is_help = sys.argv[1:], {"--help", "-h"} & {*sys.argv}
-    command: Any = commands
+    command = commands
     if isinstance(commands, Mapping):
         names = ", ".join(commands)
         if arguments and arguments[0] in commands:
@@ -41,7 +36,7 @@ def run(commands: Command | Mapping[str, Command], name: str, default: Command |
     command(*call.args, **call.kwargs)
 
 
-def bound(command: Command, arguments: Sequence[str]) -> inspect.BoundArguments:
+def bound(command: Callable[..., Any], arguments: Sequence[str]) -> inspect.BoundArguments:
     """Return a command's arguments, converted to their annotated types; raise `InputError` if they do not fit."""
     calls: list[inspect.BoundArguments] = []
     signature = inspect.signature(command)
