@@ -49,8 +49,9 @@ def run_step(
         if results:
             show(f"moved aside  {results}: its command or input has changed")
             move_aside(results)
-    if leaves_out and target:  # the last time's target must not pass for this time's
+    if leaves_out and target and stamp:  # the last time's target must not pass for this time's
         target.unlink(missing_ok=True)
+        stamp.unlink(missing_ok=True)
     show(f"$ {line}")
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)

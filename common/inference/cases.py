@@ -16,7 +16,9 @@ from ..made import Results
 from .outputs import files_of
 
 SCAN = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz])", re.IGNORECASE)  # file name without suffix
-MASK = re.compile(r"(?:^|[_.\- ])(?:d?seg\w*|labels?|masks?|lesions?|roi|gt)$", re.IGNORECASE)  # end of such names
+MASK = re.compile(
+    r"(?:^|[_.\- ])(?:(?:d|prob)?seg\w*|labels?|masks?|lesions?|roi|gt)$", re.IGNORECASE
+)  # end of such names
 
 Cases = list[dict[str, Any]]
 
@@ -31,7 +33,7 @@ def find_cases(
 ) -> Cases:
     """Find the cases to segment: a split of a datalist, or every scan in the folder `root` and its subfolders.
 
-    In a folder, scans are SUBJECT_MODALITY.nii.gz, or MODALITY.nii.gz in a folder SUBJECT; a network of a single
+    In a folder, scans are SUBJECT_MODALITY.nii.gz, or MODALITY.nii.gz in SUBJECT or SUBJECT/VISIT; a network of a single
     modality needs no modality in names. `output_dir` is skipped, and unused images are printed. `python -m
     scripts.datalists` reads other layouts.
 
@@ -84,14 +86,20 @@ def _cases_in(root: str | Path, modalities: Sequence[str], output: Path | None, 
             continue
         if not (match := SCAN.fullmatch(file.name)) or (output is not None and output.absolute() in file.parents):
             continue
-        subject, modality = split_name(match[1])
-        modality = in_folders(modality, file.relative_to(folder).parts[:-1])  # T1ce in Gd/T1
+        folders, prefix = file.relative_to(folder).parts[:-1], f"{file.parent.name}_"
+        if match[1].startswith(prefix):  # so that P1_T2/P1_T2_FLAIR is FLAIR of the visit P1_T2
+            rest, modality = split_name(match[1].removeprefix(prefix))
+            subject = prefix + rest if rest else file.parent.name
+        else:
+            subject, modality = split_name(match[1])
+            subject = subject or "_".join(folders) or file.parent.name
+        modality = in_folders(modality, folders)  # T1ce in Gd/T1
         if modality is None and len(modalities) == 1 and not MASK.search(subject):
             modality = modalities[0]
         if modality is None or modality not in modalities:
             unused.append(file.relative_to(folder).as_posix())
             continue
-        images = subjects.setdefault(subject or file.parent.name, {})
+        images = subjects.setdefault(subject, {})
         first = images.get(str(modality), next(iter(images.values()), str(file)))
         if str(modality) in images or Path(first).parent != file.parent:  # different folders are different visits
             raise ArgumentError("dataset_dir", root, f"{first} and {file} are of one subject", "one file in one folder")

@@ -24,7 +24,7 @@ from .outputs import files_of
 
 CASES, METRICS, SUMMARY, PAGE, SLICES = "cases.json", "metrics.csv", "summary.json", "evaluation.html", "slices"
 RESULTS = (METRICS, CASES, PAGE, SLICES, SUMMARY)
-OF_RUN = ("run.json", "predictions", "pictures", "tensorboard")
+RUN_FILES = ("run.json", "predictions", "pictures", "tensorboard")
 EARLIER = "earlier"
 COLUMNS = ("case", "region", "metric", "value", "unit")
 
@@ -57,7 +57,7 @@ class EvaluationFiles:
         self.record = new_record(name if cohort == "unnamed" else cohort, convention, protocol, self.made)
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda: set_aside(self.folder, *OF_RUN))
+        engine.add_event_handler(Events.STARTED, lambda: set_aside(self.folder, *RUN_FILES))
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -102,12 +102,12 @@ def _path(folder: Path, file: Path) -> str:
 
 
 def set_aside(folder: Path, *names: str) -> None:
-    """Move an earlier evaluation, `names` included, to FOLDER/earlier-TIME, so that the results of two never mix."""
-    if (folder / SUMMARY).exists():
+    """Move files of an earlier run, `names` included, to FOLDER/earlier-TIME, so that the results of two never mix."""
+    present = [name for name in (*names, *RESULTS) if (folder / name).exists()]
+    if present:
         (folder / EARLIER).mkdir(exist_ok=True)  # exists after a kill
-        for name in (*names, *RESULTS):
-            if (folder / name).exists():
-                (folder / name).rename(folder / EARLIER / name)
+        for name in present:
+            (folder / name).rename(folder / EARLIER / name)
         move_aside(folder / EARLIER)
 
 

@@ -44,8 +44,17 @@ def test_scans_are_found_by_their_names_in_a_folder_and_below(tmp_path, capsys):
         find_cases(tmp_path, BRATS)
 
 
+def test_a_visit_is_that_of_its_folder(tmp_path):
+    files = {
+        "P1_T2": [scan(tmp_path / "P1_T2/P1_T2_FLAIR.nii.gz"), scan(tmp_path / "P1_T2/P1_T2_T1.nii.gz")],
+        "P2_late": [scan(tmp_path / "P2/late/FLAIR.nii.gz"), scan(tmp_path / "P2/late/T1.nii.gz")],
+        "P3_v1": [scan(tmp_path / "P3/P3_v1_FLAIR.nii.gz"), scan(tmp_path / "P3/P3_v1_T1.nii.gz")],
+    }
+    assert scans_of(tmp_path, ["FLAIR", "T1"]) == files
+
+
 def test_scans_for_a_network_of_one_modality_need_no_modality_in_their_names(tmp_path):
-    for name in ("P1", "P2_T1w", "P1_FLAIR", "P1_lesion_mask", "Gd/P3_T1"):
+    for name in ("P1", "P2_T1w", "P1_FLAIR", "P1_lesion_mask", "P1_probseg", "Gd/P3_T1"):
         scan(tmp_path / f"{name}.nii.gz")
     assert [*scans_of(tmp_path, ["T1"])] == ["P1", "P2"]
 
