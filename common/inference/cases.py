@@ -33,8 +33,8 @@ def find_cases(
 ) -> Cases:
     """Find the cases to segment: a split of a datalist, or every scan in the folder `root` and its subfolders.
 
-    In a folder, scans are SUBJECT_MODALITY.nii.gz, or MODALITY.nii.gz in SUBJECT or SUBJECT/VISIT; one of a network of one
-    modality needs none in its name. `output_dir` is skipped, and unused images are printed. `python -m
+    In a folder, scans are SUBJECT_MODALITY.nii.gz, or MODALITY.nii.gz in SUBJECT or SUBJECT/VISIT; for a network of a
+    single modality, names need none. `output_dir` is skipped, and unused images are printed. `python -m
     scripts.datalists` reads other layouts.
 
     Returns:
