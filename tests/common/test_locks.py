@@ -15,9 +15,8 @@ CLAIMING = """
 import os, sys, time
 from common.locks import claimed
 with claimed("output_dir", sys.argv[1]):
-    child = os.fork()  # a DataLoader worker also outlives its killed parent for a while
-    if child:
-        print(child, flush=True)
+    if os.fork() == 0:  # a DataLoader worker also outlives its killed parent for a while
+        print(os.getpid(), flush=True)  # it has closed the lock's file by now
     time.sleep(600)
 """
 
