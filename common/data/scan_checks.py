@@ -43,11 +43,6 @@ def files_in(case: Mapping[str, Any]) -> list[str]:
     return [str(file) for file in (*case["image"], case.get("label")) if isinstance(file, str | Path) and str(file)]
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or its type if the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndarray]:
     """Check and read a file with a single volume; return nibabel's image and the scaled voxels [x, y, z].
 
@@ -63,7 +58,8 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
     except (Problem, MemoryError):
         raise
     except Exception as error:  # damaged files raise many exceptions
-        raise Problem("unreadable", file, first_line(error), "a NIfTI or MGH file that can be read") from error
+        first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        raise Problem("unreadable", file, first, "a NIfTI or MGH file that can be read") from error
 
 
 def _check_header(file: str, scan: Any) -> None:

@@ -90,10 +90,9 @@ def write_volumes(folder: Path, convention: str, subjects: Iterable[str]) -> Non
     def count(subject: str) -> tuple[str, float, Any]:
         """Return the subject, the volume of a voxel in ml, and the number of voxels of each label."""
         scan, labels = read_scan(files_of(subject, folder)[0])
-        whole = (
-            labels if labels.dtype.kind in "iu" else np.rint(labels).astype(int)
-        )  # edited by hand, perhaps as floats
-        return subject, abs(np.linalg.det(scan.affine[:3, :3])) / 1000, np.bincount(whole.ravel(), minlength=256)
+        if labels.dtype.kind == "f":  # edited by hand
+            labels = np.rint(labels).astype(int)
+        return subject, abs(np.linalg.det(scan.affine[:3, :3])) / 1000, np.bincount(labels.ravel(), minlength=256)
 
     rows, regions = [("subject", "region", "volume_ml", "voxels")], regions_of(convention)
     with ThreadPoolExecutor() as pool:
