@@ -52,10 +52,6 @@ class ArgumentError(InputError):
     def __init__(self, name: str, value: Any = ..., problem: object = "", expected: str = "") -> None:
         super().__init__(name, problem, expected, value)
 
-    def named(self, name: str) -> "ArgumentError":
-        """Return this error for an argument with a different name."""
-        return ArgumentError(name, self.value, self.problem, self.expected)
-
 
 @contextmanager
 def within(source: object) -> Iterator[None]:

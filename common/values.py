@@ -31,7 +31,7 @@ class Kind(NamedTuple):
             if self.accepts(converted := self.convert(value)):
                 return converted
         except ArgumentError as error:
-            raise error.named(name) from error
+            raise ArgumentError(name, error.value, error.problem, error.expected) from error
         except InputError as error:
             raise ArgumentError(name, value, error) from error
         except (TypeError, ValueError):

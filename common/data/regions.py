@@ -94,7 +94,7 @@ def declaration(regions: Mapping[str, Any]) -> str:
     try:
         return canonical(",".join(parts))
     except ArgumentError as error:
-        raise error.named("regions") from error
+        raise ArgumentError("regions", error.value, error.problem, error.expected) from error
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
