@@ -12,11 +12,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-# Harmless warnings that every run triggers
-SILENCED = (
-    "NvImgCodecPydicomReader",  # pydicom without NVIDIA's decoder; the bundles read NIfTI
-    "This DataLoader will create",  # more workers than CPU cores: they mostly wait for disks
-)
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 ON_GPU = re.compile(r"OutOfMemoryError|CUDA (driver )?error: out of memory|CU\w+_STATUS_\w*ALLOC(ATION)?_FAILED")
@@ -116,9 +111,6 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
     if otherwise is None and isinstance(sys.excepthook, partial):
         return
     sys.excepthook = partial(_report, otherwise or sys.__excepthook__)
-    for harmless in SILENCED:
-        warnings.filterwarnings("ignore", message=harmless)
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # logs the same warning
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # header corrections, without the file's name
 
 
