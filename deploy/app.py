@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from common.errors import InputError, choice, explained, show
@@ -11,7 +12,7 @@ from deploy.dicom.geometry import grid_of
 from deploy.dicom.series.choice import choose_series, parse_series_option
 from deploy.dicom.series.names import read_table
 from deploy.dicom.study import read_study
-from deploy.job import REPORT, RESULT_FILES, Job, working_folder
+from deploy.job import REPORT, RESULT_FILES, Job
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from scripts.cli import run
 from scripts.prepare.volumes import check_grid
@@ -57,16 +58,14 @@ def segment(
     study, folder = Path(input), Path(output)
     if folder.resolve().is_relative_to(study.resolve()):
         raise InputError("--output: inside --input; expected a folder outside the study")
-    temporary = working_folder(folder)
+    temporary = _working_folder(folder)
     try:
         names = read_table(Path(series_names) if series_names else None)
         selection = choose_series(read_study(study), model.modalities, requested, not prepare, names)
         for modality, selected in selection.series.items():
             check_grid(grid_of([instance.header for instance in selected.instances], selected.name)[0], selected.name)
             show(f"{modality}: {selected.name}, {len(selected.instances)} images; {selection.reasons[modality]}")
-        chosen = {modality: selected.without_headers() for modality, selected in selection.series.items()}
-        grid, remarks = reference or model.reference, selection.remarks
-        job = Job(model, chosen, selection.reasons, grid, temporary, options, force, prepare, remarks)
+        job = Job(model, selection, reference or model.reference, temporary, options, force, prepare)
         run_guarded(_run_operators, job)
         for remark in json.loads((temporary / REPORT).read_text())["remarks"]:
             show(f"remark: {remark['text']}")
@@ -75,6 +74,21 @@ def segment(
         show(f"wrote {', '.join(RESULT_FILES)}")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _working_folder(output: Path) -> Path:
+    """Return a new folder in the output that only this user can read; refuse an output with results.
+
+    Messages do not contain the output's name, which may identify the patient.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        existing = next((name for name in RESULT_FILES if (output / name).exists()), None)
+        if existing is None:
+            return Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output.absolute()))
+    except OSError as error:
+        raise InputError(f"--output: {error.strerror}; expected a writable folder") from error
+    raise InputError(f"--output: contains {existing}; expected a folder without results")
 
 
 def _run_operators(job: Job) -> None:

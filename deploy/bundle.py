@@ -5,15 +5,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unicodedata import combining, normalize
 
 from common import weights
+from common.data.regions import cards_of, label_names, painting_order
 from common.errors import InputError
 from common.files import digest, read_json
 from common.options import check_stated
 from deploy.dicom.series.choice import MODALITIES
-from deploy.segments import Segment, segments_of
 from scripts.cohorts import COHORTS, LIKE
 from scripts.provenance import is_skull_stripped, model_name, space_of, trained_on
 from scripts.run import typed, warn_of_program
@@ -21,16 +21,18 @@ from scripts.yaml_files import read_yaml
 
 LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 RESERVED_OPTIONS = (  # set by the application
-    "bundle_root",
-    "config_file",
-    "dataset_dir",
-    "datalist",
-    "split",
-    "output_dir",
-    "modalities",
-    "label_convention",
-    "checkpoint",
+    *("bundle_root", "config_file", "dataset_dir", "datalist", "split", "output_dir"),
+    *("modalities", "label_convention", "checkpoint"),
 )
+
+
+class Segment(NamedTuple):
+    """A DICOM segment for one value of a label map; `code` is text such as `79654002 SCT Edema`, or "" if unknown."""
+
+    value: int
+    label: str  # up to 64 characters, DICOM's limit
+    colour: str
+    code: str
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,8 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
 
     The default checkpoint is models/model.pt.
     """
-    candidates = [folder / "configs" / f"inference.{suffix}" for suffix in ("yaml", "json")]
-    config = next((path for path in candidates if path.is_file()), None)
-    if config is None:
-        raise InputError(f"--bundle={folder}: no configs/inference.yaml or .json; expected a bundle's folder")
-    content = (read_json if config.suffix == ".json" else read_yaml)(config)
+    config = folder / "configs/inference.yaml"
+    content = read_yaml(config, "the folder of a bundle")
     name, stated = content.get("bundle"), content.get("label_convention")
     if name not in LIKE:
         raise InputError(f"--bundle={folder}: expected one like {' or '.join(LIKE)}")
@@ -86,7 +85,6 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     channels = metadata["network_data_format"]["inputs"]["image"]["channel_def"]
     cohort = LIKE[name]
     path = checkpoint or folder / "models" / "model.pt"
-    weights.check_file(path)
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
     if tasks := record.get("tasks"):
         raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")
@@ -148,3 +146,18 @@ def named(options: Sequence[str]) -> dict[str, Any]:
     """Return options such as --overlap=0.25 by name, with parsed values."""
     texts = dict(option.removeprefix("--").split("=", 1) for option in options)
     return {name: typed(name, text) for name, text in texts.items()}
+
+
+def segments_of(convention: str) -> list[Segment]:
+    """Return the segments of a convention's label maps, sorted by label value: the regions outside their inner regions.
+
+    Example:
+        >>> [segment.label for segment in segments_of("whole=1+2,core=1:6574001 SCT Necrosis")]
+        ['core', 'whole outside core']
+    """
+    regions, names = [*cards_of(convention).values()], label_names(convention)
+    innermost = {value: regions[channel] for channel, value in painting_order(convention)}
+    return [
+        Segment(value, (region.part or names[value][0])[:64], names[value][1], region.code)
+        for value, region in sorted(innermost.items())
+    ]

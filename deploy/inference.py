@@ -10,17 +10,16 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from common.data.scan_checks import read_scan
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import write_json
 from common.options import quoted
 from deploy.bundle import Bundle
-from scripts.prepare.volumes import Volume
+from scripts.prepare.volumes import Volume, read_labels
 from scripts.run import typed
 from scripts.steps import ending_of
 
@@ -28,7 +27,7 @@ CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
 
 
-def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str]) -> NDArray[np.uint8]:
+def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str]) -> NDArray[Any]:
     """Run the bundle's inference on volumes that share a grid; return the label map on that grid.
 
     Temporary files go into the folder `work`, under names that do not identify the patient.
@@ -51,7 +50,7 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
     command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={bundle.config}"]
     words = [*(f"--{name}={value}" for name, value in arguments.items()), *options]
     run_command([*command, *map(argument, words)], bundle.root, work)
-    return read_label_map(work / "predictions" / f"{CASE}.nii.gz", aligned[bundle.modalities[0]])
+    return read_labels(work / f"predictions/{CASE}.nii.gz", aligned[bundle.modalities[0]].grid).array
 
 
 def argument(word: str) -> str:
@@ -70,18 +69,7 @@ def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
-        reasons = [line[line.index(FAILURE) :] for line in lines if FAILURE in line]  # can follow a progress bar
-        causes = [line for line in lines if re.match(r"[\w.]+Error: ", line)]  # MONAI's last exception says little
-        message = (reasons[-1:] or causes[:1] or lines[-1:])[0].replace(f"{work}/", "")
+        causes = re.findall(rf"{FAILURE}.*|^[\w.]+Error: .*", result.stderr, re.MULTILINE)  # MONAI's last says little
+        message = (causes or lines[-1:])[0].replace(f"{work}/", "")
         why = f": {message[:300]}" if result.returncode > 0 else ""
         raise InputError(f"the bundle's inference {ending_of(result.returncode)}{why}")
-
-
-def read_label_map(path: Path, grid: Volume) -> NDArray[np.uint8]:
-    """Read the label map that the bundle wrote; refuse a missing file and a different grid."""
-    if not path.is_file():
-        raise InputError("the bundle's inference wrote no label map")
-    scan, voxels = read_scan(path)
-    if voxels.shape != grid.array.shape or not np.allclose(scan.affine, grid.affine, rtol=0, atol=1e-2):
-        raise InputError(f"the bundle's label map {list(voxels.shape)} is not on the grid of its input")
-    return voxels.astype(np.uint8)

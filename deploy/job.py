@@ -1,17 +1,19 @@
-"""The job that the operators of a run share, and its result files."""
+"""The job that the operators of a run share, the case that they make of it, and the result files."""
 
-import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from common.errors import InputError
-from deploy import outputs
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
 from deploy.bundle import Bundle
-from deploy.dicom.series.choice import Remark
-from deploy.dicom.study import Series
+from deploy.dicom.series.choice import Choice
+from scripts.prepare.volumes import Volume
 
 MANUFACTURER = "BrainSegFounder bundles"  # in all DICOM results
-DICOM_FILES, REPORT = tuple(f"{name}.dcm" for name in outputs.NAMES), "result.json"
+DICOM_FILES, REPORT = ("segmentation.dcm", "measurements.dcm", "summary.dcm"), "result.json"
 RESULT_FILES = (*DICOM_FILES, REPORT)  # moved in this order: if the last exists, all do
 
 
@@ -20,26 +22,22 @@ class Job:
     """The input, options and remarks of one run."""
 
     bundle: Bundle
-    series: dict[str, Series]  # by modality, in the order of the model's input channels
-    reasons: dict[str, str]  # modality -> evidence for its series, in predefined phrases
+    choice: Choice  # series by modality, in the order of the model's input channels; operators append remarks
     reference: str  # modality whose series gives the grid
     folder: Path  # temporary, for files of the inference and results
     options: list[str]  # of the bundle's inference
     force: bool  # continue if a precondition is not met
     prepare: bool
-    remarks: list[Remark]  # operators append to this list
 
 
-def working_folder(output: Path) -> Path:
-    """Return a new folder in the output that only this user can read; refuse an output with results.
+@dataclass(frozen=True)
+class Case:
+    """The results of a segmentation, from which the DICOM objects are made."""
 
-    Messages do not contain the output's name, which may identify the patient.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        existing = next((name for name in RESULT_FILES if (output / name).exists()), None)
-        if existing is None:
-            return Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output.absolute()))
-    except OSError as error:
-        raise InputError(f"--output: {error.strerror}; expected a writable folder") from error
-    raise InputError(f"--output: contains {existing}; expected a folder without results")
+    segments: NDArray[Any]  # segment numbers [columns, rows, slices] on the grid of the reference
+    reference: Volume  # scan that gives the grid
+    slices: Sequence[Dataset]  # images of the reference, in the order of the last axis
+    volumes: Mapping[str, float]  # of each segment in mL, by label
+    bundle: Bundle  # model of the segmentation
+    remarks: Sequence[str] = ()  # texts for the results
+    burned_in: str | None = None  # value of BurnedInAnnotation; None omits it

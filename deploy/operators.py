@@ -4,7 +4,6 @@ MONAI Deploy's own operators are not used; docs/explanation/architecture.md list
 """
 
 from dataclasses import asdict
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,17 +19,10 @@ from deploy.bundle import named
 from deploy.dicom.geometry import read_series
 from deploy.dicom.series.choice import HELD, Remark
 from deploy.inference import infer
-from deploy.job import REPORT, Job
-from deploy.outputs import Case, make_all
+from deploy.job import REPORT, Case, Job
+from deploy.outputs import make_all
 from deploy.outputs.segmentation import label_segments
-from deploy.preparation import (
-    Preparation,
-    annotation_checks,
-    failed_checks,
-    missing_slices,
-    prepare_scans,
-    spacing_remarks,
-)
+from deploy.preparation import Preparation, damaged_series, failed_checks, prepare_scans, spacing_remarks
 from deploy.source_header import burned_in_annotation
 from scripts.cohorts import COHORTS
 from scripts.prepare.resampling import resample
@@ -55,19 +47,12 @@ class Prepare(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         job: Job = self.fragment.job
         volumes, slices = {}, {}
-        for modality, series in job.series.items():
+        for modality, series in job.choice.series.items():
             volumes[modality], slices[modality] = read_series(series)
-        reference, preparation, failed = volumes[job.reference], None, annotation_checks(slices)
-        failed += missing_slices(slices, volumes)
-        failed += [
-            f"{first} and {second} have the same voxels"
-            for first, second in combinations(volumes, 2)
-            if np.array_equal(volumes[first].array, volumes[second].array)
-        ]
+        reference, preparation, failed = volumes[job.reference], None, damaged_series(slices, volumes)
         if job.prepare:
-            volumes, preparation = prepare_scans(volumes, job.series, job.bundle, job.reference)
-            aligned = volumes
-            failed += preparation.failed
+            volumes, preparation = prepare_scans(volumes, job.choice.series, job.bundle, job.reference)
+            aligned, failed = volumes, failed + preparation.failed
         else:
             volumes = {name: Volume(without_background(scan.array), scan.affine) for name, scan in volumes.items()}
             aligned = {modality: resample(volume, reference.grid) for modality, volume in volumes.items()}
@@ -77,11 +62,12 @@ class Prepare(Operator):
             hint = "" if job.prepare else "--prepare prepares scans, "
             text = "; ".join(failed)
             raise InputError(f"{text}. See deploy/README.md, Preconditions; {hint}--force continues anyway")
-        job.remarks += [] if preparation is None else preparation.remarks
-        job.remarks += [Remark("precondition", text) for text in failed]
-        job.remarks += spacing_remarks(aligned[job.reference], job.bundle.spacing)
+        remarks = job.choice.remarks
+        remarks += [] if preparation is None else preparation.remarks
+        remarks += [Remark("precondition", text) for text in failed]
+        remarks += spacing_remarks(aligned[job.reference], job.bundle.spacing)
         if cleanup := optional(named(job.options).get("cleanup", job.bundle.cleanup)):
-            job.remarks.append(Remark("cleanup", f"Regions were cleaned up: {cleanup}"))
+            remarks.append(Remark("cleanup", f"Regions were cleaned up: {cleanup}"))
         op_output.emit(Scans(aligned, reference, slices, preparation), "scans")
 
 
@@ -95,23 +81,14 @@ class Infer(Operator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans = op_input.receive("scans")
         job: Job = self.fragment.job
-        label = infer(job.bundle, scans.aligned, job.folder, inference_options(job))
+        # a remark reports the spacing; the alignment was checked before thick slices were interpolated
+        accepted = PREPARATION_CHECKS if job.force else ("spacing", "alignment")
+        options = [f"--accept=[{','.join(accepted)}]", *job.options]
+        label = infer(job.bundle, scans.aligned, job.folder, options)
         segments = label_segments(label, job.bundle.segments)
         if scans.preparation is not None:
             segments = scans.preparation.segments_on(scans.reference.grid, segments)
         op_output.emit((scans, segments), "case")
-
-
-def inference_options(job: Job) -> list[str]:
-    """Return the user's options for the bundle's inference, with --accept added unless the user sets it.
-
-    Spacing is accepted because a remark reports it (`spacing_remarks`), alignment because it was checked before thick
-    slices were interpolated. With --force, all checks are accepted, even if the user sets --accept.
-    """
-    if "accept" in named(job.options) and not job.force:
-        return [*job.options]
-    accepted = PREPARATION_CHECKS if job.force else ("spacing", "alignment")
-    return [*job.options, f"--accept=[{','.join(accepted)}]"]
 
 
 class Write(Operator):
@@ -130,7 +107,8 @@ class Write(Operator):
         volumes = {segment.label: float(count * voxel) for segment, count in zip(described, counts, strict=True)}
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
-        remarks = [remark.text for remark in job.remarks]
+        choice = job.choice
+        remarks = [remark.text for remark in choice.remarks]
         objects = make_all(Case(segments, scans.reference, slices, volumes, bundle, remarks, burned_in))
         for name, image in objects.items():
             image.save_as(job.folder / f"{name}.dcm")
@@ -141,16 +119,16 @@ class Write(Operator):
                 "checkpoint_sha256": bundle.checkpoint_sha256,
                 "trained_on": bundle.trained_on,
             },
-            "series": {modality: series.number for modality, series in job.series.items()},
+            "series": {modality: series.number for modality, series in choice.series.items()},
             "sources": {
-                modality: {"series_uid": series.uid, "images": len(series.files)}
-                for modality, series in job.series.items()
+                modality: {"series_uid": str(series.uid), "images": len(series.files)}
+                for modality, series in choice.series.items()
             },
-            "evidence": job.reasons,
+            "evidence": choice.reasons,
             "reference": job.reference,
             "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
-            "remarks": [remark._asdict() for remark in job.remarks],
-            "held": [remark.text for remark in job.remarks if remark.kind in HELD],
+            "remarks": [remark._asdict() for remark in choice.remarks],
+            "held": [remark.text for remark in choice.remarks if remark.kind in HELD],
             "preparation": preparation
             and {"description": preparation.description, "figures": asdict(preparation.figures)},
             **{

@@ -7,13 +7,14 @@ The limits come from `common.data.preparation` and `scripts.prepare`; README.md 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from nibabel.affines import from_matvec
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap, is_brain, litres
+from common.data.preparation import OVERLAP, SPACING, WITHOUT_SKULL, brain_overlap, litres, measure, skull_in
 from common.errors import InputError
 from deploy.bundle import Bundle
 from deploy.dicom.series.choice import Remark
@@ -107,24 +108,14 @@ def failed_checks(
     return failed
 
 
-def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
-    """Return a sentence for each modality whose BurnedInAnnotation reports text in the images.
+def damaged_series(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str, Volume]) -> list[str]:
+    """Return a sentence for each modality with missing slices, text in its images, or the voxels of a different one.
 
-    The models were trained on images without text, and the summary would show the text, which may name the patient.
-    """
-    return [
-        f"{modality}: text is burned into its images (BurnedInAnnotation is YES), and would show in the summary"
-        for modality, images in slices.items()
-        if burned_in_annotation(images) == "YES"
-    ]
-
-
-def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str, Volume]) -> list[str]:
-    """Return a sentence for each modality with missing slices, by its headers or by a series on the same grid.
-
-    Unequal slice distances were refused earlier. ImagesInAcquisition counts all echoes, so a multiple of the number of
-    images is accepted. If every second slice is missing, the slice distance is twice SpacingBetweenSlices. Some writers
-    store the gap between slices in that attribute; their SliceThickness exceeds it.
+    Slices are missing by the headers or by a series on the same grid; unequal distances were refused earlier.
+    ImagesInAcquisition counts all echoes, so a multiple of the number of images is accepted. If every second slice is
+    missing, the slice distance is twice SpacingBetweenSlices. Some writers store the gap between slices in that
+    attribute; their SliceThickness exceeds it. The models were trained on images without text, and the summary would
+    show the text, which may name the patient.
     """
     failed = []
     for modality, images in slices.items():
@@ -141,6 +132,13 @@ def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
             if lost := _lost_at_the_ends(volumes[modality].grid, volumes[other].grid):
                 slices_lost = "1 end slice" if lost == 1 else f"{lost} end slices"
                 failed.append(f"{modality}: lacks {slices_lost} that {other} has on the same grid")
+        if burned_in_annotation(images) == "YES":
+            failed.append(
+                f"{modality}: text is burned into its images (BurnedInAnnotation), and would show in the summary"
+            )
+    for first, other in combinations(volumes, 2):
+        if np.array_equal(volumes[first].array, volumes[other].array):
+            failed.append(f"{first} and {other} have the same voxels")
     return failed
 
 
@@ -166,35 +164,30 @@ def spacing_remarks(volume: Volume, trained: tuple[float, float]) -> list[Remark
 
 
 def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:
-    inside, spacing = volume.array != 0, volume.spacing.tolist()
-    content, has_no_skull = litres(inside, spacing), is_brain(inside, spacing)
+    content = litres(volume.array != 0, volume.spacing.tolist())
     size = f"{modality}: its foreground fills {content:.1f} L"
     if content < LEAST:
         return [f"{size}, less than a brain"]
-    indices = np.argwhere(inside)
-    shortest = float(((np.ptp(indices, axis=0) + 1) * volume.spacing).min())
-    if shortest < LEAST_EXTENT:
+    measured = measure(volume.array[None], volume.affine)
+    if (shortest := min(measured["extent"][0])) < LEAST_EXTENT:
         return [f"{modality}: shows {shortest:.0f} mm of a head along one axis; expected a whole brain"]
+    has_no_skull = skull_in(measured) == WITHOUT_SKULL
     if skull_stripped and not has_no_skull:
-        why = "more than a brain" if content > BRAIN else "up to the border of the volume"
-        return [f"{size}, {why}: not skull-stripped"]
-    if not skull_stripped and has_no_skull:
+        return [f"{size} and {measured['air'][0]:.0%} of the volume's border: not skull-stripped"]
+    if has_no_skull and not skull_stripped:
         return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
     return []
 
 
 def _check_alignment(modality: str, volume: Volume, reference: str, target: Volume) -> list[str]:
     brain = target.array != 0
-    if not volume.grid.is_same(target.grid) and brain.any():
-        covered = float(field_of_view(volume, target.grid)[brain].mean())
-        if covered < COVERED:
-            return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERED:.0%}"]
-    mask = mask_on(Volume((volume.array != 0).astype(np.float32), volume.affine), target.grid)
-    overlap = brain_overlap(mask, brain)
+    covered = field_of_view(volume, target.grid)[brain].mean()
+    if covered < COVERED:
+        return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERED:.0%}"]
+    overlap = brain_overlap(mask_on(Volume(volume.array != 0, volume.affine), target.grid), brain)
     if overlap < OVERLAP:
-        return [
-            f"{modality}: its brain overlaps the brain in {reference} by {overlap:.2f}, below {OVERLAP}: not registered"
-        ]
+        brains = f"its brain overlaps the brain in {reference} by {overlap:.2f}"
+        return [f"{modality}: {brains}, below {OVERLAP}: not registered"]
     return []
 
 

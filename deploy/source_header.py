@@ -17,33 +17,13 @@ from deploy.dicom.geometry import grid_of
 from scripts.prepare.resampling import FLIP
 
 IDENTITY = (  # required by DICOM (type 2 may be empty), plus the issuer, which makes an ID unique
-    "PatientID",
-    "IssuerOfPatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
+    *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),
+    *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "AccessionNumber"),
 )
 IMAGE = (  # references and grid
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "FrameOfReferenceUID",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "SliceThickness",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "LossyImageCompression",
-    "LossyImageCompressionRatio",
-    "LossyImageCompressionMethod",
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "FrameOfReferenceUID", "Rows", "Columns"),
+    *("PixelSpacing", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient"),
+    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
 )
 MEASURES = ("PixelSpacing", "SliceThickness")
 OPTIONAL = ("IssuerOfPatientID", *IMAGE)

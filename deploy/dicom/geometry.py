@@ -19,10 +19,6 @@ from scripts.prepare.volumes import Grid, Volume, check_gaps
 from .multiframe import frames_of, voxels_of
 from .study import Series, image_name, values_of, without_values
 
-REQUIRED = (  # attributes needed to decode voxels
-    *("BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"),
-    *("PhotometricInterpretation", "PixelData"),
-)
 SCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # attributes, and defaults for images without them
 ECHOES = 1.2  # largest ratio between the echo times of a volume's slices
 MAX_OFFSET = 1.0  # mm, largest distance of a slice from the line through the first and last; half a pixel, if less
@@ -73,16 +69,15 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
 
 
 def _size(header: Dataset, name: str) -> tuple[int, int]:
-    if missing := next((word for word in ("Rows", "Columns") if not header.get(word)), None):
-        raise InputError(f"{name}: {image_name(header)} has no {missing}")
-    return int(header.Rows), int(header.Columns)
+    rows, columns = (int(_numbers(header, keyword, name)[0]) for keyword in ("Rows", "Columns"))
+    return rows, columns
 
 
 def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
-    value = header.get(keyword)
-    if value in (None, ""):
-        raise InputError(f"{name}: {image_name(header)} has no {keyword}")
-    return np.array([float(number) for number in value])
+    numbers = np.array(values_of(header, keyword), np.float64)
+    if not numbers.size or not np.isfinite(numbers).all():
+        raise InputError(f"{name}: {image_name(header)} has no valid {keyword}")
+    return numbers
 
 
 def _step(
@@ -122,10 +117,8 @@ def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Datase
 
     Also return the slices (images or frames) in the order of the volume's last axis. Messages call the series `name`.
     """
-    try:
+    with without_values(f"{name}: frames of {image_name(images[0])} cannot be read"):
         slices = [frame for image in images for frame in frames_of(image)]
-    except Exception as error:
-        raise _unreadable(images[0], name, error) from None
     grid, order = grid_of(slices, name)
     ordered = [slices[index] for index in order]
     array = np.stack([_values(image, name).T for image in ordered], axis=-1)
@@ -135,7 +128,7 @@ def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Datase
 
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     """Return the rescaled values of a slice, [rows, columns]; padding becomes 0, the background of MR."""
-    try:
+    with without_values(f"{name}: voxels of {image_name(image)} cannot be read"):
         stored = voxels_of(image)
         padding = _padding(image, stored)
         slope, intercept = (
@@ -143,8 +136,6 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
             for keyword, default in SCALING.items()
         )
         high, bits = image.get("HighBit"), int(image.BitsStored)
-    except Exception as error:
-        raise _unreadable(image, name, error) from None
     if high not in (None, bits - 1):
         raise InputError(f"{name}: HighBit {high} with BitsStored {bits}; expected {bits - 1}")
     if image.PhotometricInterpretation != "MONOCHROME2" or "ModalityLUTSequence" in image:
@@ -177,14 +168,3 @@ def _padding(image: Dataset, stored: NDArray[Any]) -> NDArray[np.bool_]:
     unused = 8 * stored.itemsize - int(image.BitsStored)
     values = np.array([int(limit) for limit in limits if limit is not None]).astype(stored.dtype) << unused >> unused
     return (stored >= values.min()) & (stored <= values.max())
-
-
-def _unreadable(image: Dataset, name: str, error: Exception) -> Exception:
-    """Return the error for undecodable voxels, without the decoder's text, which may quote header values."""
-    if isinstance(error, MemoryError):  # the file is not the cause
-        return error
-    if missing := next((word for word in REQUIRED if image.get(word) in (None, "", b"")), None):
-        return InputError(f"{name}: {image_name(image)} has no {missing}")
-    syntax = image.file_meta.get("TransferSyntaxUID")
-    reason = "their number differs from the header" if isinstance(error, Warning) else type(error).__name__
-    return InputError(f"{name}: voxels of {image_name(image)} cannot be read ({syntax and syntax.name}: {reason})")

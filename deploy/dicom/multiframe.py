@@ -17,13 +17,8 @@ ENHANCED_MR = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # per-frame groups take precedence
 IMAGE_ONLY = (*GROUPS, "NumberOfFrames", "PixelData")  # not copied to the frames
 ENHANCED_ATTRIBUTES = (  # image attributes that `frames_of` reads
-    *GROUPS,
-    "NumberOfFrames",
-    "AcquisitionDateTime",
-    "EchoPulseSequence",
-    "EchoPlanarPulseSequence",
-    "ContrastBolusAgentSequence",
-    "ComplexImageComponent",
+    *(*GROUPS, "NumberOfFrames", "AcquisitionDateTime", "EchoPulseSequence", "EchoPlanarPulseSequence"),
+    *("ContrastBolusAgentSequence", "ComplexImageComponent"),
 )
 HEAD = {"12738006", "69536005", "89546000", "T-A0100", "T-D1100", "T-11100"}  # SNOMED codes of brain, head and skull
 SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}  # EchoPulseSequence -> ScanningSequence

@@ -4,28 +4,24 @@ Programs can read the volumes from the report. Each measurement group refers to 
 text comes from DICOM headers.
 """
 
-from collections.abc import Mapping
-
 import highdicom as hd
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from deploy.bundle import Bundle
-from deploy.job import MANUFACTURER
-from deploy.outputs import Case
+from deploy.bundle import Bundle, Segment
+from deploy.job import MANUFACTURER, Case
 from deploy.outputs.segmentation import ANATOMY, CAUTION, category_of, concept_of, new_series
-from deploy.segments import Segment
 from deploy.source_header import sanitised_header
 
 STEP = 3
 PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is extensible
 
 
-def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
-    """Make the report of a case, which refers to the segmentation in `made`; remarks become comments."""
-    segmentation, slices, bundle = made["segmentation"], case.slices, case.bundle
+def make(case: Case, segmentation: Dataset) -> hd.sr.Comprehensive3DSR:
+    """Make the report of a case, which refers to its segmentation; remarks become comments."""
+    slices, bundle = case.slices, case.bundle
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -44,9 +40,6 @@ def make(case: Case, made: Mapping[str, Dataset]) -> hd.sr.Comprehensive3DSR:
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
         procedure_reported=PROCEDURE,
         imaging_measurements=measurements,
-        language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
-            Code("en", "RFC5646", "English")
-        ),
     )
     for text in (CAUTION, *case.remarks):
         comment = hd.sr.TextContentItem(

@@ -4,22 +4,19 @@ This module calls highdicom directly: MONAI Deploy's writer keeps rounded positi
 series description, and names MONAI as the manufacturer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from common.data.regions import CONVENTIONS
 from common.errors import InputError
-from deploy.bundle import LONG_STRING, Bundle
-from deploy.job import MANUFACTURER
-from deploy.outputs import Case
-from deploy.segments import Segment
+from deploy.bundle import LONG_STRING, Bundle, Segment
+from deploy.job import MANUFACTURER, Case
 from deploy.source_header import source_images
 
 STEP = 1
@@ -29,7 +26,7 @@ SCHEME = "99BSF"  # designator of private codes (PS3.3, 8.2)
 OWN_CATEGORY = codes.SCT.Tissue  # of regions that may be healthy, as in 3D Slicer
 
 
-def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
+def label_segments(label: NDArray[Any], segments: Sequence[Segment]) -> NDArray[np.uint8]:
     """Convert label values to segment numbers: 1, 2, ... in the order of the segments, 0 elsewhere.
 
     Raise an InputError for an unknown value.
@@ -62,7 +59,7 @@ def new_series(case: Case, step: int, content: str) -> dict[str, Any]:
     }
 
 
-def make(case: Case, made: Mapping[str, Dataset]) -> hd.seg.Segmentation:
+def make(case: Case) -> hd.seg.Segmentation:
     """Make the segmentation of a case, with a frame for each slice and segment, even if empty."""
     slices, bundle = case.slices, case.bundle
     order = sorted(range(len(slices)), key=lambda index: slices[index].get("ReferencedFrameNumber", index))

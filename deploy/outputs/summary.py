@@ -4,7 +4,7 @@ The summary is stored as a secondary capture, which every viewer shows. No text 
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import highdicom as hd
 import numpy as np
@@ -12,22 +12,22 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from nibabel.orientations import apply_orientation
-from pydicom.dataset import Dataset
+from numpy.typing import NDArray
 
 from common.data.volumes import axes_of
-from common.inference.pictures import SIDES, grey_levels, plane_of
-from deploy.outputs import Case
+from common.inference.pictures import SIDES, grey_levels
+from deploy.job import Case
 from deploy.outputs.segmentation import CAUTION, new_series
 from deploy.source_header import sanitised_header
-from scripts.pages.panels import AXES
+from scripts.pages.panels import AXES, panel
 
 STEP = 2
 SIZE = (12.0, 7.5)  # inches
-DOTS = 100  # per inch
+DOTS, EDGE = 100, 270  # per inch; pixels of a plane's longest edge
 
 
 def draw_summary(case: Case) -> Figure:
-    """Draw the planes with the largest segment areas (plain above, overlay below) and the text on the right.
+    """Draw the planes with the largest segment areas (plain above, outlines below) and the text on the right.
 
     Without any segment, the middle planes are drawn.
     """
@@ -37,33 +37,22 @@ def draw_summary(case: Case) -> Figure:
     orientation = axes_of(volume.affine)
     image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
     edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
-    colours = [segment.colour for segment in bundle.segments]
-    for column, (plane, sides) in enumerate(reversed(SIDES.items())):
-        vertical, horizontal = AXES[plane]
+    outlines: dict[str, NDArray[np.bool_]] = {}
+    for number, segment in enumerate(bundle.segments, 1):
+        outlines[segment.colour] = (label == number) | outlines.get(segment.colour, False)
+    for column, plane in enumerate(reversed(SIDES)):
         counts = (label > 0).sum(axis=AXES[plane])
         at = int(np.argmax(counts)) if counts.any() else len(counts) // 2
-        pixels = np.repeat(plane_of(levels, plane, at)[..., None] / 255, 3, axis=-1)
-        for row in range(2):
-            if row:
-                shown = plane_of(label, plane, at)
-                for number, colour in enumerate(colours, 1):
-                    pixels[shown == number] = (
-                        0.45 * pixels[shown == number] + 0.55 * np.array([*bytes.fromhex(colour[1:])]) / 255
-                    )
+        for row, masks in enumerate(({}, outlines)):
             axes = figure.add_subplot(layout[row, column])
-            axes.imshow(pixels.copy(), aspect=edges[vertical] / edges[horizontal], interpolation="nearest")
-            for position, text in zip((0.02, 0.94), sides, strict=True):
-                axes.text(position, 0.5, text, color="white", transform=axes.transAxes)
+            axes.imshow(panel(levels, plane, at, edges, masks, EDGE), interpolation="nearest")
             axes.set_axis_off()
     texts = [
         (bundle.name, "white"),
         (f"version {bundle.version}", "white"),
         (f"trained on {bundle.trained_on}", "lightgrey"),
         ("", "white"),
-        *(
-            (f"{name}: {amount:.2f} mL", shade)
-            for (name, amount), shade in zip(case.volumes.items(), colours, strict=False)
-        ),
+        *((f"{part.label}: {case.volumes[part.label]:.2f} mL", part.colour) for part in bundle.segments),
         ("", "white"),
         *((remark, "orange") for remark in case.remarks),
         ("", "white"),
@@ -85,7 +74,7 @@ def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
         height -= line * len(lines)
 
 
-def make(case: Case, made: Mapping[str, Dataset]) -> hd.sc.SCImage:
+def make(case: Case) -> hd.sc.SCImage:
     """Make the summary of a case, a secondary capture in its study.
 
     BurnedInAnnotation refers to text in the scans, which may identify the patient (PS3.3, C.7.6.1), not to the figure.

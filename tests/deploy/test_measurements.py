@@ -3,9 +3,10 @@ import numpy as np
 import pydicom
 import pytest
 
+from deploy.bundle import segments_of
 from deploy.dicom.geometry import volume_of
-from deploy.outputs import Case, make_all
-from deploy.segments import segments_of
+from deploy.job import Case
+from deploy.outputs import make_all
 from tests.deploy.dicom.checks import dicom_errors
 from tests.deploy.dicom.dicom_study import IDENTIFIER, NAME, Study, write_modality
 from tests.deploy.dicom.enhanced_mr import write_enhanced

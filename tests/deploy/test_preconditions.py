@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deploy.preparation import failed_checks, missing_slices
+from deploy.preparation import damaged_series, failed_checks
 from scripts.prepare.resampling import resample
 from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.dicom_study import brats_files, header, read
@@ -99,10 +99,10 @@ def test_slices_that_are_missing_evenly_are_reported(stated, spacing, thickness,
     """An acquisition may count the images of several echoes, and SpacingBetweenSlices may be the gap between slices."""
     words = {"ImagesInAcquisition": stated, "SpacingBetweenSlices": spacing, "SliceThickness": thickness}
     volumes = {"T2": Volume(np.zeros((2, 2, 4), np.float32), np.diag([1, 1, 5.0, 1]))}
-    assert missing_slices({"T2": [header(**words)] * 4}, volumes) == ([f"T2: {missing}"] if missing else [])
+    assert damaged_series({"T2": [header(**words)] * 4}, volumes) == ([f"T2: {missing}"] if missing else [])
 
 
 def test_end_slices_that_another_series_has_are_reported():
     volumes = {name: Volume(np.zeros((2, 2, count), np.float32), np.eye(4)) for name, count in (("T1", 9), ("T2", 7))}
     slices = {name: [header()] * volume.array.shape[2] for name, volume in volumes.items()}
-    assert missing_slices(slices, volumes) == ["T2: lacks 2 end slices that T1 has on the same grid"]
+    assert damaged_series(slices, volumes) == ["T2: lacks 2 end slices that T1 has on the same grid"]

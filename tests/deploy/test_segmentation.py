@@ -7,9 +7,10 @@ import SimpleITK as sitk  # noqa: N813
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
+from deploy.bundle import segments_of
 from deploy.dicom.geometry import volume_of
-from deploy.outputs import Case, make_all, segmentation
-from deploy.segments import segments_of
+from deploy.job import Case
+from deploy.outputs import make_all, segmentation
 from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.checks import dicom_errors
 from tests.deploy.dicom.dicom_study import Study, write_modality
@@ -20,7 +21,7 @@ ONES = np.ones((6, 5, 12), np.uint8)
 
 
 def make_segmentation(segments, slices, bundle):
-    return segmentation.make(Case(segments, None, slices, {}, bundle), {})
+    return segmentation.make(Case(segments, None, slices, {}, bundle))
 
 
 @pytest.fixture

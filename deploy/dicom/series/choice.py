@@ -13,7 +13,7 @@ import numpy as np
 from common.errors import InputError
 
 from ..study import Series
-from .evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, is_same_scan, why_no_volume
+from .evidence import ASK, DOUBTS, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, is_same_scan, why_no_volume
 from .names import Names
 from .words import POST, UNCLEAR, WITH, WITHOUT
 
@@ -69,8 +69,9 @@ def choose_series(
     texts = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
     texts += [f"{modality}: {scan.note}" for modality, scan in chosen.items() if scan.note]
     remarks = [Remark("series", text) for text in texts if text]
-    lossy = [f"{modality}: {scan.name} was compressed with loss" for modality, scan in series.items() if scan.is_lossy]
-    remarks += [Remark("quality", text) for text in lossy]  # the models were trained on lossless images
+    for modality, scan in series.items():  # the models were trained on lossless images
+        if any(instance.header.get("LossyImageCompression") == "01" for instance in scan.instances):
+            remarks.append(Remark("quality", f"{modality}: {scan.name} was compressed with loss"))
     if enhanced := chosen.get("T1ce"):
         remarks += [Remark("contrast", text) for text in _contrast_remarks(enhanced, chosen.get("T1"))]
     return Choice(series, {modality: chosen[modality].reason for modality in modalities}, remarks)
@@ -231,6 +232,6 @@ def _question(modality: str, problem: str, candidates: Sequence[Candidate]) -> I
     reason = f"{problem}: {names or 'none'}"
     if not any(scan.is_volume for scan in candidates):
         return InputError(modality, reason, VOLUME)
-    if not any(scan.kind in (modality, modality[:2]) or scan.is_doubtful for scan in candidates):
+    if not any(scan.kind in (modality, modality[:2]) or scan.source in DOUBTS for scan in candidates):
         return InputError(modality, reason, f"a study with a series of {modality}")
     return InputError(modality, f"{reason}; select one with --series={modality}=NUMBER")

@@ -87,11 +87,6 @@ class Candidate:
     note: str = ""  # for readers of the result
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether the series may be a T1, T2 or FLAIR, but the evidence does not show which."""
-        return self.kind is None and self.source in DOUBTS
-
-    @property
     def says(self) -> str | None:
         """Contrast agent by the series' name: WITH, WITHOUT, POST or UNCLEAR; None if the name does not mention it."""
         return None if self.words is None else self.words.says
