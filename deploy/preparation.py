@@ -130,12 +130,9 @@ def damaged_series(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str
             failed.append(f"{modality}: slices {distance:.2f} mm apart, {spacing:.2f} mm by SpacingBetweenSlices")
         for other in [name for name in volumes if name != modality]:
             if lost := _lost_at_the_ends(volumes[modality].grid, volumes[other].grid):
-                slices_lost = "1 end slice" if lost == 1 else f"{lost} end slices"
-                failed.append(f"{modality}: lacks {slices_lost} that {other} has on the same grid")
+                failed.append(f"{modality}: lacks end slices that {other} has on the same grid: {lost}")
         if burned_in_annotation(images) == "YES":
-            failed.append(
-                f"{modality}: text is burned into its images (BurnedInAnnotation), and would show in the summary"
-            )
+            failed.append(f"{modality}: text is burned into its images, and would show in the summary")
     for first, other in combinations(volumes, 2):
         if np.array_equal(volumes[first].array, volumes[other].array):
             failed.append(f"{first} and {other} have the same voxels")
@@ -199,7 +196,6 @@ def _check_mni(modality: str, volume: Volume, skull_stripped: bool) -> list[str]
         return [f"{modality}: {error}"]
     overlap = template_overlap(Volume(brain, volume.affine))
     if overlap < IN_MNI:
-        return [
-            f"{modality}: its brain overlaps the brain of MNI152 by {overlap:.2f}, below {IN_MNI}: not in MNI space"
-        ]
+        brains = f"its brain overlaps the brain of MNI152 by {overlap:.2f}"
+        return [f"{modality}: {brains}, below {IN_MNI}: not in MNI space"]
     return []

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, t, ttest_1samp
 
-from common.files import atomic_write, read_json
+from common.files import read_json
 from common.metrics.cards import DICE, PRESENT
 from common.metrics.protocols import protocol
 from common.metrics.statistics import FEWEST, RESAMPLES
@@ -236,34 +236,32 @@ def encoders() -> pd.DataFrame:
 
 def draw_losses(file: Path, rows: Mapping[str, Any], study: Mapping[str, Any], output: Path) -> None:
     """Draw Figure 4: the total training and held-out losses of the rows' runs."""
-    with atomic_write(file) as part:
-        figure = Figure(figsize=(10, 3), layout="constrained")
-        axes = dict(zip(("train", "validation"), figure.subplots(1, 2), strict=True))
-        for number, (row, definition) in enumerate(rows.items()):
-            records = [output / "runs" / run / "eval/run.json" for run in runs_of(definition, study)]
-            for record in (read_json(path) for path in records if path.is_file()):
-                for split, kind in ("train", "loss"), ("validation", "metrics"):
-                    losses = np.array(record[split][kind]["total"], float)
-                    axes[split].plot(record[split]["iteration"], losses, color=f"C{number}", label=row)
-                    axes[split].set(xlabel="iteration", ylabel=f"{split} loss, sum of the terms")
-        axes["train"].legend()
-        figure.savefig(part, format="svg")
+    figure = Figure(figsize=(10, 3), layout="constrained")
+    training, validation = figure.subplots(1, 2)
+    for number, (row, definition) in enumerate(rows.items()):
+        records = [output / "runs" / run / "eval/run.json" for run in runs_of(definition, study)]
+        for record in (read_json(path) for path in records if path.is_file()):
+            for axes, split, kind in (training, "train", "loss"), (validation, "validation", "metrics"):
+                losses = np.array(record[split][kind]["total"], float)
+                axes.plot(record[split]["iteration"], losses, color=f"C{number}", label=row)
+                axes.set(xlabel="iteration", ylabel=f"{split} loss, sum of the terms")
+    training.legend()
+    figure.savefig(file)
 
 
 def draw_few_shot(file: Path, lines: pd.DataFrame) -> None:
     """Draw Figure 5 from Table 9: means over subsets with one standard deviation; diamonds are the paper's means."""
     averages = lines[lines["column"] == "average"]
     names = averages["row"].str.rpartition(" ")  # such as BSF, 5%
-    with atomic_write(file) as part:
-        figure = Figure(figsize=(5, 3), layout="constrained")
-        axes = figure.subplots()
-        for system, rows in averages.groupby(names[0], sort=False):
-            level, (paper, ours, sd) = names[2][rows.index], rows[["paper", "ours", "sd"]].astype(float).to_numpy().T
-            axes.errorbar(level, ours, sd, fmt="o", capsize=3, label=system)
-            axes.plot(level, paper, "kD", markersize=4)
-        axes.set(ylabel="Dice", xlabel="training cases")
-        axes.legend()
-        figure.savefig(part, format="svg")
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    for system, rows in averages.groupby(names[0], sort=False):
+        level, (paper, ours, sd) = names[2][rows.index], rows[["paper", "ours", "sd"]].astype(float).to_numpy().T
+        axes.errorbar(level, ours, sd, fmt="o", capsize=3, label=system)
+        axes.plot(level, paper, "kD", markersize=4)
+    axes.set(ylabel="Dice", xlabel="training cases")
+    axes.legend()
+    figure.savefig(file)
 
 
 def main(output: Path) -> None:

@@ -2,96 +2,42 @@
 
 import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from common.data.scan_checks import AFFINE_TOLERANCE, read_scan
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, show
 from scripts import cli
 from scripts.layouts.patterns import Pattern
+from scripts.yaml_files import read_yaml
 
 LABELS = "seg"
-# Region -> label values in DLMUSE's label maps, which follow MUSE (Doshi et al., NeuroImage 2016)
-MUSE = {
-    "ventricles": (4, 11, 49, 50, 51, 52),
-    "deep_grey": (23, 30, 36, 37, 55, 56, 57, 58, 59, 60),
-    "hippocampus": (31, 32, 47, 48),  # and amygdala
-}
 
 
 @dataclass(frozen=True)
 class Source:
-    """A public data set in a GitHub repository: licence, citation, and path templates of its files.
-
-    Attributes:
-        files: path templates by modality, and for `LABELS`.
-        target: template of the paths of output files.
-        one_grid: whether to skip subjects with files on different grids.
-        shape: voxels of the T1; subjects with a T1 of a different shape are skipped.
-        subject: regular expression of subject names.
-    """
+    """A public data set in a GitHub repository; sources.yaml explains the fields."""
 
     repository: str
     licence: str
     citation: str
     description: str
-    files: Mapping[str, tuple[str, ...]]
+    files: Mapping[str, Sequence[str]]  # path templates by modality, and for `LABELS`
     target: str = "{subject}/{subject}_{kind}.nii.gz"
     one_grid: bool = False
-    shape: tuple[int, int, int] | None = None
+    shape: Sequence[int] = ()
     subject: str = "[A-Za-z0-9-]+?"
+    regions: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
-NICHART = "CBICA/NiChart_Project"
-DEMO = "sample_datasets/demo_dataset"
-TEST = "test_data/processed/IXI"
-SETS = {
-    "ixi": Source(
-        NICHART,
-        "CC BY-SA 3.0",
-        "IXI, brain-development.org; labels: DLMUSE, CBICA, University of Pennsylvania (MUSE: Doshi et al., NeuroImage"
-        " 2016).",
-        "Adults, T1, whole heads, 2 mm; ventricles, deep grey matter, hippocampus with amygdala (automatic labels).",
-        {
-            "T1": tuple(f"{folder}/{{subject}}-*_T1.nii.gz" for folder in (f"{DEMO}_IXI/t1", f"{TEST}/Nifti/T1")),
-            LABELS: tuple(
-                f"{folder}/{{subject}}-*_T1_DLMUSE.nii.gz" for folder in (f"{DEMO}_IXI/dlmuse_seg", f"{TEST}/DLMUSE")
-            ),
-        },
-        "{subject}_{kind}.nii.gz",
-        one_grid=True,
-        shape=(120, 120, 90),  # of nearly all scans
-    ),
-    "wmh": Source(
-        NICHART,
-        "the terms of NiChart; the origin of the people is not stated",
-        "NiChart, CBICA, University of Pennsylvania; labels: DLWMLS.",
-        "T1 and FLAIR, whole heads, 2 mm, as scanned; lesions of the white matter on FLAIR's grid (automatic labels).",
-        {
-            kind: (f"{DEMO}/{folder}/{{subject}}_*.nii.gz",)
-            for kind, folder in (("T1", "t1"), ("FLAIR", "fl"), (LABELS, "nichart_dlwmls_out/DLWMLS_FLAIR"))
-        },
-    ),
-    "tumour": Source(
-        "JeroenBertels/deepvoxnet2",
-        "the terms of BraTS",
-        "BraTS 2018: Menze et al., IEEE TMI 2015; Bakas et al., Scientific Data 2017; packed by deepvoxnet2.",
-        "Gliomas, FLAIR and T1, 1 mm, stripped; whole tumour, by experts.",
-        {
-            kind: (f"**/{{subject}}/{name}.nii.gz",)
-            for kind, name in (("FLAIR", "FLAIR"), ("T1", "T1"), (LABELS, "GT_W"))
-        },
-        one_grid=True,
-        subject=r"case_\d+",
-    ),
-}
+SETS = {name: Source(**fields) for name, fields in read_yaml(Path(__file__).with_name("sources.yaml")).items()}
 
 
 def collect(clones: str, output: str) -> None:
@@ -147,7 +93,7 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     count = 0
-    for name, kinds in tqdm(complete.items(), desc=folder.name, unit="subject"):
+    for name, kinds in complete.items():
         scans = {kind: _scan(_git(clone, "cat-file", "blob", digest)) for kind, digest in kinds.items()}
         if _is_usable(scans, source):
             _write(scans, source, partial, name.replace("_", ""))
@@ -156,8 +102,8 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
         raise InputError(f"--clones: {clone}: no scans of {folder.name}; expected a clone with its history")
     lines = (source.description, f"From https://github.com/{source.repository}", source.licence, source.citation)
     (partial / "SOURCE.md").write_text("\n\n".join((f"# {folder.name}", *lines)) + "\n", encoding="utf-8")
-    if folder.name == "ixi":
-        regions = [f"{name}: {{labels: [{label}]}}\n" for label, name in enumerate(MUSE, 1)]
+    if source.regions:
+        regions = [f"{name}: {{labels: [{label}]}}\n" for label, name in enumerate(source.regions, 1)]
         (partial / "regions.yaml").write_text("".join(regions), encoding="utf-8")
     partial.rename(folder)
     return count
@@ -165,12 +111,10 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
 
 def _scan(content: bytes) -> tuple[Any, np.ndarray] | None:
     """Return image and voxels of a gzipped NIfTI; None if the file is broken or a Git LFS pointer."""
-    with NamedTemporaryFile(suffix=".nii.gz") as file:
+    with NamedTemporaryFile(suffix=".nii.gz") as file, suppress(InputError):
         Path(file.name).write_bytes(content)
-        try:
-            return read_scan(file.name, np.float32)
-        except InputError:
-            return None
+        return read_scan(file.name, np.float32)
+    return None
 
 
 def _is_usable(scans: Mapping[str, Any], source: Source) -> bool:
@@ -181,14 +125,15 @@ def _is_usable(scans: Mapping[str, Any], source: Source) -> bool:
         array.shape == voxels.shape and np.abs(scan.affine - first.affine).max() <= AFFINE_TOLERANCE
         for scan, array in scans.values()
     )
-    return (same or not source.one_grid) and source.shape in (None, voxels.shape)
+    return (same or not source.one_grid) and (not source.shape or voxels.shape == tuple(source.shape))
 
 
 def _write(scans: Mapping[str, Any], source: Source, folder: Path, subject: str) -> None:
     volumes = {kind: voxels for kind, (_, voxels) in scans.items()}
-    if source is SETS["ixi"]:
+    if source.regions:
         values = volumes[LABELS].astype(int)
-        volumes[LABELS] = sum(label * np.isin(values, members) for label, members in enumerate(MUSE.values(), 1))
+        members = enumerate(source.regions.values(), 1)
+        volumes[LABELS] = sum(label * np.isin(values, of_region) for label, of_region in members)
         volumes["brain"] = values > 0
     else:
         volumes[LABELS] = volumes[LABELS] > 0.5

@@ -105,4 +105,4 @@ def test_slices_that_are_missing_evenly_are_reported(stated, spacing, thickness,
 def test_end_slices_that_another_series_has_are_reported():
     volumes = {name: Volume(np.zeros((2, 2, count), np.float32), np.eye(4)) for name, count in (("T1", 9), ("T2", 7))}
     slices = {name: [header()] * volume.array.shape[2] for name, volume in volumes.items()}
-    assert damaged_series(slices, volumes) == ["T2: lacks 2 end slices that T1 has on the same grid"]
+    assert damaged_series(slices, volumes) == ["T2: lacks end slices that T1 has on the same grid: 2"]
