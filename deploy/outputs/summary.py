@@ -1,4 +1,4 @@
-"""Draw the summary for radiologists: overlays in three planes, volumes, model and remarks.
+"""Draw the summary for radiologists: outlines in three planes, volumes, model and remarks.
 
 The summary is stored as a secondary capture, which every viewer shows. No text comes from DICOM headers.
 """

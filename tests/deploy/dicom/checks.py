@@ -3,16 +3,15 @@
 import shutil
 import subprocess
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
 from common.errors import InputError
 from deploy.dicom.series.evidence import MIN_SLICES, candidates_of
 from deploy.dicom.study import Instance, Series
+from tests.deploy.dicom.dicom_study import header
 
 
 def refusal(call: Callable[..., object], *arguments: object, **options: object) -> str:
@@ -24,15 +23,19 @@ def refusal(call: Callable[..., object], *arguments: object, **options: object) 
     return message
 
 
-def modality_of(header: Dataset) -> str | None:
-    """Return a modality by the header alone: "FLAIR", "T1ce", "T1", "T2", "ask" (doubtful T1) or None."""
+def series_of(uid: str = "", **values: object) -> Series:
+    """Return a series of the fewest MR images that make a volume, with these attributes."""
     images = []
     for position in range(MIN_SLICES):
-        image = deepcopy(header)
-        image.SOPClassUID, image.Modality = MRImageStorage, "MR"
+        image = header(SOPClassUID=MRImageStorage, Modality="MR", **values)
         image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, position]
         images.append(Instance(Path(), image))
-    (candidate,) = candidates_of([Series("", tuple(images))], ())
+    return Series(uid, tuple(images))
+
+
+def modality_of(**values: object) -> str | None:
+    """Return a modality by a series' attributes alone: "FLAIR", "T1ce", "T1", "T2", "ask" (doubtful T1) or None."""
+    (candidate,) = candidates_of([series_of(**values)], ())
     return candidate.modality
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from deploy.dicom.geometry import grid_of, volume_of
-from deploy.dicom.series.evidence import why_no_volume
+from deploy.dicom.series.evidence import candidates_of, why_no_volume
 from deploy.dicom.study import read_study
 from deploy.job import Case
 from deploy.outputs.segmentation import make
 from scripts.prepare.resampling import FLIP
-from tests.deploy.dicom.checks import dicom_errors, modality_of, refusal
+from tests.deploy.dicom.checks import dicom_errors, refusal
 from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, canonical, write_modality, write_series
 from tests.deploy.dicom.enhanced_mr import ARRAY, KINDS, ORDER, SHAPE, write_frames
 from tests.support import oblique
@@ -38,7 +38,7 @@ def test_enhanced_and_single_frame_series_have_the_same_evidence(modality, tmp_p
     (single,), (multiple,) = read_study(tmp_path / "single"), read_study(tmp_path / "enhanced")
     assert [why_no_volume(single), why_no_volume(multiple), len(multiple.instances)] == ["", "", 12]
     assert multiple.files == [tmp_path / "enhanced/003.dcm"]
-    assert modality_of(multiple.header) == modality
+    assert candidates_of([multiple], ())[0].modality == modality
     for keyword in ("EchoTime", "RepetitionTime", "InversionTime"):
         assert multiple.header.get(keyword) == (single.header.get(keyword) or None)
 
