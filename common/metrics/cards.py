@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .lesions import Lesion
-from .measures import as_masks, as_spacing, count_voxels, spacing_of
+from .measures import as_masks, count_voxels, spacing_of
 
 PRESENT = "dice_present"  # Dice over the cases with the region in the reference (DIFF-23)
 
@@ -44,11 +44,6 @@ class Scores:
     lesions: tuple[Lesion, ...] = ()
     volumes: tuple[float, float] = (0.0, 0.0)
 
-    @property
-    def is_present(self) -> bool:
-        """Whether the reference has the region, so that the case counts in `dice_present`."""
-        return self.volumes[1] > 0
-
 
 @dataclass(frozen=True)
 class Protocol:
@@ -78,11 +73,11 @@ class Protocol:
         return next(metric for metric in self.metrics if metric.name == name)
 
     def measure(self, prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> Scores:
-        """Score a region; for the arguments and errors, see `common.metrics.hd95`."""
-        size = as_spacing(spacing)
-        masks = as_masks(prediction, reference, axes=3)
-        values, lesions = self.function(*masks, size)
-        predicted, truth = (count_voxels(mask) * float(np.prod(size)) for mask in masks)
+        """Score a region; the arguments are those of `common.metrics.hd95`."""
+        x, y, z = map(float, spacing)
+        masks = as_masks(prediction, reference)
+        values, lesions = self.function(*masks, (x, y, z))
+        predicted, truth = (count_voxels(mask) * float(np.prod((x, y, z))) for mask in masks)
         return Scores(values, lesions, (predicted, truth))
 
     def score(
@@ -99,5 +94,5 @@ def by_metric(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[fl
     for name in protocol.units:
         values[name] = [measured.values[name] for measured in scores]
         if name == "dice":
-            values[PRESENT] = [measured.values[name] for measured in scores if measured.is_present]
+            values[PRESENT] = [measured.values[name] for measured in scores if measured.volumes[1] > 0]
     return values

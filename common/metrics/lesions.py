@@ -25,20 +25,13 @@ class Lesion:
     hd95: float  # of the same pair, mm; the penalty without a hit
 
 
-class Matching(NamedTuple):
-    """Reference lesions, then false components, each from large to small; and the number of predicted components."""
-
-    lesions: tuple[Lesion, ...]
-    components: int
-
-
 class _Part(NamedTuple):
-    """A component or lesion of a label array; `centre` and `box` are in voxels of the array."""
+    """A component or lesion of a label array, cropped from a volume at `corner`."""
 
     label: int
     voxels: int
-    centre: NDArray[np.float64]
-    box: Box
+    centre: tuple[int, int, int]  # voxel of the volume
+    box: Box  # in the label array
 
 
 def match(
@@ -49,28 +42,29 @@ def match(
     dilations: int = 0,
     smallest: float = 0.0,
     penalty: float = np.inf,
-) -> Matching:
+) -> tuple[tuple[Lesion, ...], int]:
     """Match the components of a prediction with the lesions of a reference.
 
     Parts of the reference that join when it is dilated `dilations` times are a single lesion. A component hits a lesion
     if it shares a voxel with the dilated lesion; it may hit several lesions, and counts in full for each. Reference
     lesions of at most `smallest` mm3 are not scored. `penalty` is the HD95 in mm of a missed lesion or a false
     component; found lesions can have a larger HD95, as in the challenges' code.
+
+    Returns:
+        Reference lesions, then false components, each from large to small; and the number of predicted components.
     """
     either = prediction | reference
     box = box_of(either, dilations)
     if not either[box].size:
-        return Matching((), 0)
-    corner = np.array([side.start for side in box])
+        return (), 0
+    corner = [side.start for side in box]
     labels = components(prediction[box], connectivity)
-    predicted = {part.label: part for part in _parts(labels)}
     lesions = components(dilate(reference[box], dilations), connectivity) * reference[box]
+    predicted = _parts(labels, corner)
     mm3 = float(np.prod(spacing))
     surfaces: dict[tuple[int, ...], Surface] = {}
-    hit_labels: set[int] = set()
-    actual = []
-    for part in _parts(lesions):
-        volume = part.voxels * mm3
+    actual, hit_labels = [], set[int]()
+    for part in _parts(lesions, corner).values():
         hits = _hits(labels, lesions, part, dilations)
         dice, hd95 = 0.0, penalty
         if hits:
@@ -82,14 +76,15 @@ def match(
             dice = 2 * int(np.count_nonzero(shared)) / (sum(hit.voxels for hit in parts) + part.voxels)
             hd95 = percentile_distance(surfaces[hits], truth, spacing)
             hit_labels.update(hits)
-        actual.append(Lesion(True, volume, _centre_of(part, corner), volume > smallest, bool(hits), dice, hd95))
+        volume = part.voxels * mm3
+        actual.append(Lesion(True, volume, part.centre, volume > smallest, bool(hits), dice, hd95))
     false = [
-        Lesion(False, part.voxels * mm3, _centre_of(part, corner), True, False, 0.0, penalty)
+        Lesion(False, part.voxels * mm3, part.centre, True, False, 0.0, penalty)
         for label, part in predicted.items()
         if label not in hit_labels
     ]
     order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (actual, false)]
-    return Matching((*order[0], *order[1]), len(predicted))
+    return (*order[0], *order[1]), len(predicted)
 
 
 def dilate(mask: Mask, times: int) -> Mask:
@@ -100,35 +95,33 @@ def dilate(mask: Mask, times: int) -> Mask:
     return np.asarray(ndimage.binary_dilation(mask, structure, times)) if times else mask
 
 
-def _parts(labels: Labels) -> list[_Part]:
+def _parts(labels: Labels, corner: Sequence[int]) -> dict[int, _Part]:
     statistics = cc3d.statistics(labels)
-    columns = [statistics[name] for name in ("voxel_counts", "centroids", "bounding_boxes")]
-    rows = enumerate(zip(*columns, strict=True))
-    return [_Part(label, int(voxels), centre, box) for label, (voxels, centre, box) in rows if label > 0]
-
-
-def _centre_of(part: _Part, corner: NDArray[np.int64]) -> tuple[int, int, int]:
-    x, y, z = (round(float(value)) for value in corner + part.centre)
-    return x, y, z
+    parts = {}
+    for label in range(1, len(statistics["voxel_counts"])):
+        x, y, z = (round(float(value)) for value in corner + statistics["centroids"][label])
+        voxels = int(statistics["voxel_counts"][label])
+        parts[label] = _Part(label, voxels, (x, y, z), statistics["bounding_boxes"][label])
+    return parts
 
 
 def _hits(labels: Labels, lesions: Labels, part: _Part, dilations: int) -> tuple[int, ...]:
     """Return the labels of predicted components that share a voxel with the dilated lesion."""
-    box = _around([part.box], labels.shape, dilations)
+    box = _around([part.box], dilations)
     grown = dilate(lesions[box] == part.label, dilations)
     return tuple(np.unique(labels[box][grown & (labels[box] > 0)]).tolist())
 
 
-def _around(boxes: Sequence[Box], shape: Sequence[int], margin: int = 0) -> Box:
-    """Return the smallest box around several boxes, widened by a margin within the array."""
-    sides = []
-    for axis, side in enumerate(shape):
-        start, stop = min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)
-        sides.append(slice(max(0, start - margin), min(side, stop + margin)))
+def _around(boxes: Sequence[Box], margin: int = 0) -> Box:
+    """Return the smallest box around several boxes, widened by a margin; it may extend beyond the end of an axis."""
+    sides = [
+        slice(max(0, min(side.start for side in axis) - margin), max(side.stop for side in axis) + margin)
+        for axis in zip(*boxes, strict=True)
+    ]
     return sides[0], sides[1], sides[2]
 
 
 def _surface(labels: Labels, parts: Sequence[_Part], spacing: Spacing) -> Surface:
-    box = _around([part.box for part in parts], labels.shape)
+    box = _around([part.box for part in parts])
     mask: Mask = np.isin(labels[box], [part.label for part in parts])
     return surface_of(mask, spacing, origin=(box[0].start, box[1].start, box[2].start))

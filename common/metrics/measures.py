@@ -32,12 +32,11 @@ def hd95(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] =
     """Return the 95th percentile Hausdorff distance in mm, weighted by surface area (`common.metrics.surfaces`).
 
     The masks [x, y, z] are as for `dice`, `spacing` is that of the voxels in mm. The distance is 0 if both masks are
-    empty, infinity if only one is. Raises `InputError` as `dice` does, for masks without three axes, and for a spacing
-    other than three numbers above zero.
+    empty, infinity if only one is.
     """
-    size = as_spacing(spacing)
-    first, second = (surface_of(mask, size) for mask in as_masks(prediction, reference, axes=3))
-    return percentile_distance(first, second, size)
+    x, y, z = map(float, spacing)
+    first, second = (surface_of(mask, (x, y, z)) for mask in as_masks(prediction, reference))
+    return percentile_distance(first, second, (x, y, z))
 
 
 def spacing_of(affine: ArrayLike) -> Spacing:
@@ -60,31 +59,17 @@ def count_voxels(mask: Mask) -> int:
     return int(np.count_nonzero(mask))
 
 
-def as_masks(prediction: Any, reference: Any, axes: int | None = None) -> tuple[Mask, Mask]:
-    """Convert two arrays or tensors of 0 and 1 to boolean arrays; raise `InputError` for other input."""
+def as_masks(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
+    """Convert two arrays or tensors of 0 and 1 to boolean arrays; raise `InputError` for other values and shapes."""
     first, second = _as_mask(prediction, "prediction"), _as_mask(reference, "reference")
     if first.shape != second.shape:
         raise InputError(f"prediction: shape {list(first.shape)}; expected the reference's, {list(second.shape)}")
-    if axes not in (None, first.ndim):
-        raise InputError(f"prediction: shape {list(first.shape)}; expected {axes} axes, without channel or batch")
     return first, second
 
 
 def _as_mask(values: Any, name: str) -> Mask:
-    """Convert an array or tensor of 0 and 1 to booleans; refuse other values, such as labels or probabilities."""
     array = values.detach() if hasattr(values, "detach") else np.asarray(values)
-    if array.dtype == bool:
-        return np.asarray(array)
     mask = array.bool() if hasattr(array, "bool") else array.astype(bool)
-    wrong = array != mask
-    if wrong.any():
-        raise InputError(f"{name}: value {array[wrong].ravel()[0]}; expected a mask of 0 and 1")
+    if (array != mask).any():  # labels or probabilities
+        raise InputError(f"{name}: expected a mask of 0 and 1")
     return np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
-
-
-def as_spacing(spacing: Sequence[float]) -> Spacing:
-    """Return a spacing in mm as three Python floats; raise `InputError` unless it is three numbers above zero."""
-    values = tuple(float(value) for value in spacing)
-    if len(values) != 3 or not all(0 < value < np.inf for value in values):
-        raise InputError(f"spacing {values}: expected three numbers above zero, in mm")
-    return values

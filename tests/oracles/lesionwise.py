@@ -105,11 +105,11 @@ def differing(prediction, reference):
     return abs(sum(prediction.ravel().tolist()) - sum(reference.ravel().tolist()))
 
 
-def assert_same(matching, rows):
-    """Check the lesions of a `Matching` or `Scores` against the rows of `lesions`."""
+def assert_same(lesions, rows):
+    """Check scored lesions against the rows of `lesions`."""
     actual = [
         (lesion.is_reference, lesion.volume, lesion.centre, lesion.is_scored, lesion.is_found, lesion.dice, lesion.hd95)
-        for lesion in matching.lesions
+        for lesion in lesions
     ]
     assert [(row[0], *row[2:5]) for row in actual] == [(row[0], *row[2:5]) for row in rows]
     for column in (1, 5, 6):

@@ -39,26 +39,22 @@ def hd95_of(prediction: Mask, reference: Mask, spacing: Spacing) -> float:
 def brats(
     prediction: Mask, reference: Mask, spacing: Spacing, dilations: int, smallest_mm3: float
 ) -> tuple[dict[str, float], tuple[Lesion, ...]]:
-    """Score a region, lesion by lesion, as the BraTS 2023 challenges do.
+    """Score a region, lesion by lesion (see `match`), as the BraTS 2023 challenges do.
 
-    Parts of the reference that join when it is dilated are a single lesion. A lesion is compared with all predicted
-    components that touch its dilation, each in full; a component may count for several lesions. Components that touch
-    no lesion are false; components that touch only lesions too small to score are ignored. The spacing affects volumes
-    and distances, not the dilation.
+    Components that touch only lesions too small to score are ignored. The spacing does not affect the dilation.
     """
     lesions, _ = match(prediction, reference, spacing, 26, dilations, smallest_mm3, PENALTY)
     scored = [lesion for lesion in lesions if lesion.is_scored]
-    count = len(scored)
     metrics = {
-        "lesionwise_dice": sum(lesion.dice for lesion in scored) / count if count else 1.0,
-        "lesionwise_hd95": sum(lesion.hd95 for lesion in scored) / count if count else 0.0,
+        "lesionwise_dice": sum(lesion.dice for lesion in scored) / len(scored) if scored else 1.0,
+        "lesionwise_hd95": sum(lesion.hd95 for lesion in scored) / len(scored) if scored else 0.0,
         "dice": dice(prediction, reference),
         "hd95": hd95_of(prediction, reference, spacing),
     }
     return metrics, lesions
 
 
-PROTOCOL = Protocol(
+BRATS = Protocol(
     name="brats",
     title="BraTS 2023, lesion-wise",
     meaning="A lesion is the part of the reference inside one 26-connected component of its dilation, by the 18 "
@@ -88,3 +84,4 @@ PROTOCOL = Protocol(
     settings={"connectivity": 26, "penalty_mm": PENALTY},
     challenges=CHALLENGES,
 )
+PROTOCOLS = (BRATS,)

@@ -16,10 +16,10 @@ STRUCTURES = {6: lesionwise.FACES, 18: lesionwise.EDGES, 26: lesionwise.CORNERS}
 def test_matching_is_that_of_the_definition(connectivity, dilations):
     for prediction, reference, spacing in pairs(24):
         arguments = dilations, 7.5, 99.0
-        matching = match(prediction, reference, spacing, connectivity, *arguments)
+        matched, components = match(prediction, reference, spacing, connectivity, *arguments)
         rows = lesionwise.lesions(prediction, reference, spacing, STRUCTURES[connectivity], *arguments)
-        lesionwise.assert_same(matching, rows)
-        assert matching.components == ndimage.label(prediction, STRUCTURES[connectivity])[1]
+        lesionwise.assert_same(matched, rows)
+        assert components == ndimage.label(prediction, STRUCTURES[connectivity])[1]
 
 
 def test_a_missed_lesion_and_a_false_component_pay_the_penalty():
@@ -35,7 +35,7 @@ def test_a_missed_lesion_and_a_false_component_pay_the_penalty():
 @pytest.mark.parametrize(("dilations", "gap", "lesions"), [(0, 1, 2), (1, 2, 1), (1, 3, 2), (3, 6, 1), (3, 7, 2)])
 def test_lesions_merge_where_their_dilations_touch(dilations, gap, lesions):
     reference = box(SHAPE, [(2, 4, 4), (4, 6, 6)], [(5 + gap, 4, 4), (7 + gap, 6, 6)])
-    matched = match(reference, reference, CUBIC, 26, dilations).lesions
+    matched, _ = match(reference, reference, CUBIC, 26, dilations)
     assert [lesion.volume for lesion in matched] == ([54.0] if lesions == 1 else [27.0, 27.0])
     assert all(lesion.is_found for lesion in matched)
 
@@ -43,7 +43,7 @@ def test_lesions_merge_where_their_dilations_touch(dilations, gap, lesions):
 @pytest.mark.parametrize(("dilations", "gap", "found"), [(0, 0, False), (1, 0, True), (1, 1, False), (3, 2, True)])
 def test_a_component_hits_what_its_dilation_reaches(dilations, gap, found):
     reference, prediction = (box(SHAPE, [(x, 4, 4), (x + 2, 6, 6)]) for x in (2, 5 + gap))
-    lesions = match(prediction, reference, CUBIC, 26, dilations, penalty=99).lesions
+    lesions, _ = match(prediction, reference, CUBIC, 26, dilations, penalty=99)
     assert [(lesion.is_reference, lesion.is_found) for lesion in lesions] == (
         [(True, True)] if found else [(True, False), (False, False)]
     )
@@ -54,7 +54,7 @@ def test_a_component_hits_what_its_dilation_reaches(dilations, gap, found):
 @pytest.mark.parametrize(("spacing", "is_scored"), [((1, 1, 1), False), ((1, 1, 1.01), True), ((0.5, 2, 1), False)])
 def test_a_lesion_of_exactly_the_smallest_volume_is_not_scored(spacing, is_scored):
     mask = box(SHAPE, [(2, 4, 4), (3, 5, 5)])
-    (lesion,) = match(mask, mask, spacing, 26, smallest=8).lesions
+    ((lesion,), _) = match(mask, mask, spacing, 26, smallest=8)
     assert lesion.is_scored is is_scored
     assert lesion.volume == pytest.approx(8 * np.prod(spacing))
 

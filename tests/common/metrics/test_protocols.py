@@ -42,7 +42,7 @@ def test_scores_are_as_defined(name, challenge):
         scores = chosen.measure(prediction, reference, np.array(spacing))
         expected, rows = ORACLES[name](prediction, reference, spacing, *([challenge] if challenge else []))
         assert scores.values == pytest.approx(expected, abs=1e-6)
-        lesionwise.assert_same(scores, rows)
+        lesionwise.assert_same(scores.lesions, rows)
         assert scores.volumes == pytest.approx([mask.sum() * np.prod(spacing) for mask in (prediction, reference)])
 
 

@@ -1,5 +1,6 @@
-"""ATLAS v2.0: lesions are 6-connected components, and volume differences are in voxels."""
+"""Protocols over connected components: ATLAS v2.0, ISLES'22, and `lesions` for custom labels; and Dice alone."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +26,7 @@ COUNT_DIFFERENCE = Metric(
     digits=2,
     more_is_better=False,
 )
-VOLUME_DIFFERENCE = Metric(
+VOXEL_DIFFERENCE = Metric(
     "volume_difference",
     "Volume difference",
     "Absolute difference of the numbers of voxels.",
@@ -33,6 +34,7 @@ VOLUME_DIFFERENCE = Metric(
     digits=0,
     more_is_better=False,
 )
+ML_DIFFERENCE = VOXEL_DIFFERENCE._replace(meaning="Absolute difference of the volumes.", unit="ml", digits=2)
 
 
 def by_components(
@@ -51,13 +53,41 @@ def by_components(
     return metrics, lesions
 
 
-PROTOCOL = Protocol(
+def region_dice(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[dict[str, float], tuple[()]]:
+    """Score a region by its Dice."""
+    return {"dice": dice(prediction, reference)}, ()
+
+
+ATLAS = Protocol(
     name="atlas",
     title="ATLAS v2.0",
     meaning="A lesion is a 6-connected component of the reference; it is found if it shares a voxel with the "
     "prediction.",
     conventions=("atlas",),
-    metrics=(DICE, LESION_F1, COUNT_DIFFERENCE, VOLUME_DIFFERENCE),
+    metrics=(DICE, LESION_F1, COUNT_DIFFERENCE, VOXEL_DIFFERENCE),
     function=partial(by_components, connectivity=6),
     settings={"connectivity": 6},
+)
+ISLES = replace(
+    ATLAS,
+    name="isles",
+    title="ISLES'22",
+    meaning=ATLAS.meaning.replace("6-connected", "26-connected"),
+    metrics=(DICE, LESION_F1, COUNT_DIFFERENCE, ML_DIFFERENCE),
+    function=partial(by_components, connectivity=26, in_ml=True),
+    settings={"connectivity": 26},
+)
+PROTOCOLS = (
+    ATLAS,
+    ISLES,
+    replace(ISLES, name="lesions", title="Dice and lesion F1", conventions=()),  # not from a challenge
+    Protocol(
+        name="dice",
+        title="Dice of the region",
+        meaning="Each region counts as a whole, without regard to lesions.",
+        conventions=(),
+        metrics=(DICE,),
+        function=region_dice,
+        has_lesions=False,
+    ),
 )
