@@ -90,7 +90,7 @@ def segment(
     if not any(outcome.is_usable for outcome in outcomes):  # the lines above say why
         raise SystemExit(1)
     is_complete = predict(bundle, file, folder, device)
-    stamps = (made.read_origin(folder / PREDICTED) or {}).get("inputs", {})
+    stamps = made.read_origin(folder / PREDICTED).get("inputs", {})
     names = [outcome.name for outcome in outcomes if outcome.is_usable and outcome.name in stamps]
     maps = {subject: folder / PREDICTED / f"{subject}.nii.gz" for subject in sorted(names)}
     outcomes += bring_back(maps, folder, grid, convention)
@@ -103,7 +103,7 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
 
     `modality` None means the preparation's reference. Subjects without the modality are left out.
     """
-    from common.inference.outputs import write_label_tables, write_volumes
+    from common.inference.outputs import write_volumes
     from scripts.prepare.cohort import send_all
     from scripts.prepare.picture import draw_labels
     from scripts.prepare.subjects import read_record
@@ -130,7 +130,6 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
                 picture = target / f"{subject}.png"
                 draw_labels(read_volume(scan), read, picture, f"{subject}, {name}", convention)
     write_volumes(target, convention, labels)  # an affine registration has changed them
-    write_label_tables(target, convention)
     show(f"label maps, pictures and volumes.csv: {target}")
     return outcomes
 
@@ -138,7 +137,7 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
 def check_label_maps(folder: Path) -> None:
     """Raise an InputError if a result folder contains a NIfTI file that scripts.segment did not write."""
     for part in (folder / PREDICTED, folder / LABELS, *(folder / LABELS).glob("*/")):
-        subjects = (made.read_origin(part) or {}).get("inputs", {})
+        subjects = made.read_origin(part).get("inputs", {})
         for file in part.glob("*.nii.gz"):
             if file.name.removesuffix(".nii.gz") not in subjects and not is_label_map(file):
                 raise InputError(f"{file}: not written by scripts.segment; expected a different --output")
@@ -162,7 +161,7 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     The process prints its failures. Label maps by different weights are replaced.
     """
     prepared, earlier = folder / PREPARED, made.read_origin(folder / PREDICTED)
-    is_same = earlier is None or [*earlier["checkpoints"].values()] == [digest(checkpoint)]
+    is_same = [*earlier["checkpoints"].values()] == [digest(checkpoint)]
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]
     command = [sys.executable, "-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]

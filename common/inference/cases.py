@@ -1,18 +1,17 @@
 """Find and check the cases of an inference run."""
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
-
-from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
 from ..data.modalities import count_missing, in_folders, missing_in, split_name
 from ..errors import ArgumentError, InputError, shortened, show
 from ..files import existing_folder
-from ..made import Results
+from ..made import MADE, Results
 from .outputs import files_of
 
 SCAN = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz])", re.IGNORECASE)  # file name without suffix
@@ -42,51 +41,20 @@ def find_cases(
         missing ones, and for those in `missing`.
 
     Raises:
-        InputError: the folder or datalist cannot be read; there is no case; a subject has two files of a modality; or
-            `output_dir` is the scans' folder.
+        InputError: the folder or datalist cannot be read; there is no case; or a subject has two files of a modality.
     """
     if datalist is not None:
         return datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
-    return _cases_in(root, modalities, None if output_dir is None else Path(output_dir), missing)
-
-
-def pending_cases(
-    cases: Sequence[Mapping[str, Any]], results: Results, existing: str = "refuse", probabilities: bool = False
-) -> Sequence[Mapping[str, Any]]:
-    """Return the cases to segment; `existing` skip leaves out those with results from the same scans.
-
-    Raise `InputError` if a result exists already (unless `existing` is skip or replace) or would overwrite a scan, or
-    if the folder keeps results of different weights or settings.
-    """
-    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
-    outputs = {file.parent.resolve() / file.name for paths in files.values() for file in paths}
-    for image in (image for case in cases for image in case["image"] if image):
-        if Path(image).parent.resolve() / Path(image).name in outputs:
-            raise InputError(image, "a result would overwrite this scan", "another output_dir")
-    present = [subject for subject, paths in files.items() if any(file.exists() for file in paths)]
-    if existing == "refuse" and present:
-        raise InputError(results.folder, f"has results of {shortened(present)}", "existing=skip or replace")
-    replaced = files.keys() if existing == "replace" else {*()}
-    results.check({file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")} - replaced)
-    if existing == "skip":
-        complete = {subject for subject, paths in files.items() if all(file.exists() for file in paths)}
-        done = {case["subject"] for case in cases if results.is_current(case["subject"], case["image"])}
-        cases = [case for case in cases if case["subject"] not in done & complete]
-    return cases
-
-
-def _cases_in(root: str | Path, modalities: Sequence[str], output: Path | None, missing: Sequence[str]) -> Cases:
     folder = existing_folder(root, f"--dataset_dir={root}", "a folder with scans, or a datalist").absolute()
-    if output is not None and output.resolve() == folder.resolve():
-        raise ArgumentError("output_dir", output, "holds the scans", "another folder, or a subfolder")
+    output = None if output_dir is None else Path(output_dir).absolute()
     subjects: dict[str, dict[str, str]] = {}
     unused = []
     for file in sorted(folder.rglob("*")):
-        if any(part.startswith(".") for part in file.relative_to(folder).parts):  # such as subjects that are left out
+        *folders, name = file.relative_to(folder).parts
+        is_hidden = any(part.startswith(".") for part in folders)  # such as subjects that are left out
+        if is_hidden or output in file.parents or not (match := SCAN.fullmatch(name)):
             continue
-        if not (match := SCAN.fullmatch(file.name)) or (output is not None and output.absolute() in file.parents):
-            continue
-        folders, prefix = file.relative_to(folder).parts[:-1], f"{file.parent.name}_"
+        prefix = f"{file.parent.name}_"
         if match[1].startswith(prefix):  # so that P1_T2/P1_T2_FLAIR is FLAIR of the visit P1_T2
             rest, modality = split_name(match[1].removeprefix(prefix))
             subject = prefix + rest if rest else file.parent.name
@@ -97,7 +65,7 @@ def _cases_in(root: str | Path, modalities: Sequence[str], output: Path | None, 
         if modality is None and len(modalities) == 1 and not MASK.search(subject):
             modality = modalities[0]
         if modality is None or modality not in modalities:
-            unused.append(file.relative_to(folder).as_posix())
+            unused.append("/".join([*folders, name]))
             continue
         images = subjects.setdefault(subject, {})
         first = images.get(str(modality), next(iter(images.values()), str(file)))
@@ -113,6 +81,35 @@ def _cases_in(root: str | Path, modalities: Sequence[str], output: Path | None, 
         {"subject": subject, "image": [None if name in missing else images.get(name) for name in modalities]}
         for subject, images in subjects.items()
     ]
+
+
+def pending_cases(
+    cases: Sequence[Mapping[str, Any]], results: Results, existing: str = "refuse", probabilities: bool = False
+) -> Sequence[Mapping[str, Any]]:
+    """Return the cases to segment; `existing` skip leaves out those with results from the same scans.
+
+    Raise `InputError` if a result exists already (unless `existing` is skip or replace) or would overwrite a scan, or
+    if the folder keeps results of different weights or settings.
+    """
+    files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
+    scans = {Path(image).resolve() for case in cases for image in case["image"] if image}
+    for file in chain.from_iterable(files.values()):
+        if file.resolve() in scans:
+            raise InputError(file, "a result would overwrite this scan", "another output_dir")
+    present = [subject for subject, paths in files.items() if any(file.exists() for file in paths)]
+    if existing == "refuse" and present:
+        raise InputError(results.folder, f"has results of {shortened(present)}", "existing=skip or replace")
+    kept = {file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")}
+    if existing == "replace":
+        kept -= files.keys()
+    if kept and not results.is_same_origin:
+        problem = f"{shortened(sorted(kept))}: of different weights or settings ({MADE})"
+        raise InputError(results.folder, problem, "a different output_dir, or existing=replace for all of these")
+    if existing != "skip":
+        return cases
+    complete = {subject for subject, paths in files.items() if all(file.exists() for file in paths)}
+    done = {case["subject"] for case in cases if results.is_current(case["subject"], case["image"])} & complete
+    return [case for case in cases if case["subject"] not in done]
 
 
 def check_missing(
@@ -134,26 +131,3 @@ def check_missing(
     for names, count in lacking.items():
         show(f"missing: {names} in {count} subjects; results differ from those with all modalities")
     return cases
-
-
-class CheckFilesd(Transform):
-    """Refuse a wrong number of files, and files whose names state a different modality from that of their place.
-
-    MONAI Label's server passes a single path instead of a list.
-    """
-
-    def __init__(self, keys: str, modalities: Sequence[str]) -> None:
-        self.key, self.modalities = keys, list(modalities)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        paths = data[self.key]
-        files = [paths] if isinstance(paths, str | Path) else paths
-        if len(files) != len(self.modalities):
-            names = ", ".join(self.modalities)
-            raise InputError(files[0], f"one of {len(files)} files", f"{len(self.modalities)}, one for each of {names}")
-        for modality, file in zip(self.modalities, files, strict=True):
-            match = SCAN.fullmatch(Path(file or "").name)
-            named = split_name(match[1])[1] if match else None
-            if named != modality and named in self.modalities:
-                raise InputError(file, f"its name says {named}", f"{modality} here")
-        return data

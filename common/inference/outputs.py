@@ -11,12 +11,11 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from ..data.preparation import BRAIN
-from ..data.regions import display_order, label_names, regions_of
+from ..data.regions import display_order, regions_of
 from ..data.scan_checks import check_grid, read_scan
 from ..data.transforms import FORMS
 from ..data.volumes import affine_in, write_volume
-from ..errors import InputError, choice, show
+from ..errors import InputError, show
 from ..files import atomic_write, write_csv
 from ..made import Results
 
@@ -32,13 +31,12 @@ class SaveVolumed(Transform):
 
     The volume is a MetaTensor [C, x, y, z] on the grid of its source file, which `LoadScand` read; several channels
     become a fourth axis. The file gets the qform and sform of the subject's first image, bit for bit
-    (`common.data.volumes.forms_of`). With a `convention`, it is a label map, and the folder gets tables of names and
-    colours. A case without "subject" writes nothing: servers such as MONAI Label's write their own files.
+    (`common.data.volumes.forms_of`); bytes are those of a label map. A case without "subject" writes nothing: servers
+    such as MONAI Label's write their own files.
     """
 
-    def __init__(self, keys: str, output_dir: str, dtype: str = "uint8", convention: str | None = None) -> None:
-        self.key, self.folder, self.dtype, self.convention = keys, Path(output_dir), np.dtype(dtype), convention
-        self._has_tables = convention is None
+    def __init__(self, keys: str, output_dir: str, dtype: str = "uint8") -> None:
+        self.key, self.folder, self.dtype = keys, Path(output_dir), np.dtype(dtype)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         if "subject" not in data:
@@ -50,10 +48,7 @@ class SaveVolumed(Transform):
         forms, shape = volume.meta[FORMS]
         grid = voxels.shape[:3], np.asarray(volume.affine, dtype=float)
         check_grid(data["subject"], grid, (tuple(map(int, shape)), affine_in(forms)), "its scan")
-        write_volume(path, voxels.astype(self.dtype), forms, is_label=self.convention is not None)
-        if not self._has_tables:
-            write_label_tables(self.folder, str(self.convention))
-            self._has_tables = True
+        write_volume(path, voxels.astype(self.dtype), forms, is_label=self.dtype == np.uint8)
         return data
 
 
@@ -68,20 +63,18 @@ class Volumes:
         self.scans = {case["subject"]: case["image"] for case in cases}
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda: self.results.begin(self.scans.keys()))
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.STARTED, lambda: self.results.begin(self.scans))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
-    def __call__(self, engine: Engine) -> None:
+    def _add(self, engine: Engine) -> None:
         self.results.add({item["subject"]: self.scans[item["subject"]] for item in engine.state.batch})
         self.done += len(engine.state.batch)
 
     def _write(self, engine: Engine) -> None:
-        folder = self.results.folder
-        write_volumes(folder, self.convention, self.results.inputs)
-        if self.done:
-            count = f"{self.done} of {engine.state.epoch_length} subjects"
-            show(f"segmented: {count}; label maps and volumes.csv in {folder.resolve()}")
+        write_volumes(self.results.folder, self.convention, self.results.inputs)
+        count = f"{self.done} of {engine.state.epoch_length} subjects"
+        show(f"segmented: {count}; label maps and volumes.csv in {self.results.folder.resolve()}")
 
 
 def write_volumes(folder: Path, convention: str, subjects: Iterable[str]) -> None:
@@ -90,9 +83,8 @@ def write_volumes(folder: Path, convention: str, subjects: Iterable[str]) -> Non
     def count(subject: str) -> tuple[str, float, Any]:
         """Return the subject, the volume of a voxel in ml, and the number of voxels of each label."""
         scan, labels = read_scan(files_of(subject, folder)[0])
-        if labels.dtype.kind == "f":  # edited by hand
-            labels = np.rint(labels).astype(int)
-        return subject, abs(np.linalg.det(scan.affine[:3, :3])) / 1000, np.bincount(labels.ravel(), minlength=256)
+        counts = np.bincount(np.rint(labels).astype(int).ravel(), minlength=256)  # hand-edited ones may be float
+        return subject, abs(np.linalg.det(scan.affine[:3, :3])) / 1000, counts
 
     rows, regions = [("subject", "region", "volume_ml", "voxels")], regions_of(convention)
     with ThreadPoolExecutor() as pool:
@@ -100,28 +92,7 @@ def write_volumes(folder: Path, convention: str, subjects: Iterable[str]) -> Non
             for region in display_order(regions):
                 voxels = counts[[*regions[region]]].sum()
                 rows.append((subject, region, f"{voxels * voxel:.6g}", str(voxels)))
-                if voxels * voxel > 1000 * BRAIN:
-                    volume = f"{voxels * voxel:.0f} ml of {region}"
-                    show(f"warning: subject {subject}: {volume}, more than a brain", error=True)
     write_csv(folder / "volumes.csv", rows)
-
-
-def write_label_tables(folder: str | Path, convention: str) -> None:
-    """Write names and colours of label values for BIDS (1.10), 3D Slicer (no blanks) and ITK-SNAP; warn of others."""
-    tsv, ctbl = ["index\tname\tcolor"], ["# Color table file", "0 background 0 0 0 0"]
-    snap = ["# ITK-SNAP Label Description File", "# IDX -R- -G- -B- -A- VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']
-    for label, (name, colour) in label_names(convention).items():
-        red, green, blue = bytes.fromhex(colour[1:])
-        tsv.append(f"{label}\t{name}\t{colour}")
-        ctbl.append(f"{label} {name.replace(' ', '_')} {red} {green} {blue} 255")
-        snap.append(f'{label} {red} {green} {blue} 1 1 1 "{name}"')
-    earlier = Path(folder) / "dseg.tsv"
-    if earlier.is_file() and earlier.read_text(encoding="utf-8", errors="replace").splitlines() != tsv:
-        problem = "label maps of earlier runs follow a different label convention"
-        show(f"warning: {folder}: {problem}; expected a different folder", error=True)
-    for file, lines in {"dseg.tsv": tsv, "slicer.ctbl": ctbl, "itksnap.txt": snap}.items():
-        with atomic_write(Path(folder) / file) as temporary:
-            temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 class EmbeddingFile:
@@ -139,7 +110,7 @@ class EmbeddingFile:
         self, output_dir: str, settings: Mapping[str, Any], splits: Mapping[str, str], existing: str = "refuse"
     ) -> None:
         self.path, self.settings, self.splits = Path(output_dir) / "embeddings.npz", dict(settings), splits
-        if choice("existing", existing, ["refuse", "replace"]) == "refuse" and self.path.exists():
+        if existing != "replace" and self.path.exists():
             raise InputError(self.path, "exists already", "existing=replace, or another output_dir")
         self.vectors: dict[str, dict[str, np.ndarray]] = {}
 
@@ -152,13 +123,12 @@ class EmbeddingFile:
             self.vectors[item["subject"]] = {name: value.cpu().numpy() for name, value in output["pred"].items()}
 
     def _write(self, engine: Engine) -> None:
-        if self.vectors:
-            subjects = sorted(self.vectors)
-            levels = self.vectors[subjects[0]]
-            arrays = {name: np.stack([self.vectors[subject][name] for subject in subjects]) for name in levels}
-            arrays["split"] = np.array([self.splits.get(subject, "") for subject in subjects])
-            arrays |= {"subject": np.array(subjects), "settings": np.array(json.dumps(self.settings, sort_keys=True))}
-            with atomic_write(self.path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy takes them for its own options
-            count, values = f"{len(subjects)} of {engine.state.epoch_length} subjects", len(levels["embedding"])
-            show(f"embedded: {count}; vectors of {values} values in {self.path.resolve()}")
+        if not self.vectors:
+            return
+        subjects, vectors = zip(*sorted(self.vectors.items()), strict=True)
+        arrays = {name: np.stack([levels[name] for levels in vectors]) for name in vectors[0]}
+        arrays["split"] = np.array([self.splits.get(subject, "") for subject in subjects])
+        arrays |= {"subject": np.array(subjects), "settings": np.array(json.dumps(self.settings, sort_keys=True))}
+        with atomic_write(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy takes them for its own options
+        show(f"embedded: {len(subjects)} of {engine.state.epoch_length} subjects in {self.path.resolve()}")

@@ -12,7 +12,7 @@ from ..errors import InputError, is_disk_full, one_line, show
 class Predictor(SupervisedEvaluator):
     """MONAI's evaluator for batches of a single case: failed cases are reported on stderr, and the rest continue.
 
-    A full or read-only disk ends the run, since no more results can be written.
+    The run ends with status 1 if a case failed, at once if the disk is full or read-only.
     """
 
     def __init__(self, val_data_loader: Any, **kwargs: Any) -> None:
@@ -20,10 +20,13 @@ class Predictor(SupervisedEvaluator):
         self.failures, self.cases = 0, len(val_data_loader)
 
     def run(self, global_epoch: int = 1) -> None:
-        if self.cases:
-            super().run(global_epoch)
-        else:
+        if not self.cases:
             show("nothing to do: every case has a result")
+            return
+        super().run(global_epoch)
+        if self.failures:
+            show(f"{self.failures} of {self.cases} cases failed", error=True)
+            raise SystemExit(1)
 
     def _iteration(self, engine: Engine, batchdata: Any) -> Any:
         if isinstance(batchdata, Exception):  # a case that could not be read
@@ -40,12 +43,6 @@ class Predictor(SupervisedEvaluator):
         show(f"failed: {subject}{one_line(error)}", error=True)
         self.state.output = self.state.batch = []  # so that handlers see no case
         return []
-
-    def finish(self) -> None:
-        """If any case failed, print the number of failed cases and exit with status 1."""
-        if self.failures:
-            show(f"{self.failures} of {self.cases} cases failed", error=True)
-            raise SystemExit(1)
 
 
 class _Attempts:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import cc3d
 import numpy as np
-from numpy.typing import NDArray
 
 from ..components import Box, Connectivity, Labels, Mask, box_of, components
 from .surfaces import Spacing, Surface, percentile_distance, surface_of

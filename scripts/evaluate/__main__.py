@@ -66,14 +66,14 @@ def evaluate(
     from common.inference.evaluation import entry_of, new_record
 
     source = Path(predictions).expanduser()
-    stated = origin.read_origin(source) or {"checkpoints": {}, "settings": {}}
+    stated = origin.read_origin(source)
     with claimed("output", folder):
         voxel = np.ones((1, 1, 1), bool)
         rules.measure(voxel, voxel)  # imports everything once, before the workers start
         work = partial(_score, protocol=rules, convention=convention)
         scores = map_in_processes(work, cases, workers, " scored")
         scored = split if dataset_dir else stated.get("split")
-        settings = {"split": scored, "cleanup": origin.stated(stated, "cleanup")}
+        settings = {"split": scored, "cleanup": stated["settings"].get("cleanup")}
         made = origin.origin_of(settings, is_made_up(cases[0].reference)) | {"checkpoints": stated["checkpoints"]}
         record = new_record(source.resolve().name, convention, rules, made)
         for case, measured in zip(cases, scores, strict=True):

@@ -93,10 +93,9 @@ def send_all(files: Mapping[str, Path], prepared: Path, target: Path, modality: 
 
     A result of the same label map and preparation stays, because the user may have corrected it by hand.
     """
-    source = made.read_origin(next(iter(files.values())).parent) or {"checkpoints": {}, "settings": {}}
-    stated = {name: made.stated(source, name) for name in ("cleanup", "label_convention")}
-    origin = made.origin_of({}) | stated | {"checkpoints": source["checkpoints"], "settings": {"modality": modality}}
-    results = made.Results(target, origin)
+    source = made.read_origin(next(iter(files.values())).parent)
+    settings = source["settings"] | {"modality": modality}
+    results = made.Results(target, made.origin_of({}) | {"checkpoints": source["checkpoints"], "settings": settings})
     inputs = {name: [file, prepared / name / RECORD] for name, file in files.items()}
     work = {
         name: partial(send_back, file, name, prepared, target, modality)

@@ -41,8 +41,7 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     assert nifti.forms((output / f"labels/{subject}.nii.gz").read_bytes()) == nifti.forms(raw.read_bytes())
     assert set(np.unique(labels.dataobj)) <= {0, 1}
     written = {f"{subject}.nii.gz", f"{subject}.png", "made.json", "volumes.csv"}
-    tables = {"dseg.tsv", "slicer.ctbl", "itksnap.txt"}
-    assert {path.name for path in (output / "labels").iterdir()} == written | tables
+    assert {path.name for path in (output / "labels").iterdir()} == written
     voxels = int((np.asarray(labels.dataobj) == 1).sum())
     volume = voxels * abs(np.linalg.det(scan.affine[:3, :3])) / 1000  # ml, by the sform
     assert (output / "labels/volumes.csv").read_text().splitlines()[1:] == [f"{subject},lesion,{volume:.6g},{voxels}"]
@@ -96,8 +95,8 @@ def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_p
     assert [(outcome.name, outcome.fault) for outcome in outcomes] == [(name, "") for name in names]
     folder = tmp_path / "labels" / (modality or "")
     assert [path.name for path in sorted(folder.glob("*.png"))] == [f"{name}.png" for name in names]
-    record = made.read_origin(folder)
-    assert [made.stated(record, name) for name in ("label_convention", "cleanup")] == ["lesion=1", "lesion=holes"]
+    settings = made.read_origin(folder)["settings"]
+    assert [settings[name] for name in ("label_convention", "cleanup")] == ["lesion=1", "lesion=holes"]
     shape, affine = GRIDS[modality or "T1"]
     points = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1)) - [1, 0, 0]
     low, high = np.array([-21, -21, -21]), np.array([3, 11, 19])  # mm, faces of the box

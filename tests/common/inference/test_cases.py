@@ -1,6 +1,5 @@
 """`common.inference.cases`: finding cases in folders, and checking their files and results."""
 
-import json
 import zlib
 
 import nibabel
@@ -8,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.inference.cases import CheckFilesd, check_missing, find_cases, pending_cases
+from common.data.transforms import LoadScand
+from common.inference.cases import check_missing, find_cases, pending_cases
 from common.made import Results
 from tests.support import refused
 
@@ -17,8 +17,7 @@ BRATS = ["FLAIR", "T1ce", "T1", "T2"]
 
 def scan(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    voxels = np.ones((4, 5, 6), np.float32)
-    voxels[0, 0, 0] = zlib.crc32(str(path).encode())  # no two files are equal
+    voxels = np.random.default_rng(zlib.crc32(str(path).encode())).random((4, 5, 6), np.float32)
     nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
     return str(path)
 
@@ -74,7 +73,7 @@ def test_one_folder_holds_the_results_of_one_model_which_are_replaced_on_request
     for name in ("in/P1", "in/P2", "out/P1"):
         scan(tmp_path / f"{name}.nii.gz")
     root, out = tmp_path / "in", tmp_path / "out"
-    with refused(text=f"{out}: results of unknown weights (no made.json): P1"):
+    with refused(out, text="P1: of different weights"):  # there is no made.json
         pending(root, results(out), "skip")
     results(out).add({"P1": [root / "P1.nii.gz"]})
     for same in ("a.pt", "moved.pt"):
@@ -82,36 +81,30 @@ def test_one_folder_holds_the_results_of_one_model_which_are_replaced_on_request
     assert pending(root, results(out), "skip", probabilities=True) == ["P1", "P2"], "P1 has no probabilities"
     with refused(out, text="has results of P1; expected existing=skip or replace"):
         pending(root, results(out), "refuse")
-    for other, why in ((results(out, "2"), "different weights"), (results(out, overlap=0.1), "different overlap")):
-        with refused(text=f"{out}: results with {why}: P1"):
+    for other in (results(out, "2"), results(out, overlap=0.1)):
+        with refused(out, text="P1: of different weights or settings"):
             pending(root, other, "skip")
         assert pending(root, other, "replace") == ["P1", "P2"]
     results(out).add({"P1": [root / "another.nii.gz"]})
     assert pending(root, results(out), "skip") == ["P1", "P2"], "the scan has changed"
     (root / "P1.nii.gz").unlink()
-    with refused(text="different weights: P1"):
+    with refused(out, text="P1: of different weights"):
         pending(root, results(out, "2"), "replace")
 
 
 def test_a_result_never_replaces_a_scan(tmp_path):
     scan(tmp_path / "P1.nii.gz")
-    with refused("output_dir", tmp_path, "holds the scans"):
-        find_cases(tmp_path, ["T1"], output_dir=tmp_path)
-    content = {"name": "toy", "modalities": ["T1"], "label_convention": None}
-    entries = [{"subject": subject, "image": [f"{file}.nii.gz"]} for subject, file in (("P2", "P1"), ("P1", "P2"))]
-    (tmp_path / "list.json").write_text(json.dumps(content | {"testing": entries}))
     (tmp_path / "link").symlink_to(tmp_path)
-    cases = find_cases(tmp_path, ["T1"], tmp_path / "list.json")
+    cases = [{"subject": "P1", "image": [None]}, {"subject": "P2", "image": [str(tmp_path / "P1.nii.gz")]}]
     for existing in ("replace", "skip"):
-        with refused(tmp_path / "P1.nii.gz", text="a result would overwrite this scan"):
+        with refused(tmp_path / "link/P1.nii.gz", text="a result would overwrite this scan"):
             pending_cases(cases, results(tmp_path / "link"), existing)
 
 
-def test_modalities_in_the_wrong_order_are_noticed_by_their_names():
-    with refused("P1_t2.nii.gz", text="its name says T2; expected T1 here"):
-        CheckFilesd("image", BRATS)({"image": [f"P1_{word}.nii.gz" for word in ("flair", "t1ce", "t2", "t1")]})
-    case = {"image": ["0.nii.gz", None, "2.nii.gz", "3.nii.gz"]}
-    assert CheckFilesd("image", BRATS)(case) is case
+def test_modalities_in_the_wrong_order_are_noticed_by_their_names(tmp_path):
+    files = [scan(tmp_path / f"P1_{word}.nii.gz") for word in ("flair", "t1ce", "t2", "t1")]
+    with refused(files[2], text="its name says T2; expected T1 here"):
+        LoadScand("image", BRATS)({"image": files})
 
 
 LACKING = [{"subject": "P1", "image": ["f", "c", "a", "b"]}, {"subject": "P2", "image": ["f", None, "a", None]}]

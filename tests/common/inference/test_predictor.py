@@ -48,11 +48,9 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
         postprocessing=keep,
         val_handlers=[],
     )
-    predictor.run()
-    assert seen == ["P5", "P7"]
     with pytest.raises(SystemExit) as ended:
-        predictor.finish()
-    assert ended.value.code == 1
+        predictor.run()
+    assert (seen, ended.value.code) == (["P5", "P7"], 1)
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert lines[:2] == ["failed: subject P0: zero is no image", "failed: subject P13: ValueError: thirteen"]
     assert lines[2].startswith("failed: subject P14: OutOfMemoryError: CUDA out of memory")

@@ -1,11 +1,16 @@
-"""MONAI's inferers in mixed precision, with a single network pass for all windows of zeros."""
+"""MONAI's inferers in mixed precision, with a single network pass for all windows of zeros; ensembles of networks."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from itertools import chain, combinations
+from pathlib import Path
 from typing import Any
 
 import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
+from torch import nn
 
+from .. import weights
 from ..errors import lacks_gpu_memory, show
 from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
@@ -66,14 +71,15 @@ class WindowInferer(SlidingWindowInferer):
             return self._in_batches(lambda part: in_precision(network, self.dtype)(part, *args, **kwargs), windows)
 
         def predict(windows: torch.Tensor, boxes: Sequence[Sequence[slice]]) -> torch.Tensor:
-            has_brain = [bool(occupied[box[0], *box[2:]].any()) for box in boxes]  # box[1]: all channels
-            if all(has_brain):
+            inside = [i for i, box in enumerate(boxes) if occupied[box[0], *box[2:]].any()]  # box[1]: all channels
+            if len(inside) == len(boxes):
                 return logits(windows)
             if not outside:
                 outside.append(logits(torch.zeros_like(windows[:1])))
-            inside = [window for window, is_inside in zip(windows, has_brain, strict=True) if is_inside]
-            results = iter(logits(torch.stack(inside)) if inside else ())
-            return torch.stack([next(results) if is_inside else outside[0][0] for is_inside in has_brain])
+            results = outside[0].repeat(len(boxes), 1, 1, 1, 1)
+            if inside:
+                results[inside] = logits(windows[inside])
+            return results
 
         inputs = inputs if device is None else inputs.to(device)
         stitched = super().__call__(inputs, predict, device=device)
@@ -100,3 +106,42 @@ class WindowInferer(SlidingWindowInferer):
             self.sw_batch_size = size // 2
             torch.cuda.empty_cache()
             show(f"the GPU's memory is full; windows at a time: {self.sw_batch_size} instead of {size}")
+
+
+class Ensemble(nn.Module):
+    """Average the logits of several networks over all combinations of mirroring along the axes `flips` (0 to 2).
+
+    Each network runs 2 ** len(flips) times.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], flips: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        axes = [axis + 2 for axis in flips]  # batch and channel come first
+        self.mirrors = list(chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1)))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the mean logits [N, R, x, y, z] of windows [N, C, x, y, z]."""
+        total: Any = 0
+        for network in self.networks:
+            for mirror in self.mirrors:
+                total = total + network(image.flip(mirror)).flip(mirror)
+        return total / (len(self.networks) * len(self.mirrors))
+
+
+def ensemble(
+    network: nn.Module,
+    checkpoint: str | Path | Sequence[str],
+    modalities: Sequence[str],
+    flips: Sequence[int] = (),
+    normalization: str | None = None,
+) -> Ensemble:
+    """Build an ensemble from a checkpoint or a list of them, such as one per fold; the first is loaded into `network`.
+
+    Raise `InputError` if a checkpoint does not fit (see `common.weights.restore`).
+    """
+    files = weights.checkpoint_files(checkpoint)
+    networks = [network, *(deepcopy(network) for _ in files[1:])]
+    for member, file in zip(networks, files, strict=True):
+        weights.restore(member, file, modalities, normalization)
+    return Ensemble(networks, flips)
