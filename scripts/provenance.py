@@ -15,10 +15,7 @@ SYNTHETIC = "synthetic heads, computed from an anatomical template, without pati
 
 
 def cohort_of(record: Mapping[str, Any]) -> str | None:
-    """Return the training data of a checkpoint's record, in words: `SYNTHETIC`, or the option `cohort`.
-
-    Return None if the option is not set or not plain words.
-    """
+    """Return a checkpoint's training data in words: `SYNTHETIC`, or the option `cohort` if it is set to plain words."""
     if record.get("made_up") is True:
         return SYNTHETIC
     name = record.get("cohort")
@@ -31,8 +28,6 @@ def model_name(name: str, record: Mapping[str, Any]) -> str:
     Example:
         >>> model_name("tumour segmentation on BraTS 2021", {"made_up": True})
         'tumour segmentation, synthetic'
-        >>> model_name("tumour segmentation on BraTS 2021", {})
-        'tumour segmentation'
         >>> model_name("stage 3: tumour segmentation on BraTS 2021", {"label_convention": "whole=1+2,core=1"})
         'stage 3: segmentation of whole and core'
     """
@@ -41,11 +36,10 @@ def model_name(name: str, record: Mapping[str, Any]) -> str:
     if convention is not None and convention not in CONVENTIONS:
         *others, last = regions_of(convention)
         regions = " and ".join(filter(None, (", ".join(others), last)))
-        stage = name.partition(":")[0] + (", synthetic" if cohort == SYNTHETIC else "")
-        return f"{stage}: segmentation of {regions}" + (f", {cohort}" if cohort not in (None, SYNTHETIC) else "")
-    if not made_for or cohort == made_for:
+        task = f"{name.partition(':')[0]}: segmentation of {regions}"
+    elif not made_for or cohort == made_for:
         return name
-    return f"{task}, synthetic" if cohort == SYNTHETIC else f"{task}, {cohort}" if cohort else task
+    return f"{task}, {'synthetic' if cohort == SYNTHETIC else cohort}" if cohort else task
 
 
 def trained_on(record: Mapping[str, Any]) -> str:
@@ -56,8 +50,7 @@ def trained_on(record: Mapping[str, Any]) -> str:
         'hospital A: 12 training subjects; T1, T2'
     """
     parts = [cohort_of(record) or "an unnamed cohort"]
-    dataset = record.get("dataset")
-    if isinstance(dataset, Mapping) and type(dataset.get("training")) is int:
+    if dataset := record.get("dataset"):
         parts[0] += f": {dataset['training']} training subjects"
     if modalities := record.get("modalities"):
         parts.append(", ".join(modalities))
@@ -67,16 +60,13 @@ def trained_on(record: Mapping[str, Any]) -> str:
 
 
 def space_of(record: Mapping[str, Any], default: str, checkpoint: Path) -> str:
-    """Return the cohort in whose space a checkpoint's training scans were prepared; `default` if it is not stated.
-
-    Raises:
-        InputError: the stated space is not a key of `COHORTS`; names the file `checkpoint`.
-    """
+    """Return the cohort in whose space a checkpoint's training scans were prepared; `default` if it is not stated."""
     with within(f"checkpoint {checkpoint}"):
         return choice("space", record.get("space") or default, {name: name for name in COHORTS})
 
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
     """Whether a checkpoint's training scans had no skull, as measured; None if unknown or mixed."""
-    measured = record.get("measured")
-    return {WITHOUT_SKULL: True, WITH_SKULL: False}.get(skull_in(measured)) if measured else None
+    return (
+        {WITHOUT_SKULL: True, WITH_SKULL: False}.get(skull_in(record["measured"])) if record.get("measured") else None
+    )

@@ -4,13 +4,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common import ROOT, made, weights
-from common.data.volumes import is_label_map
-from common.errors import InputError, choice, shortened, show
+from common.errors import choice, show
 from common.files import digest, existing_folder
 from common.options import BUNDLES, check_stated
 from scripts import cli
@@ -60,18 +58,11 @@ def segment(
             preparation's reference (T1, or else T1ce, or else the first).
     """
     usual = choice("bundle", bundle, LIKE)
-    if like is not None:
-        choice("like", like, COHORTS)
-    settings = Settings(usual, COHORTS[usual].modalities, "none" if brain is None else brain, device=device)
     root = existing_folder(scans, f"--scans={scans}", "a folder of raw scans")
     from scripts.prepare.cohort import output_folder, prepare_scans  # late import: slow
 
     folder = output_folder(output, root)
-    check_label_maps(folder)
-    default = BUNDLES / bundle / "models" / "model.pt"
-    file = default if checkpoint is None else Path(checkpoint).expanduser()
-    if not file.is_file():
-        raise InputError(f"--checkpoint={file}: no such file; expected one file, trained with {bundle}")
+    file = Path(checkpoint or BUNDLES / bundle / "models" / "model.pt").expanduser()
     import torch  # late import: slow
 
     torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
@@ -81,9 +72,11 @@ def segment(
     space = space_of(record, usual, file)
     if like not in (None, space):
         show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)
+    cohort = choice("like", like or space, COHORTS)
     convention = record.get("label_convention", str(COHORTS[usual].convention))
-    stated = {"like": like or space, "brain": COHORTS[like or space].space.brain} | _as_trained(record)
-    settings = replace(settings, **stated | ({} if brain is None else {"brain": brain}))
+    stated = {"modalities": COHORTS[usual].modalities, "brain": cohort.space.brain} | _as_trained(record)
+    stated |= {} if brain is None else {"brain": brain}
+    settings = Settings(like or space, device=device, **stated)
     if grid is not None:
         choice("grid", grid, settings.modalities)
     outcomes = prepare_scans(root, folder / PREPARED, settings, patterns, "none", missing, include, jobs)
@@ -110,37 +103,21 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
     from scripts.prepare.volumes import read_labels, read_volume
 
     prepared, target = folder / PREPARED, folder / LABELS / (modality or "")
-    references = {}
-    for subject in maps:
-        record = read_record(prepared / subject)
-        if modality is None or modality in record["transforms"]:
-            references[subject] = modality or record["reference"]
-    if not references:
+    records = {subject: read_record(prepared / subject) for subject in maps}
+    names = {subject: modality or record["reference"] for subject, record in records.items()}
+    files = {subject: maps[subject] for subject, name in names.items() if name in records[subject]["transforms"]}
+    if not files:
         return []
-    outcomes = send_all({subject: maps[subject] for subject in references}, prepared, target, modality)
-    labels = {file.name.removesuffix(".nii.gz"): file for file in sorted(target.glob("*.nii.gz"))}
-    if earlier := sorted(labels.keys() - references.keys()):
-        show(f"warning: {target} still contains label maps of an earlier run: {shortened(earlier)}", error=True)
-    for outcome in outcomes:
-        if outcome.name in labels and not outcome.fault:
-            subject, name = outcome.name, references[outcome.name]
-            read = read_labels(labels[subject])
-            scan = Path(read_record(prepared / subject)["sources"][name]["file"])
-            if scan.is_file():  # it may have moved
-                picture = target / f"{subject}.png"
-                draw_labels(read_volume(scan), read, picture, f"{subject}, {name}", convention)
-    write_volumes(target, convention, labels)  # an affine registration has changed them
+    outcomes = send_all(files, prepared, target, modality)
+    for subject in (outcome.name for outcome in outcomes if not outcome.fault):
+        scan = Path(records[subject]["sources"][names[subject]]["file"])
+        if scan.is_file():  # it may have moved
+            labels, title = read_labels(target / f"{subject}.nii.gz"), f"{subject}, {names[subject]}"
+            draw_labels(read_volume(scan), labels, target / f"{subject}.png", title, convention)
+    written = [file.name.removesuffix(".nii.gz") for file in target.glob("*.nii.gz")]
+    write_volumes(target, convention, written)  # an affine registration has changed them
     show(f"label maps, pictures and volumes.csv: {target}")
     return outcomes
-
-
-def check_label_maps(folder: Path) -> None:
-    """Raise an InputError if a result folder contains a NIfTI file that scripts.segment did not write."""
-    for part in (folder / PREDICTED, folder / LABELS, *(folder / LABELS).glob("*/")):
-        subjects = made.read_origin(part).get("inputs", {})
-        for file in part.glob("*.nii.gz"):
-            if file.name.removesuffix(".nii.gz") not in subjects and not is_label_map(file):
-                raise InputError(f"{file}: not written by scripts.segment; expected a different --output")
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +138,7 @@ def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     The process prints its failures. Label maps by different weights are replaced.
     """
     prepared, earlier = folder / PREPARED, made.read_origin(folder / PREDICTED)
-    is_same = [*earlier["checkpoints"].values()] == [digest(checkpoint)]
+    is_same = [*earlier["checkpoints"].values()] in ([], [digest(checkpoint)])
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]
     command = [sys.executable, "-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]

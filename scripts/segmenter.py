@@ -20,8 +20,8 @@ class Segmenter:
     those of the bundle's own inference. Scans must be prepared like the training scans; `python -m scripts.segment`
     prepares raw scans.
 
-    `bundle_root` is the folder of a bundle that segments, `checkpoint` by default its models/model.pt, and `options`
-    are further ones of `inference.yaml`, such as device="cuda". `modalities` are the images that a call takes.
+    `bundle_root` is the folder of a bundle that segments, `checkpoint` by default its models/model.pt; `options` are
+    others of `inference.yaml`, such as device="cuda". `modalities` are the images that a call takes.
 
     Example:
         >>> segment = Segmenter("bundles/brats_finetune", "model.pt")  # doctest: +SKIP

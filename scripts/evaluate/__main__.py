@@ -83,11 +83,11 @@ def evaluate(
 
 def protocols() -> None:
     """Print the protocols: definition of a lesion, label conventions, settings, and metrics with their units."""
-    for card in PROTOCOLS.values():
-        settings = [card.settings, *({"challenge": name, **values} for name, values in card.challenges.items())]
-        show(f"{card.name}: {card.title}", f"  {protocol_of(card.name).meaning}")
-        show(f"  label conventions: {', '.join([*card.conventions] or ['all'])}, or regions of your own")
-        show(*("  " + ", ".join(f"{name} {value}" for name, value in values.items()) for values in settings if values))
+    for name, card in PROTOCOLS.items():
+        show(f"{name}: {card.title}", f"  {protocol_of(name).meaning}")
+        show(f"  label conventions: {', '.join(card.conventions) or 'all'}, or regions of your own")
+        for settings in (card.settings, *({"challenge": name, **values} for name, values in card.challenges.items())):
+            show("  " + ", ".join(f"{name} {value}" for name, value in settings.items()))
         for metric in card.metrics:
             unit = "fraction" if metric.unit == "1" else metric.unit
             better = "higher" if metric.more_is_better else "lower"

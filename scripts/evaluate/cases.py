@@ -1,6 +1,5 @@
 """Find each case's files: prediction, reference and images."""
 
-from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,9 +62,6 @@ def find_cases(
         problem = f"no prediction for {len(absent)} cases ({shortened(absent)}), no reference for {len(extra)}"
         expected = "one for each reference, or --missing=worst"
         raise InputError(f"--predictions={predictions}", f"{problem} ({shortened(extra)})", expected)
-    for name, file in predicted.items():
-        if realpath(file) == realpath(labels[name]):
-            raise InputError(f"--predictions={predictions}", f"{file.name} is the reference itself", "a prediction")
     cases = [Case(name, predicted.get(name), label, images.get(name, ())) for name, label in labels.items()]
     return convention, sorted(cases)
 
@@ -74,10 +70,9 @@ def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
     """Return a folder's label maps by case, sorted; raise an InputError, naming `option`, for a bad name or no file."""
     files: dict[str, Path] = {}
     for file in sorted(existing_folder(folder, f"--{option}={folder}", "a folder of label maps").iterdir()):
-        name = stem_of(file.name)
-        if name and (file.is_dir() or name in files):  # ignored, the case might count as empty
-            raise InputError(f"--{option}={folder}", f"{file.name}: a folder, or a second file of its case")
-        if name:
+        if name := stem_of(file.name):
+            if file.is_dir() or name in files:  # ignored, the case might count as empty
+                raise InputError(f"--{option}={folder}", f"{file.name}: a folder, or a second file of its case")
             files[name] = file
     if not files:
         raise InputError(f"--{option}={folder}", "no label map", "CASE.nii.gz (or .nii, .mgz) for each case")

@@ -43,8 +43,8 @@ def read_record(folder: str | Path) -> tuple[Record, Protocol]:
 def read_masks(prediction: str | Path | None, reference: str | Path, convention: str) -> CaseMasks:
     """Read and check the masks of a case.
 
-    Trailing axes of length 1 are dropped. For brats2021 and brats2023, enhancing tumour may be 3 or 4, but not both.
-    Raise `InputError` if a file cannot be read, has unknown labels, or is on a different grid (tolerance: 0.001 mm).
+    For brats2021 and brats2023, enhancing tumour may be 3 or 4, but not both. Raise `InputError` if a file cannot be
+    read, has unknown labels, or is on a different grid (tolerance: 0.001 mm).
     """
     truth, affine = _read_labels(reference, convention)
     predicted = np.zeros_like(truth)
@@ -59,15 +59,14 @@ def read_masks(prediction: str | Path | None, reference: str | Path, convention:
 
 def scored_masks(folder: Path, entry: Mapping[str, Any], convention: str) -> CaseMasks:
     """Return the masks of a scored case; raise `InputError` if a region's volume has changed since the scoring."""
-    files = [None if entry["prediction"] is None else folder / entry["prediction"], folder / entry["reference"]]
-    masks = read_masks(files[0], folder / entry["reference"], convention)
+    prediction, reference = (entry[name] and folder / entry[name] for name in ("prediction", "reference"))
+    masks = read_masks(prediction, reference, convention)
     voxel = math.prod(spacing_of(masks.affine))
     for region, scores in entry["regions"].items():
-        for file, regions, volume in zip(files, masks[:2], scores["volumes_mm3"], strict=True):
-            mm3 = voxel * np.count_nonzero(regions[region])
-            if not math.isclose(mm3, volume, rel_tol=1e-4, abs_tol=voxel / 2):
-                problem = f"{region} has {mm3:.6g} mm3 but had {volume:.6g} mm3 when scored"
-                raise InputError(file, problem, "the scored file; restore it or evaluate again")
+        volumes = [voxel * np.count_nonzero(part[region]) for part in masks[:2]]
+        if not np.allclose(volumes, scores["volumes_mm3"], rtol=1e-4, atol=voxel / 2):
+            problem = f"{region} has changed since it was scored"
+            raise InputError(f"{prediction}, {reference}", problem, "the scored files; evaluate again")
     return masks
 
 

@@ -147,17 +147,13 @@ def _references(record: Record) -> dict[tuple[str, str], str]:
 
 
 def lines(tests: Sequence[PairedTest], ranking: Sequence[Rank]) -> list[str]:
-    """Return a comparison as lines for the terminal."""
-    rows = [("first", "second", "region", "metric", "difference", "95 % interval", "p (Holm)", "win / tie / loss")]
-    for test in tests:
-        metric = test.metric if test.unit == "1" else f"{test.metric} {test.unit}"
-        interval = "" if math.isnan(test.low) else f"[{test.low:.4g}, {test.high:.4g}]"
-        figures = f"{test.difference:+.4g}", interval, f"{test.p_holm:.2g}"
-        counts = f"{test.wins} / {test.ties} / {test.losses}"
-        rows.append((test.first, test.second, test.region, metric, *figures, counts))
-    places = [(str(rank.place), f"{rank.score:.3f}", rank.system) for rank in ranking]
+    """Return a comparison as lines for the terminal: the rows of comparison.csv and ranking.csv."""
+    tables = (PairedTest._fields, tests), (Rank._fields, ranking)
     return [
-        *aligned(rows),
-        "",
-        *aligned([("rank", "score", "system (mean cumulative rank: lower is better)"), *places]),
+        line
+        for fields, rows in tables
+        for line in [
+            *aligned([fields, *([f"{x:.4g}" if isinstance(x, float) else x for x in row] for row in rows)]),
+            "",
+        ]
     ]

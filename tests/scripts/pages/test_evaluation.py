@@ -72,7 +72,7 @@ def test_hostile_names_are_escaped(tmp_path):
 def test_a_label_map_that_has_changed_since_is_refused(tmp_path):
     page_of(tmp_path, {"a": (LARGE, LARGE)})
     save(tmp_path / "p0.nii.gz", LARGE | MISSED, AFFINE)
-    with pytest.raises(InputError, match=r"p0\.nii\.gz: lesion has 2624 mm3 but had 2560 mm3 when scored"):
+    with pytest.raises(InputError, match=r"p0\.nii\.gz, .*: lesion has changed"):
         write_pages(tmp_path)
 
 
