@@ -13,12 +13,12 @@ from common.data.cleanup import Cleanup, Masks, cleaned, text_of
 from common.data.regions import painting_order, regions_of
 from common.errors import ArgumentError, InputError, show
 from common.files import digest
+from common.metrics.measures import dice, spacing_of
 from common.values import FILES
 from scripts import cli
 
-VOLUMES = (10.0, 30.0, 100.0, 300.0, 1000.0)  # mm3
-CANDIDATES: list[tuple[str, Any]] = [("smallest", volume) for volume in VOLUMES]  # in this order
-CANDIDATES += [("largest", True), ("holes", True)]
+CANDIDATES: list[dict[str, Any]] = [{"smallest": mm3} for mm3 in (10.0, 30.0, 100.0, 300.0, 1000.0)]  # in this order
+CANDIDATES += [{"largest": True}, {"holes": True}]
 Case = tuple[Masks, Masks, float]  # regions [R, x, y, z] of prediction and reference; volume of a voxel, mm3
 
 
@@ -33,8 +33,7 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
         evaluation: output folder of evaluate.yaml with --split=validation, or of several pooled evaluations.
         checkpoint: the evaluated model.pt; several files, such as one per fold, as ['a.pt','b.pt'].
     """
-    from common.metrics.measures import spacing_of  # late imports: `--help` stays fast
-    from scripts.evaluate.records import read_record, scored_masks
+    from scripts.evaluate.records import read_record, scored_masks  # late import: `--help` stays fast
 
     folder = Path(evaluation).expanduser()
     record, _ = read_record(folder)
@@ -50,14 +49,15 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
     cases: list[Case] = []
     for entry in record["cases"].values():
         masks = scored_masks(folder, entry, convention)
-        predicted, true = (np.stack([part[region] for region in regions]) for part in masks[:2])
-        box = (slice(None), *box_of(np.any([*predicted, *true], axis=0)))
-        cases.append((predicted[box], true[box], float(np.prod(spacing_of(masks.affine)))))
+        both = np.stack([[part[region] for region in regions] for part in masks[:2]])
+        predicted, true = both[..., *box_of(both.any(axis=(0, 1)))].copy()  # a view would keep the whole volumes
+        cases.append((predicted, true, float(np.prod(spacing_of(masks.affine)))))
     cleanup, before, after = choose(cases, convention)
     text = text_of(cleanup)
     for file in files:
         content = weights.load(file)
-        weights.write({**content, "metadata": {**content["metadata"], "cleanup": text or None}}, file)
+        content["metadata"]["cleanup"] = text or None
+        weights.write(content, file)
     for region, old, new in zip(regions, before, after, strict=True):
         show(f"{region}: mean Dice {old:.4f} -> {new:.4f} (cases: {len(cases)})")
     show(*(f"{file}: cleanup {text or 'none'}" for file in files))
@@ -72,9 +72,8 @@ def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Cleanup], 
     chosen: dict[str, Cleanup] = {}
     before = now = mean_dice(cases, convention, chosen)
     for channel, _ in painting_order(convention):
-        for step, value in CANDIDATES:
-            region = chosen.get(names[channel], Cleanup())
-            trial = chosen | {names[channel]: region._replace(**{step: value})}
+        for step in CANDIDATES:
+            trial = chosen | {names[channel]: chosen.get(names[channel], Cleanup())._replace(**step)}
             scores = mean_dice(cases, convention, trial)
             if scores[channel] > now[channel] and (scores >= now).all():
                 chosen, now = trial, scores
@@ -83,12 +82,10 @@ def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Cleanup], 
 
 def mean_dice(cases: Sequence[Case], convention: str, cleanup: dict[str, Cleanup]) -> NDArray[Any]:
     """Return each region's mean Dice over the cleaned cases; a case with two empty masks counts as 1."""
-    from common.metrics.measures import dice  # late import: `--help` stays fast
-
-    scores = []
-    for prediction, reference, voxel in cases:
-        masks = cleaned(prediction, convention, cleanup, voxel)
-        scores.append([dice(mask, true) for mask, true in zip(masks, reference, strict=True)])
+    scores = [
+        [dice(mask, true) for mask, true in zip(cleaned(masks, convention, cleanup, voxel), reference, strict=True)]
+        for masks, reference, voxel in cases
+    ]
     return np.mean(scores, axis=0)
 
 

@@ -100,15 +100,10 @@ def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities:
     columns = {"corrupted input": output["image"], **restored, "clean crop": output["label"]["clean"]}
     views = min(3, max(1, 6 // len(modalities)))
     volumes = [volume[:views].detach().float().cpu().numpy() for volume in columns.values()]
-    clean = volumes[-1]
-    rows = {
-        f"crop {view + 1}, {name}": [
-            _grey(grey_levels(volume[view, channel], clean[view, channel]), "axial", volume.shape[-1] // 2)
-            for volume in volumes
-        ]
-        for view in range(len(clean))
-        for channel, name in enumerate(modalities)
-    }
+    rows = {}
+    for view, channel in np.ndindex(volumes[-1].shape[:2]):
+        levels = [grey_levels(volume[view, channel], volumes[-1][view, channel]) for volume in volumes]
+        rows[f"crop {view + 1}, {modalities[channel]}"] = [_grey(cube, "axial", cube.shape[-1] // 2) for cube in levels]
     return {"inpainting": joined(rows, list(columns))}
 
 
@@ -127,7 +122,7 @@ def draw_segmentations(
     Shapes:
         decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
     """
-    pictures = {}
+    pictures, shades = {}, colours(convention)
     for output, item in zip(outputs, batch, strict=True):
         image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
         shown = [channel for channel in range(len(modalities)) if image[channel].any()][:2] or [0]
@@ -136,25 +131,21 @@ def draw_segmentations(
         rows = {}
         for plane, at in zip(PLANES, centre[::-1], strict=True):
             panels = [_grey(volume, plane, at) for volume in levels]
-            filled = [_filled(panels[0], mask, convention, plane, at) for mask in (truth, prediction)]
-            rows[f"{plane}, {' to '.join(SIDES[plane])}"] = [*panels, *filled]
+            for masks in (truth, prediction):
+                filled = panels[0].astype(float)
+                for channel, _ in painting_order(convention):  # inner regions on top
+                    inside = plane_of(masks[channel], plane, at) > 0
+                    shade = [*bytes.fromhex(shades[[*regions_of(convention)][channel]][1:])]
+                    filled[inside] = (1 - FILLED) * panels[0][inside] + FILLED * np.array(shade)
+                panels.append(filled.astype(np.uint8))
+            rows[f"{plane}, {' to '.join(SIDES[plane])}"] = panels
         titles = [*(modalities[channel] for channel in shown), "reference", "prediction"]
-        pictures[name or item["subject"]] = joined(rows, titles, colours(convention), item["subject"])
+        pictures[name or item["subject"]] = joined(rows, titles, shades, item["subject"])
     return pictures
 
 
 def _grey(levels: NDArray[np.uint8], plane: str, at: int) -> Pixels:
     return np.repeat(plane_of(levels, plane, at)[..., None], 3, axis=-1)
-
-
-def _filled(pixels: Pixels, masks: NDArray[Any], convention: str, plane: str, at: int) -> Pixels:
-    """Return a panel with masks [R, x, y, z] in colour, inner regions on top."""
-    picture = pixels.astype(float)
-    shades = [np.array([*bytes.fromhex(colours(convention)[name][1:])]) for name in regions_of(convention)]
-    for channel, _ in painting_order(convention):
-        inside = plane_of(masks[channel], plane, at) > 0
-        picture[inside] = (1 - FILLED) * pixels[inside] + FILLED * shades[channel]
-    return picture.astype(np.uint8)
 
 
 def joined(

@@ -8,7 +8,7 @@ import cc3d
 import numpy as np
 
 from ..components import Box, Connectivity, Labels, Mask, box_of, components
-from .surfaces import Spacing, Surface, percentile_distance, surface_of
+from .measures import Spacing, Surface, percentile_distance, surface_of
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ import numpy as np
 from ...components import Mask
 from ..cards import DICE, Metric, Protocol
 from ..lesions import Lesion, match
-from ..measures import dice, hd95
-from ..surfaces import Spacing
+from ..measures import Spacing, dice, hd95
 
 PENALTY = 374.0  # mm; HD95 of a missed lesion or a false component, from BraTS 2023's scoring code
 # Settings of the challenges' scoring code: dilations of the reference; lesions of at most `smallest_mm3` are not scored

@@ -8,8 +8,7 @@ import numpy as np
 from ...components import Connectivity, Mask
 from ..cards import DICE, Metric, Protocol
 from ..lesions import Lesion, match
-from ..measures import count_voxels, dice
-from ..surfaces import Spacing
+from ..measures import Spacing, count_voxels, dice
 
 LESION_F1 = Metric(
     "lesion_f1",
