@@ -49,7 +49,7 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
     cases: list[Case] = []
     for entry in record["cases"].values():
         masks = scored_masks(folder, entry, convention)
-        both = np.stack([[part[region] for region in regions] for part in masks[:2]])
+        both: Any = np.stack([[part[region] for region in regions] for part in masks[:2]])
         predicted, true = both[..., *box_of(both.any(axis=(0, 1)))].copy()  # a view would keep the whole volumes
         cases.append((predicted, true, float(np.prod(spacing_of(masks.affine)))))
     cleanup, before, after = choose(cases, convention)
