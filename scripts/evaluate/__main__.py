@@ -18,8 +18,6 @@ from scripts import cli
 from scripts.evaluate.cases import Case, find_cases
 from scripts.pools import map_in_processes
 
-SLICES = ("none", "chosen", "all")
-
 
 def evaluate(
     *,
@@ -33,8 +31,6 @@ def evaluate(
     split: str = "testing",
     label_convention: str | None = None,
     workers: int = 0,
-    slices: str = "chosen",
-    background: str | None = None,
 ) -> None:
     """Score label maps against references by case, region and lesion; nothing is written before all are scored.
 
@@ -52,15 +48,11 @@ def evaluate(
         split: split of the datalist.
         label_convention: label convention of a folder of references; by default the protocol's, or lesion=1.
         workers: processes; 0 for one per core.
-        slices: cases with a page to scroll through the slices: none, chosen (the cases of evaluation.html) or all.
-        background: modality of the slices in pictures; by default each case's first.
     """
-    choice("slices", slices, SLICES)
     choice("missing", missing or "worst", ["worst"])
-    variant = None if challenge is None else str(challenge)
-    selected = None if protocol is None else protocol_of(protocol, variant)
+    selected = None if protocol is None else protocol_of(protocol, challenge)
     convention, cases = find_cases(predictions, references, selected, missing, dataset_dir, split, label_convention)
-    rules = selected or protocol_of(None, variant, convention)
+    rules = selected or protocol_of(None, challenge, convention)
     folder = Path(output).expanduser()
     from common import made as origin  # late imports: `--help` stays fast
     from common.inference.evaluation import entry_of, new_record
@@ -78,7 +70,7 @@ def evaluate(
         record = new_record(source.resolve().name, convention, rules, made)
         for case, measured in zip(cases, scores, strict=True):
             record["cases"][case.name] = entry_of(folder, measured, case.prediction, case.reference, case.images)
-        _publish(folder, record, rules, slices, background)
+        _publish(folder, record, rules)
 
 
 def protocols() -> None:
@@ -101,7 +93,8 @@ def page(folder: str, slices: str = "chosen", background: str | None = None) -> 
 
     Args:
         folder: folder of an evaluation, written by this command or by a bundle's evaluate.yaml.
-        slices: cases with a page to scroll through the slices, FOLDER/slices/CASE.html: none, chosen or all.
+        slices: cases with a page to scroll through the slices, FOLDER/slices/CASE.html: none, chosen (those of
+            evaluation.html) or all.
         background: modality of the slices in pictures; by default each case's first.
     """
     from scripts.pages.evaluation import write_pages  # late import: `--help` stays fast
@@ -119,7 +112,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     """
     from scripts.evaluate import several  # late import: `--help` stays fast
 
-    tests, ranking = several.compare(*several.read_all([str(folder) for folder in folders], names))
+    tests, ranking = several.compare(*several.read_all(folders, names))
     show(*several.lines(tests, ranking))
     if output is not None:
         folder = Path(output).expanduser()
@@ -128,37 +121,28 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
         show("", folder)
 
 
-def pool(
-    *folders: str,
-    output: str,
-    names: str | Sequence[str] | None = None,
-    slices: str = "chosen",
-    background: str | None = None,
-) -> None:
+def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -> None:
     """Merge evaluations of different cases, such as the folds of a cross-validation, into a single evaluation.
 
     Args:
         folders: two or more folders of evaluations by the same protocol, as for compare.
         output: folder for the scores of all cases and evaluation.html; an earlier evaluation in it is moved aside.
         names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the paths.
-        slices: cases with a page of slices, as for page.
-        background: modality of the slices, as for page.
     """
-    choice("slices", slices, SLICES)
     from scripts.evaluate import several
 
-    records, protocol = several.read_all([str(folder) for folder in folders], names)
+    records, protocol = several.read_all(folders, names)
     target = Path(output).expanduser()
     with claimed("output", target):
-        _publish(target, several.pool(records), protocol, slices, background)
+        _publish(target, several.pool(records), protocol)
 
 
-def _publish(folder: Path, record: dict[str, Any], protocol: Protocol, slices: str, background: str | None) -> None:
+def _publish(folder: Path, record: dict[str, Any], protocol: Protocol) -> None:
     from common.inference.evaluation import set_aside, write
 
     set_aside(folder)
     show(*write(folder, record, protocol), "")
-    page(str(folder), slices, background)
+    page(str(folder))
 
 
 def _score(case: Case, protocol: Protocol, convention: str) -> Mapping[str, Scores]:

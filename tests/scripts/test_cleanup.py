@@ -13,6 +13,12 @@ from scripts.evaluate.__main__ import pool as pool_evaluations
 from tests.scripts.evaluate.evaluations import save
 from tests.support import refused
 
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch):
+    monkeypatch.setattr("scripts.pages.evaluation.write_pages", lambda *_: None)
+
+
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])  # voxels of 8 mm3
 
 
@@ -42,7 +48,7 @@ def evaluated(folder, pairs, *files, split=None, **settings):
     made = {"checkpoints": {str(file): digest(file) for file in files}, "split": split, "settings": settings}
     write_json(folder / "p/made.json", made)
     places = {"predictions": str(folder / "p"), "references": str(folder / "r"), "output": str(folder)}
-    evaluate(**places, protocol="brats", workers=1, slices="none")
+    evaluate(**places, protocol="brats", workers=1)
     return str(folder)
 
 
@@ -83,7 +89,7 @@ def test_folds_of_a_pool_get_the_same_choice(tmp_path):
     files = [checkpoint(tmp_path / f"{name}/model.pt", fold=name) for name in "ab"]
     pairs = [(boxes(LESION, SPECK), boxes(LESION))]
     folders = [evaluated(tmp_path / f"e{file.parent.name}", pairs, file) for file in files]
-    pool_evaluations(*folders, output=str(tmp_path / "pool"), slices="none")
+    pool_evaluations(*folders, output=str(tmp_path / "pool"))
     with refused("checkpoint", str(files[0]), f"{files[1]}, unchanged"):
         choose_cleanup(str(tmp_path / "pool"), str(files[0]))
     choose_cleanup(str(tmp_path / "pool"), str([*map(str, files)]))
