@@ -18,10 +18,9 @@ from . import ROOT
 from .data.cleanup import cleanup_of
 from .data.regions import regions_of, with_sides
 from .environment import prepare_process
-from .errors import ArgumentError, choice, did_you_mean, within
+from .errors import ArgumentError, did_you_mean, within
 from .locks import claimed
 from .metrics.protocols import check_convention
-from .ssl.weighting import task_name
 from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, TRAINING_DEFAULTS, UNRECORDED
 
 BUNDLES = ROOT / "bundles"
@@ -78,9 +77,6 @@ def read_options(self_supervised: bool = False, trained: Mapping[str, Any] | Non
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(vars(options), self_supervised)
     check_trained(vars(options), trained or {})
-    if "best_metric" in vars(options) and isinstance(content["tasks"], list):
-        names = [task_name(str(task.get("_target_"))) for task in content["tasks"]]
-        choice("best_metric", options.best_metric, ["total", *names])
     config.resolved_content.update(vars(options))
     return options
 
@@ -177,9 +173,10 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
     edges, crops = get("patch_size", [96, 96, 96]), get("crops_per_volume", 1)
     batch_size = get("batch_size", 2 * crops)
     missing, aliases = get("missing_modalities", []), get("modality_aliases") or {}
-    from_scratch = get("pretrained") is None
+    from_scratch, on_cpu = get("pretrained") is None, str(get("device")) == "cpu"
     problems = [
         ("patch_size", any(edge % multiple for edge in edges), f"expected multiples of {multiple}"),
+        ("amp", on_cpu and "ckpt_dir" in options and get("amp"), "needs a GPU in training"),
         ("patch_size", self_supervised and edges[0] != edges[1], "x and y differ, but crops are rotated about z"),
         ("batch_size", self_supervised and batch_size < 2, "the contrastive task needs at least 2 crops"),
         ("batch_size", batch_size % crops != 0, f"not a multiple of crops_per_volume={crops}"),

@@ -71,7 +71,7 @@ def segmentation_network(
     network: nn.Module
     if architecture.startswith("swin_unetr"):
         options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
-        network = swin_unetr(in_channels, out_channels, model_size, patch_size, merging=merging, **options, **arguments)
+        network = swin_unetr(in_channels, out_channels, model_size, merging, **options, **arguments)
     elif architecture == "probe":
         network = Probe(in_channels, out_channels, model_size, merging, **arguments)
     elif architecture == "segresnet":

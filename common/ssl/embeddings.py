@@ -35,7 +35,7 @@ class EmbeddingInferer(Inferer):
         float32.
 
     Raises:
-        ValueError: There is no foreground, more than one volume, or a volume smaller than a window.
+        ValueError: More than one volume.
         InputError: A vector is not finite.
     """
 
@@ -53,15 +53,12 @@ class EmbeddingInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Encoder, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
         image = convert_to_tensor(inputs)  # without metadata
-        sides = tuple(image.shape[2:])
-        if len(image) != 1 or any(side < edge for side, edge in zip(sides, self.roi_size, strict=True)):
-            raise ValueError(f"inputs {list(image.shape)}: expected one volume, no edge below {list(self.roi_size)}")
+        if len(image) != 1:
+            raise ValueError(f"inputs {list(image.shape)}: expected one volume")
         is_inside = (image != 0).any(dim=1, keepdim=True)  # [1, 1, H, W, D]
         inside, foreground = is_inside.cpu(), is_inside.double()  # windows are chosen on the host: no further waits
-        if not inside.any():
-            raise ValueError(f"inputs {list(image.shape)}: zero everywhere; expected a brain")
         steps = tuple(max(1, int(edge * (1 - self.overlap))) for edge in self.roi_size)
-        windows = [(..., *window) for window in dense_patch_slices(sides, self.roi_size, steps)]
+        windows = [(..., *window) for window in dense_patch_slices(image.shape[2:], self.roi_size, steps)]
         windows = [window for window in windows if inside[window].any()]
         coverage = torch.zeros_like(foreground)
         for window in windows:

@@ -1,6 +1,5 @@
 """Contrastive loss."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -32,9 +31,7 @@ class NTXentLoss(nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         views = len(embeddings)
-        kind = embeddings.device.type
-        is_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-        with torch.autocast(kind, enabled=False) if is_autocast else nullcontext():
+        with torch.autocast(embeddings.device.type, enabled=False):
             unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
             gathered, first = unit, 0
             if self.gather and unit.requires_grad and dist.is_initialized():

@@ -7,7 +7,6 @@ import torch
 from monai.networks.nets.swin_unetr import SwinUNETR
 from torch import nn
 
-from ..errors import ArgumentError
 from .tasks import Encoded, ProxyTask, Views
 from .views import send
 
@@ -69,13 +68,11 @@ def hidden_blocks(
 ) -> torch.Tensor:
     """Draw the blocks to hide, the same number in each crop, on a grid that starts at the first voxel.
 
-    At least one block is hidden and one stays visible. `generator` is on the host. Return a mask [count, 1, H, W, D],
-    true for hidden voxels; raise `ArgumentError` if the grid of `sides` (H, W, D in voxels) has a single block.
+    At least one block is hidden and one stays visible. `sides` are H, W, D in voxels; `generator` is on the host.
+    Return a mask [count, 1, H, W, D], true for hidden voxels.
     """
     grid = [ceil(side / edge) for side in sides]
     blocks = prod(grid)
-    if blocks < 2:
-        raise ArgumentError("mask_edge", edge, f"crops of {sides} voxels are a single block", "a smaller edge")
     hidden = min(max(1, round(share * blocks)), blocks - 1)
     ranks = torch.stack([torch.randperm(blocks, generator=generator) for _ in range(count)])
     mask = send(ranks < hidden, device).view(count, 1, *grid)

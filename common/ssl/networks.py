@@ -1,15 +1,13 @@
 """The encoder, the heads of proxy tasks, and the model sizes."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
-from monai.networks.nets.swin_unetr import SwinTransformer
+from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 from torch import nn
 
-from ..errors import InputError, choice
+from ..errors import InputError
 from .layers import MERGINGS
 from .masked import Masked
 from .tasks import Contrastive, Encoded, ProxyTask, Reconstruction, Rotation, TokenTask, paper_tasks
@@ -65,7 +63,7 @@ def _float32(output: Any) -> Any:
 
 def settings(name: str | ModelSize) -> ModelSize:
     """Return the settings of a model size; `name` is a key of `SIZES`, or already a `ModelSize`."""
-    return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
+    return name if isinstance(name, ModelSize) else SIZES[name]
 
 
 def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool, merging: str = "monai_1_5") -> SwinTransformer:
@@ -79,45 +77,12 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool, merging: st
         num_heads=size.num_heads,
         use_checkpoint=use_checkpoint,
         spatial_dims=3,
-        downsample=choice("merging", merging, MERGINGS),
+        downsample=MERGINGS[merging],
         use_flash_attention=True,
     )
 
 
-class Trace(nn.Module):
-    """Network traced by `torch.jit` for inputs of `window` voxels; `forward` refuses other sizes."""
-
-    def __init__(self, network: nn.Module, window: Sequence[int]) -> None:
-        super().__init__()
-        stem = network.swinViT.patch_embed.proj.weight
-        self.window = list(window)
-        example = stem.new_zeros(1, stem.shape[1], *window)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # `forward` checks the fixed size
-            self.network = torch.jit.trace(network, example, strict=False, check_trace=False)
-
-    def forward(self, image: torch.Tensor) -> Any:
-        assert image.shape[2:] == self.window, f"expected inputs of {self.window} voxels"
-        return self.network(image)
-
-
-class TracedWhenScripted(nn.Module):
-    """Base class of networks that `torch.jit.script` cannot compile: it exports their `Trace` instead."""
-
-    window: Sequence[int]
-
-    def __prepare_scriptable__(self) -> Trace:
-        return Trace(self, self.window)
-
-
-class SwinUNETR(TracedWhenScripted, MonaiSwinUNETR):
-    """MONAI's SwinUNETR with the patch merging of `MERGINGS` (DIFF-38), which `torch.jit.script` can export."""
-
-    def __init__(self, *channels: int, merging: str = "monai_1_5", **options: Any) -> None:
-        super().__init__(*channels, **{"downsample": choice("merging", merging, MERGINGS)} | options)
-
-
-class SSLHead(TracedWhenScripted):
+class SSLHead(nn.Module):
     """SwinUNETR's encoder with the heads of proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
 
     With the paper's tasks, parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`,
@@ -130,7 +95,6 @@ class SSLHead(TracedWhenScripted):
         head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner
             of the crop, as in the public code) or mean, of all tokens (DIFF-31).
         tasks: Proxy tasks, or their names in a checkpoint (names not in `TASKS` get no head); by default the paper's.
-        window: Input size in voxels of the trace for `torch.jit.script`; not Swin's attention window.
         merging: Patch merging of the encoder, monai_1_4 or monai_1_5 (DIFF-38).
 
     Shapes:
@@ -150,12 +114,10 @@ class SSLHead(TracedWhenScripted):
         use_checkpoint: bool = False,
         head_tokens: str = "corner",
         tasks: Sequence[ProxyTask | str] | None = None,
-        window: Sequence[int] = (96, 96, 96),
         merging: str = "monai_1_5",
     ) -> None:
         super().__init__()
-        self.window = window
-        self.reads_mean = choice("head_tokens", head_tokens, {"corner": False, "mean": True})
+        self.reads_mean = head_tokens == "mean"
         requested = paper_tasks() if tasks is None else tasks
         supported = [task for task in requested if not isinstance(task, str) or task in TASKS]
         self.tasks = [TASKS[task]() if isinstance(task, str) else task for task in supported]
@@ -177,15 +139,13 @@ class SSLHead(TracedWhenScripted):
 
 
 def swin_unetr(
-    in_channels: int, out_channels: int, model_size: str = "small", window: Sequence[int] = (96, 96, 96), **options: Any
+    in_channels: int, out_channels: int, model_size: str = "small", merging: str = "monai_1_5", **options: Any
 ) -> SwinUNETR:
-    """Build MONAI's SwinUNETR in a model size (paper, Table 2); `window` is that of its `Trace`.
+    """Build MONAI's SwinUNETR in a model size (paper, Table 2).
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())
         64076853
     """
-    size = settings(model_size)._asdict()
-    network = SwinUNETR(in_channels, out_channels, use_flash_attention=True, **size, **options)
-    network.window = window
-    return network
+    options |= {"downsample": MERGINGS[merging], "use_flash_attention": True, **settings(model_size)._asdict()}
+    return SwinUNETR(in_channels, out_channels, **options)

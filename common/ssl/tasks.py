@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import ArgumentError
 from .losses import NTXentLoss
-from .weighting import task_name, task_weights
 
 
 @dataclass
@@ -68,7 +68,7 @@ class ProxyTask(ABC):
     modality_axes: ClassVar[Mapping[str, int]] = {}
 
     def __init_subclass__(cls) -> None:
-        cls.name = task_name(cls.__name__)
+        cls.name = cls.__name__.lower()
 
     @abstractmethod
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
@@ -189,7 +189,13 @@ class SSLLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.tasks = paper_tasks() if tasks is None else list(tasks)
-        self.weights = task_weights([task.name for task in self.tasks], weights)
+        names = [task.name for task in self.tasks]
+        overrides = {} if weights is None else weights
+        is_complete = isinstance(overrides, Mapping) or len(overrides) == len(names)
+        given = overrides if isinstance(overrides, Mapping) else dict(zip(names, overrides, strict=False))
+        self.weights = dict.fromkeys(names, 1.0) | dict(given)
+        if not is_complete or self.weights.keys() != set(names) or not any(self.weights.values()):
+            raise ArgumentError("loss_weights", weights, expected=f"a weight for each of {', '.join(names)}, not all 0")
 
     def forward(self, prediction: Mapping[str, torch.Tensor], target: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         terms = {task.name: task.loss(prediction[task.name], target.get(task.name)) for task in self.tasks}

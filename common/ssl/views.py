@@ -73,9 +73,6 @@ class TwoViews:
 
 def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     """Rotate B crops [C, H, W, D] with H = W by quarter turns [B] about the z axis, into one tensor [B, C, H, W, D]."""
-    _, height, width, depth = crops[0].shape
-    if height != width:
-        raise ValueError(f"crops of {height, width, depth} voxels: expected equal edges in x and y for a turn about z")
     turned = crops[0].new_empty(len(crops), *crops[0].shape)
     for output, crop, turn in zip(turned, crops, turns.tolist(), strict=True):
         output.copy_(crop.rot90(turn, AXIAL))
@@ -106,7 +103,7 @@ def boxes(
 
     The fraction is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Its edges are whole
     voxels, from 5 % to just under 25 % of the side, cut off at the end of the crop. Crops with a side below 8 voxels
-    get no boxes, because the edge on that side would have no voxel. `wanted` is a mask [count] of crops that get boxes.
+    get no boxes. `wanted` is a mask [count] of crops that get boxes.
 
     Return starts and edges [count, N, 3] in voxels, in drawing order; surplus boxes have edges of 0.
     """

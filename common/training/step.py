@@ -4,7 +4,7 @@ MONAI's own iteration counts batches instead of optimiser steps, synchronises pr
 mixed precision on CUDA only.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from math import isfinite
 from typing import Any
@@ -16,7 +16,6 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.overrides import TorchFunctionMode
 
 from ..data.datasets import Batches
 from ..errors import ArgumentError, InputError, show
@@ -91,9 +90,7 @@ class Step:
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device
         inputs, targets = map(_without_metadata, trainer.prepare_batch(batch, device, trainer.non_blocking))
-        needs_float32 = self.dtype != torch.float32 and device.type == "cpu"
-        with ShallowConvolutionsInFloat32() if needs_float32 else nullcontext():
-            prediction = trainer.inferer(inputs, in_precision(trainer.network, self.dtype))
+        prediction = trainer.inferer(inputs, in_precision(trainer.network, self.dtype))
         loss = trainer.loss_function(prediction, targets)
         terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}
         return {"image": inputs, "label": targets, "pred": prediction}, terms
@@ -105,22 +102,6 @@ class Step:
             names = sorted({name for number in failed or range(len(subjects)) for name in subjects[number]})
             place = f"at iteration {iteration}, subjects {', '.join(names)}"
             raise InputError(f"{problem} {place}; stopped before the network was changed")
-
-
-class ShallowConvolutionsInFloat32(TorchFunctionMode):
-    """Under CPU autocast, compute a 3D convolution in float32 if its input is shallower than its kernel.
-
-    oneDNN's bfloat16 kernel for AVX-512 (oneDNN 3.12, in PyTorch 2.13) reads a slice past the input for the gradient of
-    the weights, which is then wrong or NaN. Patches of 64 voxels are affected: their bottleneck is 2 voxels deep.
-    """
-
-    def __torch_function__(
-        self, function: Callable[..., Any], _: Any, arguments: tuple[Any, ...] = (), options: Any = None
-    ) -> Any:
-        if function is nn.functional.conv3d and arguments[0].shape[2] < arguments[1].shape[2]:
-            with torch.autocast("cpu", enabled=False):
-                return function(arguments[0].float(), *arguments[1:], **(options or {}))
-        return function(*arguments, **(options or {}))
 
 
 def _without_metadata(data: Any) -> Any:
