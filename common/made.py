@@ -1,22 +1,31 @@
 """Record the origin of results (command, time, software, cohort, weights) in the file `made.json` of a folder."""
 
 import hashlib
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from . import __version__
 from .files import digest, read_json, write_json
-from .weights.records import versions
 
 MADE = "made.json"
 SCHEMA = {"type": "object", "required": ["checkpoints", "settings"]}
 
 Inputs = Sequence[str | Path | None]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this software, Python and the main packages, for checkpoints and run records."""
+    packages = {"torch": "torch", "monai": "monai", "ignite": "pytorch-ignite", "numpy": "numpy"}
+    ours = {"brainsegfounder": __version__, "python": platform.python_version()}
+    return ours | {name: version(package) for name, package in packages.items()}
 
 
 def origin_of(settings: Mapping[str, Any], is_synthetic: bool = False) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def published(checkpoint: Any, network: str, channels: int) -> dict[str, Any]:
 
 def _name(checkpoint: Any, network: str, channels: int) -> str | None:
     layout, state = checkpoint.layout, checkpoint.state
-    if layout.prefix == "module.base_model.":  # a pickled network; see common.weights.shells
+    if layout.prefix == "module.base_model.":  # a pickled network; see common.weights.storage
         return "ATLAS-finetune"
     if layout.wrapper != "state_dict":
         return None

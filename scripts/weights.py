@@ -8,6 +8,7 @@ from typing import Any
 from common import weights
 from common.errors import InputError, shortened, show
 from common.files import digest
+from common.made import versions
 from common.values import OPTIONS, names_of
 from scripts import cli
 from scripts.published import published
@@ -19,7 +20,7 @@ def inspect(file: str) -> None:
     Args:
         file: a checkpoint of this project, of the paper's authors or of MONAI; nothing in it is unpickled.
     """
-    checkpoint = weights.read(weights.check_file(file))
+    checkpoint = weights.read(file)
     details = describe(checkpoint.state, file)
     modules = {"modules": weights.by_module(checkpoint.state), "modalities": None, "merging": None}
     lines = checkpoint.layout._asdict() | modules | checkpoint.metadata | details
@@ -52,7 +53,7 @@ def convert(
         raise InputError(f"--output={output}: exists already")
     given = {"modalities": modalities and names_of(modalities), "patch_size": patch_size, "merging": merging}
     options = {name: OPTIONS[name](value) for name, value in given.items() if value is not None}
-    checkpoint = weights.read(weights.check_file(file))
+    checkpoint = weights.read(file)
     details = describe(checkpoint.state, file)
     known = published(checkpoint, details["network"], details["input_channels"])
     is_other = any(known.get(name, value) != value for name, value in options.items())
@@ -69,7 +70,7 @@ def convert(
     if stated["merging"] is None:
         raise InputError("--merging", f"{file} states no MONAI version", "monai_1_4 (up to 1.4) or monai_1_5")
     conversion = {"file": Path(file).name, "sha256": digest(file), "layout": checkpoint.layout._asdict()}
-    conversions = [*stated.get("conversions", []), conversion | {"versions": weights.versions()}]
+    conversions = [*stated.get("conversions", []), conversion | {"versions": versions()}]
     metadata = stated | details | {"conversions": conversions}
     weights.write({"network": checkpoint.state, "metadata": metadata}, target)
     show(f"{output}: {details['network']}, {details['model_size']}, {', '.join(stated['modalities'])}")

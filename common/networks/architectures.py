@@ -60,9 +60,6 @@ def segmentation_network(
         merging: Patch merging of SwinUNETR's encoder, monai_1_4 or monai_1_5 (DIFF-38).
         **arguments: Further arguments of the network's class, such as SwinUNETR's `dropout_path_rate`.
 
-    Raises:
-        ArgumentError: `architecture` is unknown, or does not support `model_size`.
-
     Example:
         >>> sum(p.numel() for p in segmentation_network("segresnet", 4, 3).parameters())
         4702227

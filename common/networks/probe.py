@@ -1,6 +1,5 @@
 """Linear probe: segmentation by linear layers on a frozen encoder, to measure the quality of its features."""
 
-from collections.abc import Iterable
 from typing import Self
 
 import torch
@@ -35,10 +34,6 @@ class Probe(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            levels: Iterable[torch.Tensor] = self.swinViT(image.contiguous())
-        edges = image.shape[2:]
-        logits = [
-            interpolate(head(level), size=edges, mode="trilinear")
-            for head, level in zip(self.heads, levels, strict=True)
-        ]
-        return torch.stack(logits).sum(dim=0)
+            levels = self.swinViT(image.contiguous())
+        logits = [head(level) for head, level in zip(self.heads, levels, strict=True)]
+        return torch.stack([interpolate(part, size=image.shape[2:], mode="trilinear") for part in logits]).sum(dim=0)

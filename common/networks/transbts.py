@@ -8,8 +8,6 @@ from monai.networks.blocks.mlp import MLPBlock
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import ArgumentError
-
 BLOCKS = (1, 2, 2, 4)  # residual blocks per encoder level
 STRIDE = 8  # voxels; edge of a token, from three steps of stride 2
 GROUPS = 8  # groups of the encoder's group norm
@@ -25,8 +23,7 @@ class TransBTS(nn.Module):
     Args:
         in_channels: Number of modalities.
         out_channels: Number of regions.
-        patch_size: Edges of the input in voxels, multiples of 8; positions are learned for this size only, and
-            `forward` refuses others.
+        patch_size: Edges of the input in voxels, multiples of 8; positions are learned for this size only.
         width: Filters of the first level, a multiple of 8 (the defaults are the paper's and its public code's).
         embedding: Length of a token, a multiple of `heads`.
         layers: Layers of the transformer.
@@ -49,7 +46,6 @@ class TransBTS(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(len(BLOCKS))]
-        self.patch_size = tuple(patch_size)
         self.first = _convolution(in_channels, width)
         self.first_dropout = nn.Dropout3d(0.2)
         self.levels = nn.ModuleList(
@@ -61,16 +57,14 @@ class TransBTS(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, embedding, *(edge // STRIDE for edge in patch_size)))
         self.positions_dropout = nn.Dropout(dropout)
         self.transformer = nn.Sequential(*(TransformerLayer(embedding, heads, hidden, dropout) for _ in range(layers)))
-        mapping = nn.Sequential(*_convolutions(embedding, widths[-1]))
-        self.mapping = nn.Sequential(mapping, _Residual(*_convolutions(widths[-1], widths[-1])))
+        self.mapping = nn.Sequential(
+            _convolutions(embedding, widths[-1]), _Residual(_convolutions(widths[-1], widths[-1]))
+        )
         self.doublings = nn.ModuleList(_Doubling(before, after) for before, after in pairwise(widths[::-1]))
-        self.blocks = nn.ModuleList(_Residual(*_convolutions(filters, filters)) for filters in widths[-2::-1])
+        self.blocks = nn.ModuleList(_Residual(_convolutions(filters, filters)) for filters in widths[-2::-1])
         self.out = nn.Conv3d(width, out_channels, kernel_size=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        if tuple(image.shape[2:]) != self.patch_size:
-            shape = list(image.shape[2:])
-            raise ArgumentError("image", shape, expected=f"the network's patch_size={list(self.patch_size)}")
         features = self.levels[0](self.first_dropout(self.first(image)))
         skips = []
         for halving, level in zip(self.halvings, self.levels[1:], strict=True):
@@ -88,9 +82,9 @@ class TransBTS(nn.Module):
 class _Residual(nn.Module):
     """Add the output of a block to its input."""
 
-    def __init__(self, *layers: nn.Module) -> None:
+    def __init__(self, block: nn.Sequential) -> None:
         super().__init__()
-        self.block = nn.Sequential(*layers)
+        self.block = block
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return features + self.block(features)
@@ -99,17 +93,17 @@ class _Residual(nn.Module):
 def _encoder_block(filters: int) -> _Residual:
     """Return a residual block with normalisation and activation before each convolution."""
     first, second = ([nn.GroupNorm(GROUPS, filters), nn.ReLU(), _convolution(filters, filters)] for _ in range(2))
-    return _Residual(*first, *second)
+    return _Residual(nn.Sequential(*first, *second))
 
 
 def _convolution(before: int, after: int, stride: int = 1) -> nn.Conv3d:
     return nn.Conv3d(before, after, kernel_size=3, stride=stride, padding=1)
 
 
-def _convolutions(before: int, after: int) -> list[nn.Module]:
+def _convolutions(before: int, after: int) -> nn.Sequential:
     """Return two convolutions, each followed by batch norm and activation."""
     first = [_convolution(before, after), nn.BatchNorm3d(after), nn.ReLU()]
-    return [*first, _convolution(after, after), nn.BatchNorm3d(after), nn.ReLU()]
+    return nn.Sequential(*first, _convolution(after, after), nn.BatchNorm3d(after), nn.ReLU())
 
 
 class Attention(nn.Module):

@@ -28,9 +28,6 @@ class Processes:
 
     def __init__(self, multi_gpu: bool = False) -> None:
         report_in_one_line()
-        started = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else 0
-        if started > 1 and not multi_gpu and not dist.is_initialized():
-            raise InputError(f"torchrun started {started} processes, but --config_file lacks multi_gpu_train.yaml")
         if multi_gpu and not dist.is_initialized():
             _join_group()
         self.rank = dist.get_rank() if dist.is_initialized() else 0
@@ -68,8 +65,6 @@ class Processes:
 
 def _join_group() -> None:
     """Join torchrun's process group."""
-    if "RANK" not in os.environ:
-        raise InputError("multi_gpu_train.yaml", "needs processes of torchrun; run torchrun ... -m monai.bundle run")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook

@@ -13,7 +13,7 @@ from ..data.preparation import describe, differences, refuse, spread, training_p
 from ..data.scan_checks import Problem
 from ..data.transforms import absent_regions, measure_case
 from ..data.volumes import is_made_up
-from ..errors import ArgumentError, InputError, shortened, show
+from ..errors import ArgumentError, shortened, show
 from ..files import digest
 from ..options import Options, components
 from ..values import OFF, OPTIONS, RESUMABLE, UNRECORDED
@@ -114,9 +114,6 @@ class Plan:
                     show(f"missing: {names} in {count} training subjects; replaced by zeros")
         self._cases: dict[str, list[dict[str, Any]]] = {}
         folder = Path(options.ckpt_dir)
-        if options.pretrained and Path(options.pretrained).resolve() == (folder / "model.pt").resolve():
-            problem = "this run would replace that file"
-            raise ArgumentError("pretrained", options.pretrained, problem, "a checkpoint outside --ckpt_dir")
         self.resumed_from = processes.on_main(lambda: resumable(folder, options.resume, self.settings))
 
     @property
@@ -184,9 +181,8 @@ class Plan:
 def resumable(folder: Path, resume: bool | str, settings: Mapping[str, Any]) -> Path | None:
     """Return the saved state `iteration-N.pt` from which a run continues; None for a new run.
 
-    `resume` is True (continue from the last state), "auto" (from the last readable one, if any) or False (neither a
-    state nor model.pt may exist). Raise `InputError` if the file is damaged, or a setting that affects the result
-    differs.
+    `resume` is True (continue from the last state), "auto" (from the last one, if any) or False (neither a state nor
+    model.pt may exist). Raise `InputError` if a setting that affects the result differs.
     """
     states = saved_states(folder)
     if not resume and (earlier := [*states, *folder.glob("model.pt")]):
@@ -195,17 +191,10 @@ def resumable(folder: Path, resume: bool | str, settings: Mapping[str, Any]) -> 
         raise ArgumentError("ckpt_dir", folder, problem, f"{advice}another folder")
     if resume is True and not states:
         raise ArgumentError("resume", "true", f"no iteration-N.pt in {folder}")
-    for file in reversed(states):
-        try:
-            before = load(file).get("metadata") or {}
-        except InputError as error:
-            if resume is True or file == states[0]:
-                raise
-            show(f"resume: {error}; trying the state before it", error=True)
-        else:
-            _check_settings(before, settings, file)
-            return file
-    return None
+    if not states:
+        return None
+    _check_settings(load(states[-1]).get("metadata") or {}, settings, states[-1])
+    return states[-1]
 
 
 def saved_states(folder: Path) -> list[Path]:
@@ -216,8 +205,6 @@ def saved_states(folder: Path) -> list[Path]:
 
 def _check_settings(before: Mapping[str, Any], now: Mapping[str, Any], file: Path) -> None:
     """Raise `InputError` if a setting that affects the result differs from that of the saved run."""
-    if before.get("bundle") != now["bundle"]:
-        raise InputError(file, f"written by the bundle {before.get('bundle')}", f"the bundle {now['bundle']}")
     if before.get("subjects") != now.get("subjects"):
         raise ArgumentError("datalist", now.get("datalist"), f"subjects or splits differ from those of {file}")
     # Options that one of both lacks are off; other settings may be known only later in a run

@@ -21,7 +21,7 @@ from torch import nn
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import move_aside
-from ..weights.records import versions
+from ..made import versions
 from ..weights.storage import load, write
 from .plan import Plan, saved_states
 
@@ -88,8 +88,6 @@ class BestModel:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.best, self.waited = state["best"], state["waited"]
-        if math.isfinite(self.best) and not self.file.is_file() and idist.get_rank() == 0:
-            show(f"warning: {self.file}: missing; the next validation better than {self.best:.4f} writes it again")
 
 
 class RunStates:
@@ -158,8 +156,7 @@ class RunStates:
         ranks: Any = idist.all_gather({"random": random_state()} | _states(self.local_objects))
         if idist.get_rank() == 0:
             _write(file, shared | {"ranks": ranks}, self.plan.settings)
-            states = saved_states(self.folder)  # later files, if any, are damaged: the resumed run skipped them
-            for older in states[: states.index(file) + 1][: -self.options.keep]:
+            for older in saved_states(self.folder)[: -self.options.keep]:
                 older.unlink()
         return file
 
@@ -227,12 +224,11 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
+def _start_worker(before: Callable[[int], None], number: int) -> None:
     """Initialise a DataLoader worker that ends on SIGTERM only if its parent sends it: SLURM sends it to all."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     Thread(target=_end_with_parent, daemon=True).start()
-    if before is not None:
-        before(number)
+    before(number)
 
 
 def _end_with_parent() -> None:

@@ -7,7 +7,6 @@ __getattr__, __dir__ = lazy(
     {
         "formats": "ENCODER Layout STATED STEM check_bundle checkpoint_files "
         "measured_of merging_of metadata_of read settings_of",
-        "records": "check_file versions",
         "storage": "load write write_plain",
         "surgery": "by_module initialise restore transfer",
     },

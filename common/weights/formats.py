@@ -58,16 +58,9 @@ def read(path: str | Path) -> Checkpoint:
     with within(f"checkpoint {path}"):
         wrapper, tensors = _tensors(content)
         prefix, encoder = _prefix_and_encoder(tensors)
-        state: dict[str, torch.Tensor] = {}
-        left_out = []
-        for name, tensor in tensors.items():
-            parameter = _parameter_name(name.removeprefix(prefix), encoder)
-            if parameter is None:
-                left_out.append(name)
-            elif parameter in state:
-                raise InputError(f"several tensors map to {parameter}")
-            else:
-                state[parameter] = tensor
+        parameters = {name: _parameter_name(name.removeprefix(prefix), encoder) for name in tensors}
+        state = {parameter: tensors[name] for name, parameter in parameters.items() if parameter is not None}
+        left_out = [name for name, parameter in parameters.items() if parameter is None]
         metadata = _metadata(content, path)
         if any(map(FC.search, tensors)):
             metadata.setdefault("merging", "monai_1_4")  # MONAI's model_swinvit.pt
@@ -178,21 +171,8 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """Return a file's metadata, with `STATED` entries converted; empty if the file is not from this project."""
     is_plain = content and all(isinstance(value, torch.Tensor) for value in content.values())
     metadata = dict(read_record(path) if is_plain else content.get("metadata") or {})
-    if metadata.get("merging") is None and (merging := _merging_of_release(metadata)):
-        metadata["merging"] = merging
     with within("metadata"):
         for name, kind in STATED.items():
             if metadata.get(name) is not None:
                 metadata[name] = kind.parse(name, metadata[name])
     return metadata
-
-
-def _merging_of_release(metadata: Mapping[str, Any]) -> str | None:
-    """Return the patch merging of a file that does not state it, by its MONAI release; None if that is unknown."""
-    release = (metadata.get("versions") or {}).get("monai")
-    if release is None:
-        return "monai_1_5" if "bundle" in metadata else None  # all our trainings used MONAI 1.6
-    numbers = re.fullmatch(r"(\d+)\.(\d+)\.\d+", str(release))  # builds between 1.4 and 1.5 may have either
-    if numbers is None:
-        return None
-    return "monai_1_5" if (int(numbers[1]), int(numbers[2])) >= (1, 5) else "monai_1_4"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile, is_zipfile
@@ -11,7 +12,6 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ..errors import InputError
 from ..files import atomic_write, digest, read_json, write_json
-from .records import check_file
 
 # Classes in BrainSegFounder's ATLAS-finetune, a pickled network; no repository has the wrapper, ATLASPredictor
 CLASSES = re.compile(
@@ -29,19 +29,17 @@ class Shell:
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     """Load the dictionary in a file of torch.save or safetensors; `lazily` reads torch.save's tensors on first use."""
-    file = check_file(path)
+    file = Path(path)
     is_archive = file.suffix != ".safetensors" and is_zipfile(file)  # torch.load decides by the suffix, too
     shells: list[Any] = []
     try:
         if is_archive:
             with ZipFile(file) as archive:
-                broken = None if lazily else archive.testzip()  # torch.load checks no sums
-                programs = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
-            if broken:
-                raise InputError(f"damaged: the checksum of {broken} is wrong")
-            if any(b"ATLASPredictor" in program for program in programs):
-                names = get_unsafe_globals_in_checkpoint(file)
-                shells = [(Shell, name) for name in names if CLASSES.fullmatch(name)]
+                if not lazily and (broken := archive.testzip()):  # torch.load checks no sums
+                    raise InputError(f"damaged: the checksum of {broken} is wrong")
+            classes = get_unsafe_globals_in_checkpoint(file)
+            if any(name.endswith("ATLASPredictor") for name in classes):
+                shells = [(Shell, name) for name in classes if CLASSES.fullmatch(name)]
         with safe_globals(shells):
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
         if isinstance(content, Shell):
@@ -66,13 +64,10 @@ def _tensors_of(module: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Save a checkpoint atomically; see `common.files.atomic_write`."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:  # a path would hide the OSError of a full disk
-        try:
-            torch.save(dict(content), file)
-        except RuntimeError as error:  # raised after the OSError, when the archive is closed
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
+    archive = BytesIO()  # torch.save to a file would hide the OSError of a full disk
+    torch.save(dict(content), archive)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())
 
 
 def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:

@@ -105,24 +105,20 @@ def initialise(
     report = Report(str(pretrained), change=f"{', '.join(trained)} -> {', '.join(modalities)}", aliases=aliases)
     report.unexpected.extend(name for name in checkpoint.state if name not in state)
     for key, initial in network.state_dict().items():
-        tensor, axis = checkpoint.state.get(key), axes.get(key)
-        if tensor is not None and axis is not None and trained != target and _differ_only_in(axis, tensor, initial):
-            state[key] = transfer(tensor, initial, axis, trained, target, f"{pretrained}: {key}")
-            report.changed.append(key)
-        elif tensor is not None and tensor.shape == initial.shape:
+        tensor, axis = checkpoint.state.get(key), axes.get(key) if trained != target else None
+        shape = [len(trained) if number == axis else edge for number, edge in enumerate(initial.shape)]
+        if tensor is None or list(tensor.shape) != shape:
+            report.missing.append(key)
+            report.unexpected.extend([key] if tensor is not None else [])
+        elif axis is None:
             state[key] = tensor
             report.matched.append(key)
         else:
-            report.missing.append(key)
-            report.unexpected.extend([key] if tensor is not None else [])  # the shape differs
+            state[key] = transfer(tensor, initial, axis, trained, target)
+            report.changed.append(key)
     _check_encoder(report, name, checkpoint.metadata.get("model_size", "unknown"))
     network.load_state_dict(state)
     return report
-
-
-def _differ_only_in(axis: int, first: torch.Tensor, second: torch.Tensor) -> bool:
-    shapes = [tensor.shape[:axis] + tensor.shape[axis + 1 :] for tensor in (first, second)]
-    return first.ndim == second.ndim and shapes[0] == shapes[1]
 
 
 def _check_encoder(report: Report, name: str, size: str) -> None:
@@ -136,12 +132,7 @@ def _check_encoder(report: Report, name: str, size: str) -> None:
 
 
 def transfer(
-    tensor: torch.Tensor,
-    initial: torch.Tensor,
-    axis: int,
-    source: Sequence[str],
-    target: Sequence[str],
-    name: str = "tensor",
+    tensor: torch.Tensor, initial: torch.Tensor, axis: int, source: Sequence[str], target: Sequence[str]
 ) -> torch.Tensor:
     """Adapt a tensor with one slice per modality from source to target modalities (paper, section 2.4.1, DIFF-11).
 
@@ -154,10 +145,6 @@ def transfer(
     is the number of weights of an input channel: filters times voxels, as in the paper's code. A new output channel and
     its bias keep their initial values, because the fan-out does not determine their scale.
     """
-    expected = [*initial.shape]
-    expected[axis] = len(source)
-    if list(tensor.shape) != expected:
-        raise InputError(f"checkpoint {name}", f"shape {list(tensor.shape)}", f"{expected} for {', '.join(source)}")
     result, is_input = initial.clone(), axis == 1
     if is_input:
         nn.init.kaiming_normal_(result, mode="fan_out")  # the fan-out is the same for each input slice
@@ -193,11 +180,9 @@ def restore(
         if not {task.name for task in network.tasks}.issuperset(tasks):  # heads of a user's tasks are not needed
             stored = {key: shape for key, shape in stored.items() if key in shapes or key.startswith(ENCODER)}
     if wrong := sorted(key for key in shapes.keys() | stored.keys() if shapes.get(key) != stored.get(key)):
-        settings = {
-            setting: metadata.get(setting) for setting in ("network", "architecture", "model_size", "patch_size")
-        }
         problem = f"does not fit a {type(network).__name__}: {len(wrong)} tensors, first {wrong[0]}"
-        raise InputError(name, f"{problem}; trained with {settings}", "the overlay and options of its training")
+        settings = [f"{key}={metadata.get(key)}" for key in ("network", "architecture", "model_size", "patch_size")]
+        raise InputError(name, f"{problem}; trained with {', '.join(settings)}")
     network.load_state_dict({key: checkpoint.state[key] for key in stored})
     return checkpoint
 

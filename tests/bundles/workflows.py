@@ -57,7 +57,8 @@ def workflow(
 def untrained(bundle: str, file: Path, architecture: str = "swin_unetr", seed: int = 0, **metadata: Any) -> str:
     """Write a bundle's untrained micro network with a training's metadata; return the path."""
     torch.manual_seed(seed)
-    stated = {"modalities": MODALITIES[bundle], "model_size": "micro", "patch_size": PATCH, "normalization": "brain"}
+    stated = {"modalities": MODALITIES[bundle], "model_size": "micro", "patch_size": PATCH}
+    stated |= {"normalization": "brain", "merging": "monai_1_5"}
     if bundle in SSL:
         network = SSLHead(len(MODALITIES[bundle]), "micro")
         stated |= {"network": "SSLHead"}

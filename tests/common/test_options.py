@@ -151,6 +151,7 @@ def test_a_key_that_something_uses_passes(options_of, values):
         ("patch_size", {"patch_size": [72, 72, 72]}),
         ("patch_size", {"patch_size": [64, 96, 96], **SSL}),
         ("batch_size", {"batch_size": 3, "crops_per_volume": 2}),
+        ("amp", {"amp": "bf16", "ckpt_dir": "models"}),
         ("modality_aliases", {"modality_aliases": {"T1": "FLAIR"}}),
         ("missing_modalities", {"missing_modalities": ["T3"]}),
         ("missing_modalities", {"missing_modalities": ["T1", "T2"]}),

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from common import weights
+from common.ssl.layers import EarlierMerging
 from common.ssl.networks import SSLHead, SwinUNETR
 from scripts.weights import convert, describe
 from tests.oracles import checkpoints
@@ -36,7 +37,7 @@ OURS = {
 
 def swin_unetr(channels, outputs=3, depths=(1, 1, 1, 1), window=4):
     torch.manual_seed(1)
-    return SwinUNETR(channels, outputs, depths=depths, feature_size=12, window_size=window, merging="monai_1_4")
+    return SwinUNETR(channels, outputs, depths=depths, feature_size=12, window_size=window, downsample=EarlierMerging)
 
 
 @pytest.fixture

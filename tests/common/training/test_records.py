@@ -7,7 +7,7 @@ import shutil
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common.weights.records import versions
+from common.made import versions
 from tests.common.toy import METADATA, Training
 
 

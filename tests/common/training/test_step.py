@@ -1,5 +1,3 @@
-from contextlib import suppress
-
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
@@ -161,19 +159,3 @@ def test_two_batches_on_two_processes_are_four_on_one_and_all_end_where_one_loss
         torch.testing.assert_close(tensors, [parameter.data for parameter in alone.parameters()], rtol=1e-6, atol=1e-7)
         assert line.startswith(f"{expected} at iteration 1, subjects case0, case1")
         assert untouched
-
-
-def gradient_of_a_convolution(depth, dtype):
-    torch.manual_seed(1)
-    net = nn.Conv3d(16, 16, kernel_size=3, padding=1)
-    data = {"image": torch.randn(2, 16, depth, 4, 4), "label": torch.zeros(2, 16, depth, 4, 4), "subject": ["a"]}
-    with suppress(InputError):  # of a gradient that is not finite
-        train(net, [[data]], Step(dtype), lambda prediction, target: (prediction - 1).square().mean())
-    return net.weight.grad
-
-
-@pytest.mark.parametrize("depth", [1, 2, 3])
-def test_gradients_of_shallow_convolutions_are_right_in_bfloat16(depth):
-    """A fault of oneDNN's."""
-    half, full = (gradient_of_a_convolution(depth, dtype) for dtype in (torch.bfloat16, torch.float32))
-    assert (half - full).norm() < 0.01 * full.norm()
