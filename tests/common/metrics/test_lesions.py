@@ -32,25 +32,6 @@ def test_a_missed_lesion_and_a_false_component_pay_the_penalty():
     assert count == 1
 
 
-@pytest.mark.parametrize(("dilations", "gap", "lesions"), [(0, 1, 2), (1, 2, 1), (1, 3, 2), (3, 6, 1), (3, 7, 2)])
-def test_lesions_merge_where_their_dilations_touch(dilations, gap, lesions):
-    reference = box(SHAPE, [(2, 4, 4), (4, 6, 6)], [(5 + gap, 4, 4), (7 + gap, 6, 6)])
-    matched, _ = match(reference, reference, CUBIC, 26, dilations)
-    assert [lesion.volume for lesion in matched] == ([54.0] if lesions == 1 else [27.0, 27.0])
-    assert all(lesion.is_found for lesion in matched)
-
-
-@pytest.mark.parametrize(("dilations", "gap", "found"), [(0, 0, False), (1, 0, True), (1, 1, False), (3, 2, True)])
-def test_a_component_hits_what_its_dilation_reaches(dilations, gap, found):
-    reference, prediction = (box(SHAPE, [(x, 4, 4), (x + 2, 6, 6)]) for x in (2, 5 + gap))
-    lesions, _ = match(prediction, reference, CUBIC, 26, dilations, penalty=99)
-    assert [(lesion.is_reference, lesion.is_found) for lesion in lesions] == (
-        [(True, True)] if found else [(True, False), (False, False)]
-    )
-    assert lesions[0].dice == 0
-    assert lesions[0].hd95 == (3 + gap if found else 99)  # cubes of three voxels, so far apart
-
-
 @pytest.mark.parametrize(("spacing", "is_scored"), [((1, 1, 1), False), ((1, 1, 1.01), True), ((0.5, 2, 1), False)])
 def test_a_lesion_of_exactly_the_smallest_volume_is_not_scored(spacing, is_scored):
     mask = box(SHAPE, [(2, 4, 4), (3, 5, 5)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.data.regions import CONVENTIONS
-from common.metrics import PRESENT, Scores, by_metric, protocol
+from common.metrics import protocol
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.protocols.brats import PENALTY
 from tests.oracles import lesionwise, volumes
@@ -26,15 +26,7 @@ def brats(prediction, reference, spacing=CUBIC, challenge="GLI"):
 
 @pytest.mark.parametrize(
     ("name", "challenge"),
-    [
-        ("atlas", None),
-        ("isles", None),
-        ("lesions", None),
-        ("dice", None),
-        ("brats", "GLI"),
-        ("brats", "MEN"),
-        ("brats", "MET"),
-    ],
+    [*((name, None) for name in ORACLES if name != "brats"), *(("brats", name) for name in ("GLI", "MEN", "MET"))],
 )
 def test_scores_are_as_defined(name, challenge):
     chosen = protocol(name, challenge)
@@ -108,9 +100,3 @@ def test_labels_of_ones_own_are_scored_by_dice_and_lesion_f1():
     assert chosen == {name: "atlas" if name == "atlas" else "brats" for name in CONVENTIONS} | custom
     assert [metric.name for metric in protocol("lesions").metrics][:2] == ["dice", "lesion_f1"]
     assert protocol(None, "MET", "brats2023").settings["dilations"] == 1
-
-
-def test_present_dice_is_that_of_the_cases_with_the_region():
-    scores = [Scores({"dice": dice}, volumes=(9.0, volume)) for dice, volume in ((1.0, 0.0), (0.5, 8.0), (0.25, 0.1))]
-    assert by_metric(scores, protocol("dice")) == {"dice": [1.0, 0.5, 0.25], PRESENT: [0.5, 0.25]}
-    assert Scores({}).volumes == (0, 0)
