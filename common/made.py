@@ -16,7 +16,6 @@ from . import __version__
 from .files import digest, read_json, write_json
 
 MADE = "made.json"
-SCHEMA = {"type": "object", "required": ["checkpoints", "settings"]}
 
 Inputs = Sequence[str | Path | None]
 
@@ -54,7 +53,7 @@ def origin_of_inference(options: Any) -> dict[str, Any]:
 def read_origin(folder: str | Path) -> dict[str, Any]:
     """Read the origin of a folder's results; one without weights and settings if there is none."""
     file = Path(folder) / MADE
-    return read_json(file, "a record of origin", SCHEMA) if file.exists() else {"checkpoints": {}, "settings": {}}
+    return read_json(file) if file.exists() else {"checkpoints": {}, "settings": {}}
 
 
 class Results:

@@ -109,7 +109,7 @@ class EvaluationFiles:
             entry = entry_of(self.folder, scores, prediction, case["label"], images_of(case, self.modalities))
             missing = missing_in(case, self.modalities)
             self.record["cases"][subject] = entry | ({"missing_modalities": [*missing]} if missing else {})
-        show(*write(self.folder, self.record, self.protocol), f"results: {self.folder.resolve()}")
+        write(self.folder, self.record, self.protocol)
 
 
 def new_record(name: str, convention: str, protocol: Protocol, made: Mapping[str, Any]) -> Record:
@@ -129,11 +129,10 @@ def entry_of(
     entry: dict[str, Any] = {"prediction": prediction and _path(folder, prediction)}
     entry |= {"reference": _path(folder, Path(reference)), "regions": {}}
     for region in display_order(scores):
-        lesions = [asdict(lesion) for lesion in scores[region].lesions]
-        for lesion in lesions:
-            lesion["hd95"] = lesion["hd95"] if math.isfinite(lesion["hd95"]) else None
-        volumes = scores[region].volumes
-        entry["regions"][region] = {"values": scores[region].values, "volumes_mm3": volumes, "lesions": lesions}
+        values, volumes, lesions = scores[region].values, scores[region].volumes, []
+        for lesion in scores[region].lesions:
+            lesions.append(asdict(lesion) | {"hd95": lesion.hd95 if math.isfinite(lesion.hd95) else None})
+        entry["regions"][region] = {"values": values, "volumes_mm3": volumes, "lesions": lesions}
     modalities = {name: _path(folder, file) for name, file in images}
     return entry | ({"modalities": modalities} if modalities else {})
 
@@ -153,8 +152,8 @@ def set_aside(folder: Path, *names: str) -> None:
     move_aside(folder / EARLIER)
 
 
-def write(folder: Path, record: Record, protocol: Protocol) -> list[str]:
-    """Write metrics.csv, cases.json and, last, summary.json; return the lines to print."""
+def write(folder: Path, record: Record, protocol: Protocol) -> None:
+    """Write metrics.csv, cases.json and, last, summary.json; print the means by region and metric."""
     rows = [
         (case, region, metric, scores["values"][metric], unit)
         for case, entry in record["cases"].items()
@@ -165,7 +164,14 @@ def write(folder: Path, record: Record, protocol: Protocol) -> list[str]:
     write_json(folder / CASES, record)
     summary = summarise(record, protocol)
     write_json(folder / SUMMARY, summary)
-    return _lines(summary)
+    missing = f", {len(summary['missing'])} without prediction counted as empty" if summary["missing"] else ""
+    means = [("region", "metric", "mean", "unit", "cases")]
+    for region, by_name in summary["regions"].items():
+        for name, statistics in by_name.items():
+            mean = "-" if statistics["mean"] is None else f"{statistics['mean']:.4g}"
+            means.append((region, name, mean, statistics["unit"], statistics["n"]))
+    show(f"cases scored by {protocol.name}: {summary['cases']}{missing}", "", *aligned(means, right=(2, 4)))
+    show("", f"results: {folder.resolve()}")
 
 
 def regions_in(record: Record) -> list[str]:
@@ -201,14 +207,3 @@ def count_lesions(lesions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     references = sum(lesion["is_reference"] for lesion in lesions)
     found = sum(lesion["is_found"] for lesion in scored)
     return {"reference": references, "scored": len(scored), "found": found, "false": len(lesions) - references}
-
-
-def _lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return the terminal output of an evaluation: means by region and metric."""
-    missing = f", {len(summary['missing'])} without prediction counted as empty" if summary["missing"] else ""
-    rows = [("region", "metric", "mean", "unit", "cases")]
-    for region, means in summary["regions"].items():
-        for name, statistics in means.items():
-            mean = "-" if statistics["mean"] is None else f"{statistics['mean']:.4g}"
-            rows.append((region, name, mean, statistics["unit"], statistics["n"]))
-    return [f"cases scored by {summary['protocol']}: {summary['cases']}{missing}", "", *aligned(rows, right=(2, 4))]

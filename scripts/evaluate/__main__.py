@@ -141,7 +141,7 @@ def _publish(folder: Path, record: dict[str, Any], protocol: Protocol) -> None:
     from common.inference.evaluation import set_aside, write
 
     set_aside(folder)
-    show(*write(folder, record, protocol), "")
+    write(folder, record, protocol)
     page(str(folder))
 
 

@@ -10,7 +10,6 @@ import pytest
 from common.errors import InputError, explained
 from scripts.segmenter import Segmenter
 from tests.bundles.workflows import untrained, workflow
-from tests.oracles import nifti
 from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
@@ -56,48 +55,6 @@ def test_a_folder_and_a_datalist_give_the_same(infer, cohorts, tmp_path):
     with pytest.raises(RuntimeError, match="Failed to") as error:
         infer("brats_finetune", "scanned", **folder)
     assert "; expected existing=skip or replace" in explained(error.value)
-
-
-def turned(volume, affine, order, flips):
-    """The same scan with its axes in a different order and, where `flips` is true, reversed."""
-    matrix = np.zeros((4, 4))
-    matrix[3, 3] = 1
-    for new, old in enumerate(order):
-        matrix[old, new] = -1 if flips[new] else 1
-        matrix[old, 3] = volume.shape[old] - 1 if flips[new] else 0
-    volume = np.flip(np.transpose(volume, order), [axis for axis in range(3) if flips[axis]])
-    return nibabel.Nifti1Image(np.ascontiguousarray(volume), affine @ matrix)
-
-
-def test_a_result_lies_on_its_scan_however_that_is_stored(infer, cohorts, tmp_path):
-    """Stored as LAS, with reordered axes or oblique, a scan gets the same label at each position, and equal volumes.
-
-    A qform and a rounded pixdim that contradict the sform change nothing; the result has the same header fields.
-    """
-    image = nibabel.load(next((cohorts / "atlas").rglob("*_T1w.nii.gz")))
-    (tmp_path / "scans").mkdir()
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]  # rad, about z
-    stored = {
-        "plain": ((0, 1, 2), (False, False, False), image.affine),
-        "las": ((0, 1, 2), (True, False, False), image.affine),
-        "mixed": ((2, 0, 1), (False, True, True), image.affine),
-        "oblique": ((1, 2, 0), (True, True, False), turn @ image.affine),
-    }
-    for name, (order, flips, affine) in stored.items():
-        nibabel.save(turned(np.asarray(image.dataobj), affine, order, flips), tmp_path / f"scans/{name}.nii.gz")
-        nifti.contradict(tmp_path / f"scans/{name}.nii.gz")
-    infer("atlas_finetune", "out", dataset_dir=str(tmp_path / "scans"), datalist="null")
-    expected = voxels(tmp_path / "out/plain.nii.gz")
-    assert 0 < expected.mean() < 1
-    for name, (order, flips, _) in stored.items():
-        found, given = ((tmp_path / folder / f"{name}.nii.gz").read_bytes() for folder in ("out", "scans"))
-        assert nifti.forms(found) == nifti.forms(given)
-        result = voxels(tmp_path / f"out/{name}.nii.gz")
-        np.testing.assert_array_equal(result, turned(expected, np.eye(4), order, flips).dataobj)
-    found = {row["subject"]: (row["voxels"], row["volume_ml"]) for row in volumes(tmp_path / "out")}
-    count = np.count_nonzero(expected)
-    assert found == dict.fromkeys(stored, (str(count), f"{count * 0.064:.6g}"))  # 4 mm
 
 
 def test_folds_and_mirror_images_are_averaged(cohorts, tmp_path):

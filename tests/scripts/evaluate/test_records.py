@@ -1,6 +1,5 @@
 """Read the masks of a case: NIfTI files on odd grids, and every fault that a file can have."""
 
-import nibabel
 import numpy as np
 
 from scripts.evaluate.records import read_masks
@@ -25,18 +24,6 @@ def test_regions_of_brats_are_unions_of_labels(tmp_path):
         np.testing.assert_array_equal(by_region["TC"], (labels == 1) | (labels == enhancing))
         np.testing.assert_array_equal(by_region["ET"], labels == enhancing)
     np.testing.assert_allclose(masks.affine, AFFINE, atol=1e-6)
-
-
-def test_labels_that_a_header_scales_are_read(tmp_path):
-    labels = label_map([0, 1])
-    image = nibabel.Nifti1Image((labels * 255).astype(np.uint8), AFFINE)
-    image.header.set_slope_inter(1 / 255, 0)
-    content = bytearray(image.to_bytes())
-    content[112:116] = np.float32(1 / 255).tobytes()  # scl_slope
-    (tmp_path / "scaled.nii").write_bytes(content)
-    assert 0 < np.unique(nibabel.load(tmp_path / "scaled.nii").get_fdata())[1] - 1 < 1e-6, "in single precision"
-    masks = masks_of(tmp_path, tmp_path / "scaled.nii", labels)
-    np.testing.assert_array_equal(masks.predictions["lesion"], labels == 1)
 
 
 def test_another_grid_than_the_reference_is_refused(tmp_path):
