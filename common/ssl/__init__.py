@@ -2,8 +2,6 @@
 
 from .. import lazy
 
-COSINE = "_cosine"  # suffix of metrics from `ProxyTask.cosine`; defined here because the run report imports no PyTorch
-
 __getattr__, __dir__ = lazy(
     __name__,
     {

@@ -8,7 +8,6 @@ import torch
 from ignite.engine import Engine, Events
 
 from ..errors import InputError
-from . import COSINE
 from .tasks import SSLLoss
 
 
@@ -50,6 +49,6 @@ class LossTerms:
                 raise InputError("split validation", problem)
             terms[task.name] = total / views
             if not math.isnan(cosine):
-                cosines[f"{task.name}{COSINE}"] = cosine / views
+                cosines[f"{task.name}_cosine"] = cosine / views
         total = sum(self.loss.weights[task] * term for task, term in terms.items())
         engine.state.metrics |= {"total": total} | terms | cosines | {name: total}

@@ -93,7 +93,9 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     partners = (partners + size * torch.arange(VIEWS)[:, None]).flatten()  # within each view
     filled = boxes(count, sides, generator)
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
-    return _swap(_fill(crops, *filled, generator), *swapped, partners).contiguous()
+    noisy = _fill(crops, *filled, generator)
+    inside = torch.from_numpy(_painted(crops, *swapped) > 0)[:, None]
+    return torch.where(send(inside, crops.device), noisy[send(partners, crops.device)], noisy).contiguous()
 
 
 def boxes(
@@ -138,7 +140,9 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=2).flatten()])  # first: outside all boxes
     index, total = _noise_index(crops, starts, edges, volumes), int(volumes.sum())
     box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
-    noise = _noise(crops.shape[1], total, crops, generator)
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    options: Any = {"device": crops.device, "dtype": torch.promote_types(crops.dtype, torch.float32)}
+    noise = torch.randn(crops.shape[1], total, generator=torch.Generator(crops.device).manual_seed(seed), **options)
     low, high = (
         noise.new_full((len(volumes),), start).scatter_reduce(0, box_number, values, reduce)
         for start, values, reduce in ((math.inf, noise.amin(dim=0), "amin"), (-math.inf, noise.amax(dim=0), "amax"))
@@ -175,20 +179,6 @@ def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> 
         for number, (x, y, z) in enumerate(corners, start=1):
             painted[crop, slice(*x), slice(*y), slice(*z)] = number
     return painted
-
-
-def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
-    """Return the crops with the boxes [B, N, 3] copied from their partners."""
-    inside = torch.from_numpy(_painted(crops, starts, edges) > 0)[:, None]
-    return torch.where(send(inside, crops.device), crops[send(partners, crops.device)], crops)
-
-
-def _noise(channels: int, voxels: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draw noise [channels, voxels] on the device of `like`, at least in float32; `generator` draws its seed."""
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    on_device = torch.Generator(like.device).manual_seed(seed)
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    return torch.randn((channels, voxels), generator=on_device, device=like.device, dtype=dtype)
 
 
 def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:

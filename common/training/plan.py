@@ -210,9 +210,8 @@ def _check_settings(before: Mapping[str, Any], now: Mapping[str, Any], file: Pat
     # Options that one of both lacks are off; other settings may be known only later in a run
     names = (now.keys() & before.keys()) | ((now.keys() | before.keys()) & (OPTIONS.keys() - UNRECORDED))
     names -= RESUMABLE | {"epochs", "components"}  # epochs follow from the iterations
-    parts, saved_parts = now.get("components", {}), before.get("components", {})
-    pairs = [(name, {**OFF, **before}.get(name), {**OFF, **now}.get(name)) for name in sorted(names)]
-    pairs += [(name, saved_parts.get(name), part) for name, part in parts.items()]  # last: they contain options' values
-    for name, saved, value in pairs:
-        if saved != value:
-            raise ArgumentError(name, value, f"the run to resume has {saved}, which cannot change")
+    earlier, current = ({**OFF, **settings, **settings.get("components", {})} for settings in (before, now))
+    for name in [*sorted(names), *now.get("components", {})]:  # components last: they contain options' values
+        if earlier.get(name) != current.get(name):
+            problem = f"the run to resume has {earlier.get(name)}, which cannot change"
+            raise ArgumentError(name, current.get(name), problem)

@@ -161,24 +161,21 @@ class RunStates:
         return file
 
     def load(self, trainer: Engine, file: Path) -> None:
-        """Continue from a file; raise `InputError` if it is of a different network or past this run's end.
+        """Continue from a file; raise `ArgumentError` if it is past this run's end.
 
         Random states are restored if the number of processes is the same.
         """
         content, schedule = load(file), self.objects["lr_scheduler"]
         epochs, length = trainer.state.max_epochs, getattr(schedule, "t_total", None)
-        try:
-            for name, item in {"trainer": trainer, **self.objects}.items():
-                item.load_state_dict(content[name])
-            processes = len(content["ranks"])
-            if processes == idist.get_world_size():
-                state = content["ranks"][idist.get_rank()]
-                next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)
-                trainer.add_event_handler(next_iteration, set_random_state, state["random"])
-                for name, item in self.local_objects.items():
-                    item.load_state_dict(state[name])
-        except Exception as error:  # objects raise any exception for a foreign state
-            raise InputError(file, f"does not fit this run's network or optimiser ({error!r:.80})") from error
+        for name, item in {"trainer": trainer, **self.objects}.items():
+            item.load_state_dict(content[name])
+        processes = len(content["ranks"])
+        if processes == idist.get_world_size():
+            state = content["ranks"][idist.get_rank()]
+            next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)
+            trainer.add_event_handler(next_iteration, set_random_state, state["random"])
+            for name, item in self.local_objects.items():
+                item.load_state_dict(state[name])
         trainer.state.max_epochs, reached = epochs, trainer.state.iteration
         if reached > trainer.state.epoch_length * epochs:
             raise ArgumentError("iterations", self.options.iterations, f"{file} has reached iteration {reached}")

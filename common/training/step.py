@@ -11,8 +11,8 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
+from monai.utils import convert_to_tensor
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -89,7 +89,8 @@ class Step:
 
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device
-        inputs, targets = map(_without_metadata, trainer.prepare_batch(batch, device, trainer.non_blocking))
+        # Metadata of MONAI's tensors slow down every operation of a network
+        inputs, targets = map(convert_to_tensor, trainer.prepare_batch(batch, device, trainer.non_blocking))
         prediction = trainer.inferer(inputs, in_precision(trainer.network, self.dtype))
         loss = trainer.loss_function(prediction, targets)
         terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}
@@ -102,11 +103,6 @@ class Step:
             names = sorted({name for number in failed or range(len(subjects)) for name in subjects[number]})
             place = f"at iteration {iteration}, subjects {', '.join(names)}"
             raise InputError(f"{problem} {place}; stopped before the network was changed")
-
-
-def _without_metadata(data: Any) -> Any:
-    """Strip a MetaTensor's metadata, which slows down every operation of a network."""
-    return data.as_tensor() if isinstance(data, MetaTensor) else data
 
 
 def parameters(network: nn.Module, weights_report: Report, options: Options, warmup_iterations: int = 0) -> list[Any]:

@@ -102,10 +102,8 @@ def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, stopped, changed, n
         resumable(tmp_path, "auto", BEFORE | changed)
 
 
-def test_a_file_of_another_network_or_longer_run_is_refused(tmp_path, stop_at):
+def test_a_file_of_a_longer_run_is_refused(tmp_path, stop_at):
     file = stop_at(12)
-    with refused(file, text="does not fit this run's network or optimiser"):
-        Training(tmp_path, 5, resume=True, network=nn.Linear(4, 1))
     with refused("iterations", "2 epochs", f"{file} has reached iteration 12"):
         Training(tmp_path, 3, resume=True)
 
