@@ -82,7 +82,7 @@ def test_codes_separate_the_tokens_that_monais_mask_separates(window, shift):
 def test_gradients_are_the_same_on_every_run_on_two_threads(two_threads):
     attend = RecomputedAttention(48, num_heads=12, window_size=(7, 7, 7), qkv_bias=True)
     tokens = torch.randn(2, 343, 48)
-    gradients = [torch.autograd.grad(attend(tokens, None).square().sum(), attend.parameters()) for _ in range(8)]
+    gradients = [torch.autograd.grad(attend(tokens, None).square().sum(), attend.parameters()) for _ in range(4)]
     for repeated in gradients[1:]:
         assert all(torch.equal(*pair) for pair in zip(gradients[0], repeated, strict=True))
 
@@ -97,41 +97,15 @@ def test_prediction_is_that_of_monai_and_may_come_before_a_training():
     assert all(gradient.isfinite().all() for gradient in results(network, image).values())
 
 
-# Compiled blocks; the backend makes no kernels
-
-
-@pytest.fixture
-def nothing_compiled_before():
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
-
-
-def blocks():
+def test_compiled_blocks_give_outputs_and_gradients_of_uncompiled_ones():
     torch.manual_seed(0)
     swin = BasicLayer(8, 4, 2, (2, 2, 2), [0.0] * 4, qkv_bias=True)
-    return nn.Sequential(UnetResBlock(3, 1, 8, 3, 1, ("instance", {})), swin)
-
-
-def step(net, batches=1):
-    """Loss and gradients of accumulated batches."""
-    net.zero_grad()
-    inputs = torch.randn(batches, 2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(1)).to(next(net.parameters()))
-    losses = [net(batch).square().mean() for batch in inputs]
-    for loss in losses:
-        loss.backward()
-    return [loss.detach() for loss in losses] + [parameter.grad for parameter in net.parameters()]
-
-
-@pytest.mark.usefixtures("nothing_compiled_before")
-@pytest.mark.parametrize("kind", [pytest.param("recomputed", marks=pytest.mark.slow), "fused"])
-def test_loss_and_gradients_are_those_of_the_uncompiled_network(kind):
-    net = set_attention(blocks(), kind).double()  # in which rounding does not depend on the processor's kernels
-    expected, names = step(net, batches=2), list(net.state_dict())
-    compile_blocks(net, backend="aot_eager")
-    for ours, plain in zip(step(net, batches=2), expected, strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
-    assert list(net.state_dict()) == names
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3, "blocks shifted or not, and a residual one"
-    assert not torch._dynamo.utils.counters["graph_break"]
+    network = nn.Sequential(UnetResBlock(3, 1, 8, 3, 1, ("instance", {})), swin)
+    network, image = set_attention(network, "fused").double(), torch.randn(2, 1, 4, 4, 4).double()
+    expected = results(network, image)
+    compile_blocks(network, backend="aot_eager")  # which makes no kernels
+    computed = results(network, image)
+    torch._dynamo.reset()
+    assert computed.keys() == expected.keys()
+    for name, plain in expected.items():
+        torch.testing.assert_close(computed[name], plain, rtol=1e-9, atol=1e-12)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR
 
-from common.ssl import Contrastive, Masked, Reconstruction, Rotation, SSLHead, TwoViews, settings
+from common import weights
+from common.ssl import Contrastive, Masked, Reconstruction, Rotation, SSLHead, SSLLoss, TwoViews, settings
 from common.ssl.masked import hidden_blocks
 
 CROPS = {"image": torch.randn(2, 2, 64, 64, 32, generator=torch.Generator().manual_seed(5))}
@@ -98,16 +99,22 @@ def test_the_prediction_is_that_of_swin_unetr_with_these_weights(network):
         assert torch.equal(network(CROPS["image"])["masked"], whole(CROPS["image"]))
 
 
-def test_one_forward_pass_of_the_encoder_serves_four_tasks():
-    """The paper's tasks start from the same values with and without a fourth task."""
-    tasks = [Reconstruction(), Rotation(), Contrastive(), Masked()]
+def test_the_papers_tasks_start_alike_beside_it_and_each_parameter_learns():
     torch.manual_seed(0)
     papers = SSLHead(2, "micro").state_dict()
     torch.manual_seed(0)
+    tasks = [Reconstruction(), Rotation(), Contrastive(), Masked()]
     network = SSLHead(2, "micro", tasks=tasks)
-    state = network.state_dict()
-    assert all(torch.equal(tensor, state[name]) for name, tensor in papers.items())
-    calls = []
-    network.swinViT.register_forward_hook(lambda *_: calls.append(1))
-    assert network(CROPS["image"]).keys() == {task.name for task in tasks}
-    assert len(calls) == 1
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in papers.items())
+    inputs, targets = TwoViews(tasks=tasks)(CROPS)
+    SSLLoss(tasks)(network(inputs), targets)["total"].backward()
+    assert [name for name, tensor in network.named_parameters() if not tensor.grad.any()] == []
+
+
+def test_its_output_layer_follows_the_modalities(tmp_path):
+    state = SSLHead(2, "micro", tasks=["masked"]).state_dict()
+    metadata = {"modalities": ["T1", "T2"], "merging": "monai_1_5"}
+    weights.write({"network": state, "metadata": metadata}, tmp_path / "model.pt")
+    single = SSLHead(1, "micro", tasks=["masked"])
+    weights.initialise(single, tmp_path / "model.pt", ["T2"])
+    assert torch.equal(single.masked_out.weight, state["masked_out.weight"][[1]])

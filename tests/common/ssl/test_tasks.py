@@ -1,18 +1,14 @@
-"""The paper's proxy tasks, compared with loops over Python numbers, and a fourth task in each part of a training."""
+"""The paper's proxy tasks, compared with loops over Python numbers, and a custom task."""
 
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from ignite.engine import Engine
 
 from common import weights
-from common.inference.pictures import draw_inpainting
-from common.ssl.masked import Masked
 from common.ssl.networks import SSLHead
 from common.ssl.tasks import SSLLoss, TokenTask, paper_tasks
-from common.ssl.terms import LossTerms
 from common.ssl.views import TwoViews
 from tests.oracles.contrastive import nt_xent
 
@@ -60,46 +56,7 @@ def test_weights_count_in_the_total_alone(prediction, weights, by_task):
     assert (prediction["rotation"].grad is None) == (by_task[1] == 0)
 
 
-def test_terms_of_half_precision_predictions_are_summed_in_float32(prediction):
-    halved = {name: tensor.detach().bfloat16() for name, tensor in prediction.items()}
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = SSLLoss()(halved, TARGET)["total"]
-    assert total.dtype == torch.float32
-    assert total.item() == pytest.approx(sum(expected_terms(halved).values()), rel=2e-3)
-
-
-# A fourth task
-
-
 CROPS = {"image": torch.randn(2, 2, 64, 64, 32, generator=torch.Generator().manual_seed(5))}
-
-
-def test_a_fourth_task_trains_and_is_measured_and_drawn(tmp_path):
-    tasks = [*paper_tasks(), Masked()]
-    torch.manual_seed(0)
-    network, loss = SSLHead(2, "micro", tasks=tasks), SSLLoss(tasks, weights={"masked": 2})
-    inputs, target = TwoViews(seed=1, tasks=tasks)(CROPS)
-    prediction = network(inputs)
-    terms = loss(prediction, target)
-    terms["total"].backward()
-    assert [name for name, tensor in network.named_parameters() if not tensor.grad.any()] == []
-    assert list(terms) == ["total", "reconstruction", "rotation", "contrastive", "masked"]
-    total = sum(term.item() for name, term in terms.items() if name != "total") + terms["masked"].item()
-    assert terms["total"].item() == pytest.approx(total)
-
-    engine = Engine(lambda _, output: output)
-    LossTerms(loss).attach(engine, "key")
-    output = {"image": inputs, "pred": prediction, "label": target}
-    metrics = engine.run([output]).metrics
-    assert -1 <= metrics.pop("contrastive_cosine") <= 1
-    assert metrics == pytest.approx({name: term.item() for name, term in terms.items()} | {"key": metrics["total"]})
-    assert set(draw_inpainting(output, modalities=["T1", "T2"])) == {"inpainting"}
-
-    file, single = tmp_path / "model.pt", SSLHead(1, "micro", tasks=tasks)
-    metadata = {"modalities": ["T1", "T2"], "merging": "monai_1_5"}
-    weights.write({"network": network.state_dict(), "metadata": metadata}, file)
-    report = weights.initialise(single, file, ["T2"])
-    assert set(report.changed) >= {"conv.20.weight", "masked_out.weight", "masked_out.bias"}
 
 
 class Mirrored(TokenTask):

@@ -99,16 +99,6 @@ def test_boxes_are_dropped_until_the_share_is_reached(sides):
         assert np.mean(of_ours) == pytest.approx(np.mean(of_expected), rel=0.08)
 
 
-def test_boxes_stop_at_the_one_that_reaches_the_target(monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda count, **_: torch.linspace(0, 1, count, dtype=torch.float64))
-    sides = (20, 20, 20)
-    dropped = listed(*views.boxes(101, sides, generator()))
-    assert dropped[0] == []  # a target of nothing
-    for number, boxes in enumerate(dropped[1:], start=1):
-        target, volumes = number / 100 * 0.3 * 20**3, volumes_of(boxes)
-        assert sum(volumes[:-1]) < target <= sum(volumes)
-
-
 def test_crops_too_small_for_a_voxel_get_no_boxes():
     assert listed(*views.boxes(2, (7, 40, 40), generator())) == [[], []]
     assert all(set(edges) == {1} for boxes in listed(*views.boxes(9, (8, 8, 8), generator())) for _, edges in boxes)
@@ -176,15 +166,6 @@ def test_partners_are_of_the_same_view(monkeypatch):
     assert stats.chisquare([pairs[a, b] for a in range(3) for b in range(3, 6)]).pvalue > 1e-3
 
 
-def test_nothing_waits_for_the_device(monkeypatch):
-    """Reading the values of a meta tensor fails; on a GPU, it would wait."""
-    on_host = torch.Generator
-    monkeypatch.setattr(torch, "Generator", lambda device="cpu": on_host("cpu"))  # the meta device has no generator
-    inputs, target = TwoViews()({"image": crops(samples=4, side=24, depth=24)}, torch.device("meta"))
-    assert inputs.device == target["reconstruction"].device == target["rotation"].device == torch.device("meta")
-    assert inputs.shape == (8, 2, 24, 24, 24)
-
-
 # Views
 
 
@@ -225,12 +206,3 @@ def test_an_engine_sees_the_same_views_in_every_run():
         engine.run([{"image": crops()} for _ in range(3)])
     assert equal(seen[:3], seen[3:])
     assert not torch.equal(seen[0], seen[1])
-
-
-def test_a_state_resumes_exactly():
-    straight, stopped, resumed = run_of(TwoViews(seed=3), batches=3), TwoViews(seed=3), TwoViews(seed=77)
-    run_of(stopped, batches=2)
-    state = stopped.state_dict()
-    run_of(stopped, batches=1)  # a state is a copy
-    resumed.load_state_dict(state)
-    assert torch.equal(resumed({"image": crops(seed=2)})[0], straight[2])

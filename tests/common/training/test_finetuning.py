@@ -10,7 +10,6 @@ from torch import nn
 from common.options import Options
 from common.training.step import frozen, parameters
 from common.weights.surgery import Report
-from tests.common.toy import Training, same
 
 CARRIED = ("0.weight", "0.bias")
 REPORT = Report("a.pt", matched=["0.bias", "a buffer"], changed=["0.weight"])
@@ -25,10 +24,6 @@ def protected(net, factor=0.1, iterations=2, thaw=0, report=REPORT):
     options = Options(architecture="swin_unetr", learning_rate=0.1)
     options.pretrained_lr_factor, options.frozen_iterations = factor, iterations
     return parameters(net, report, options, thaw)
-
-
-def values(net):
-    return {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
 
 
 @pytest.mark.parametrize(("factor", "iterations"), [(0.1, 0), (1, 5)])
@@ -78,20 +73,3 @@ def test_thawed_values_warm_up_from_their_first_step_on(first, warmup):
             optimizer.step()
         assert rates == pytest.approx([0.1 * planned, 0.01 * thawed], rel=1e-9)
         schedule.step()
-
-
-@pytest.mark.parametrize("stop", [3, 6])  # of 4 frozen iterations
-def test_a_training_that_is_resumed_within_or_after_the_freeze_is_the_one_that_was_never_stopped(tmp_path, stop):
-    def train(folder, epochs, resume=False):
-        net = network()
-        optimizer = torch.optim.AdamW(protected(net, iterations=4, thaw=4), lr=0.1)
-        return Training(folder, epochs, resume=resume, save_interval=1, keep=9, network=net, optimizer=optimizer)
-
-    straight, before = train(tmp_path / "straight", 3), values(network())
-    after = values(train(tmp_path / "stopped", stop // 3).network)
-    still = {name for name in before if torch.equal(before[name], after[name])}
-    assert still == (set(CARRIED) if stop <= 4 else set())
-    resumed = train(tmp_path / "stopped", 3, resume=True)
-    assert resumed.losses == straight.losses[stop:]
-    assert same(dict(straight.network.state_dict()), dict(resumed.network.state_dict()))
-    assert same(straight.optimizer.state_dict(), resumed.optimizer.state_dict())

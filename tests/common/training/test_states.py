@@ -11,7 +11,7 @@ from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
 from common.training.plan import resumable
-from common.training.states import PREEMPTED, BestModel, RunStates
+from common.training.states import PREEMPTED, RunStates
 from common.values import OFF
 from common.weights.formats import read
 from common.weights.storage import write
@@ -184,16 +184,6 @@ def test_the_best_network_is_kept(tmp_path, straight, scores, lower_is_better, b
     expected = state(straight[1], 3 * best_epoch)["network"]
     assert same(read(tmp_path / "models" / "model.pt").state, dict(expected))
     assert reached(tmp_path) == {"iteration": 3 * best_epoch, "score": scores[best_epoch - 1]}
-
-
-def test_a_metric_other_than_the_key_metric_may_choose(tmp_path):
-    validator, trainer = Engine(print), SimpleNamespace(state=SimpleNamespace(iteration=0))
-    best = BestModel(plan_of(tmp_path), nn.Linear(1, 1), validator, "reconstruction")
-    for total, reconstruction in [(3.0, 0.5), (2.0, 0.6), (4.0, 0.4), (1.0, 0.45)]:
-        trainer.state.iteration += 1
-        validator.state.metrics = {"total": total, "reconstruction": reconstruction}
-        best.save(trainer)
-    assert reached(tmp_path) == {"iteration": 3, "reconstruction": 0.4}
 
 
 def test_a_resumed_run_remembers_the_best_and_a_new_run_moves_it_aside(tmp_path):

@@ -150,24 +150,16 @@ def lacking(state, part):
     return {name: tensor for name, tensor in state.items() if part not in name}
 
 
-def deeper(state):
-    """The stems fit, but tensors are left over: nothing may be loaded silently."""
-    first = {name: tensor for name, tensor in state.items() if "layers3.0.blocks.0." in name}
-    return state | {name.replace("blocks.0.", "blocks.1."): tensor for name, tensor in first.items()}
-
-
 @pytest.mark.parametrize(
     ("options", "state_of"),
     [
         ({"feature_size": 24}, lambda: ssl_head(2).state_dict()),
-        ({}, lambda: deeper(ssl_head(2).state_dict())),
         ({}, lambda: lacking(ssl_head(2).state_dict(), "swinViT.")),
-        ({"use_v2": True}, lambda: lacking(ssl_head(2).state_dict(), "layers3.0.blocks.0.attn")),
         # blocks of the second version are taken or left together
         ({"use_v2": True}, lambda: lacking(swin_unetr(2, use_v2=True).state_dict(), "layers1c.0.layer.conv1")),
         ({}, lambda: swin_unetr(2, use_v2=True).state_dict()),
     ],
-    ids=["wider", "deeper", "no encoder", "second version, too little", "some blocks", "all blocks"],
+    ids=["wider", "no encoder", "some blocks", "all blocks"],
 )
 def test_a_different_encoder_is_refused(file, options, state_of):
     network = swin_unetr(2, seed=1, **options)
