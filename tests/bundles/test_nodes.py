@@ -1,4 +1,4 @@
-"""Trainings in processes of their own, on one node or two: killed or stopped by a signal, then resumed."""
+"""Trainings in processes of their own: killed or stopped by a signal, then resumed."""
 
 import json
 import multiprocessing
@@ -6,12 +6,10 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,7 +21,6 @@ from tests.support import ROOT, TINY
 
 BUNDLE = "ukb_ssl_pretrain"
 LENGTH = ["--iterations=6", "--val_interval=6", "--save_interval=2"]
-OPTIONS = [*LENGTH, "--crops_per_volume=2", "--gather_negatives=true"]
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--signals-to-handle=SIGTERM,SIGUSR1"]
 
 
@@ -31,23 +28,20 @@ TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--s
 def start(cohorts):
     """Function: start a training of ukb_ssl_pretrain in its own process group, which ends with the module's tests.
 
-    `launcher` is the list of Python's arguments before `-m monai.bundle`, or a shell command from the documents.
+    `launcher` is the list of Python's arguments before `-m monai.bundle`.
     """
     started = []
 
-    def start(folder, launcher, *options, **environment):
+    def start(folder, launcher, *options):
         data = [f"--dataset_dir={cohorts / 'ukb'}", f"--datalist={cohorts / 'ukb'}.json"]
         places = [f"--output_dir={folder}", f"--ckpt_dir={folder / 'models'}"]
         overlay = "['configs/train.yaml','configs/multi_gpu_train.yaml']" if launcher else "configs/train.yaml"
         program = [sys.executable, *launcher, "-m", "monai.bundle", "run", f"--config_file={overlay}"]
-        if isinstance(launcher, str):
-            program = ["bash", "-c", f'{launcher.rstrip()} "$@"', "bash"]
-        environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         with folder.with_suffix(".log").open("a") as log:
             process = subprocess.Popen(
                 [*program, *data, *places, *TINY, *options],
-                cwd=ROOT if isinstance(launcher, str) else ROOT / "bundles" / BUNDLE,
-                env=os.environ | ENVIRONMENT | {"UKB": str(cohorts / "ukb"), "FIRST": "127.0.0.1"} | environment,
+                cwd=ROOT / "bundles" / BUNDLE,
+                env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -62,43 +56,10 @@ def start(cohorts):
             process.wait()
 
 
-def finish(folder, *processes):
+def finish(folder, process):
     """The last state of a run, without times."""
-    for process in processes:
-        assert process.wait(timeout=600) == 0, folder.with_suffix(".log").read_text()
+    assert process.wait(timeout=600) == 0, folder.with_suffix(".log").read_text()
     return toy.state_of(folder / "models/iteration-0000006.pt")
-
-
-def documented(program, replaced):
-    """The only command of docs/how-to/use-many-gpus.md with the text `program`, with smaller values."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/how-to/use-many-gpus.md").read_text(), re.DOTALL)
-    (command,) = [block for block in blocks if program in block]
-    for large, small in replaced.items():
-        assert command.count(large) == 1
-        command = command.replace(large, small)
-    return command
-
-
-@pytest.mark.slow
-def test_two_nodes_train_what_two_processes_of_one_node_train(start, tmp_path):
-    """By the commands of docs/how-to/use-many-gpus.md."""
-    command = documented("--standalone", {"nproc_per_node=8": "nproc_per_node=2"})
-    expected = finish(tmp_path / "one", start(tmp_path / "one", command, *OPTIONS))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    agent = documented("--nnodes", {"nnodes=8": "nnodes=2", "nproc_per_node=8": "nproc_per_node=1", "29500": port})
-    folder = tmp_path / "nodes"
-    state = finish(folder, *(start(folder, agent, *OPTIONS, NODE=str(node)) for node in range(2)))
-    assert toy.same(state, expected)
-    record = json.loads((folder / "run.json").read_text())
-    assert (record["world_size"], record["finished"]) == (2, True)
-    ranks = state["ranks"]
-    assert not torch.equal(ranks[0]["random"]["torch"], ranks[1]["random"]["torch"]), "each draws numbers of its own"
-    network = torch.load(folder / "models/model.pt", weights_only=True)["network"]
-    assert not any(key.startswith("module.") for key in network)
-    assert len(list(folder.glob("tensorboard/curves/*"))) == 1, "one rank writes"
-    assert folder.with_suffix(".log").read_text().count("weights: from scratch") == 1, "one rank speaks"
 
 
 @pytest.mark.slow
@@ -121,8 +82,16 @@ def test_a_killed_training_ends_as_one_that_was_never_killed(start, tmp_path):
 @pytest.mark.slow
 def test_two_processes_that_are_told_save_and_go_on_to_the_bit_or_with_another_number(start, tmp_path):
     """The agent forwards the signal, and exits with status 1: docs/reference/training.md."""
-    options, folder = [*LENGTH, "--global_batch_size=4"], tmp_path / "told"
-    expected = finish(tmp_path / "straight", start(tmp_path / "straight", TWO, *options))
+    options, folder = [*LENGTH, "--global_batch_size=4", "--gather_negatives=true"], tmp_path / "told"
+    straight = tmp_path / "straight"
+    expected = finish(straight, start(straight, TWO, *options))
+    record, ranks = json.loads((straight / "run.json").read_text()), expected["ranks"]
+    assert (record["world_size"], record["finished"]) == (2, True)
+    assert not torch.equal(ranks[0]["random"]["torch"], ranks[1]["random"]["torch"]), "each draws its own numbers"
+    network = torch.load(straight / "models/model.pt", weights_only=True)["network"]
+    assert not any(key.startswith("module.") for key in network)
+    assert len(list(straight.glob("tensorboard/curves/*"))) == 1, "one rank writes"
+    assert straight.with_suffix(".log").read_text().count("weights: from scratch") == 1, "one rank prints"
     run = start(folder, TWO, *options)
     while not (folder / "models/iteration-0000002.pt").exists():
         assert run.poll() is None, folder.with_suffix(".log").read_text()

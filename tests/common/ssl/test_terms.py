@@ -22,15 +22,11 @@ def ssl_output(samples, seed):
     return output, terms | {"contrastive_cosine": agreement(vectors)}
 
 
-def engine_of(loss):
-    engine = Engine(lambda _, output: output)
-    LossTerms(loss).attach(engine, "key")
-    return engine
-
-
 def test_terms_are_weighted_by_the_batches_sizes():
     (first, one), (second, two), (single, _) = (ssl_output(size, seed) for size, seed in ((3, 1), (3, 2), (1, 3)))
-    metrics = engine_of(SSLLoss()).run([first, second, single]).metrics
+    engine = Engine(lambda _, output: output)
+    LossTerms(SSLLoss()).attach(engine, "key")
+    metrics = engine.run([first, second, single]).metrics
     expected = {
         "reconstruction": (3 * 1 + 3 * 2 + 1 * 3) / 7,
         "rotation": np.log(4),

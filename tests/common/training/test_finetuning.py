@@ -1,14 +1,15 @@
-"""Protected pretrained weights: groups, freeze, thaw, an exact resume."""
+"""Protected pretrained weights (groups, freeze, thaw), and the moving average of weights against its recurrence."""
 
 from math import cos, pi
 
+import numpy as np
 import pytest
 import torch
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
 from common.options import Options
-from common.training.step import frozen, parameters
+from common.training.step import average, frozen, parameters
 from common.weights.surgery import Report
 
 CARRIED = ("0.weight", "0.bias")
@@ -73,3 +74,28 @@ def test_thawed_values_warm_up_from_their_first_step_on(first, warmup):
             optimizer.step()
         assert rates == pytest.approx([0.1 * planned, 0.01 * thawed], rel=1e-9)
         schedule.step()
+
+
+# Moving average
+
+
+def stepped(averaged, network, values):
+    """Set the weight to these values, one by one; yield the average after each."""
+    for value in values:
+        nn.init.constant_(network.weight, value)
+        averaged.update_parameters(network)
+        yield averaged.module.weight.item()
+
+
+@pytest.mark.parametrize("decay", [0.2, 0.9])
+def test_an_average_follows_its_recurrence_and_goes_on_when_it_is_resumed(decay):
+    values = np.random.default_rng(0).normal(size=30).tolist()
+    expected = [values[0]]
+    for number, value in enumerate(values[1:], start=2):
+        share = min(decay, number / (number + 9))
+        expected.append(share * expected[-1] + (1 - share) * value)
+    network = nn.Linear(1, 1, bias=False)
+    first, resumed = average(network, decay), average(network, decay)
+    before = [*stepped(first, network, values[:20])]
+    resumed.load_state_dict(first.state_dict())
+    np.testing.assert_allclose([*before, *stepped(resumed, network, values[20:])], expected, rtol=1e-5)
