@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.bundles.workflows import STEP, config, workflow
+from tests.bundles.workflows import STEP, workflow
 
 PAPER = ["reconstruction", "rotation", "contrastive"]
 
@@ -22,12 +22,8 @@ def test_a_pretraining_by_its_overlay_starts_a_fine_tuning_from_encoder_and_deco
     file = tmp_path / "models/model.pt"
     content = torch.load(file, weights_only=True)
     assert content["metadata"]["tasks"] == tasks
-    masked = content["metadata"]["components"]["tasks"][-1]
-    assert masked == {"_target_": "common.ssl.Masked", "share": 0.75, "edge": 16}
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["train"]["loss"].keys() == {"total", *tasks}
-    cosines = {"contrastive_cosine"} if "contrastive" in tasks else set()
-    assert record["validation"]["metrics"].keys() == {"total", *tasks, *cosines}
     assert (tmp_path / "pictures/inpainting.png").is_file()
 
     vectors = tmp_path / "vectors"
@@ -42,8 +38,3 @@ def test_a_pretraining_by_its_overlay_starts_a_fine_tuning_from_encoder_and_deco
     changed = {name for name, weight in after.items() if not torch.equal(weight, before.get(name, torch.zeros(0)))}
     last, first = {"out.conv.conv.weight", "out.conv.conv.bias"}, {"swinViT.patch_embed.proj.weight"}
     assert changed == last | first | {f"encoder1.layer.conv{number}.conv.weight" for number in (1, 3)}  # FLAIR, T1
-
-
-def test_the_overlay_of_four_tasks_only_adds_to_the_papers():
-    papers, masked, four = (config("ukb_ssl_pretrain", name)["tasks"] for name in ("train", "masked", "four_tasks"))
-    assert four == papers + masked

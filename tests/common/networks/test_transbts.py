@@ -34,23 +34,11 @@ def test_a_transformer_layer_is_pytorchs_with_the_norm_first():
     torch.manual_seed(0)
     ours = TransformerLayer(embedding=32, heads=4, hidden=48, dropout=0.1).eval()
     theirs = nn.TransformerEncoderLayer(32, 4, 48, activation="gelu", batch_first=True, norm_first=True).eval()
-    parameters = dict(ours.named_parameters())
-    names = {
-        "self_attn.in_proj_weight": "attention.qkv.weight",
-        "self_attn.out_proj.weight": "attention.out.0.weight",
-        "self_attn.out_proj.bias": "attention.out.0.bias",
-        "linear1.weight": "mlp.linear1.weight",
-        "linear1.bias": "mlp.linear1.bias",
-        "linear2.weight": "mlp.linear2.weight",
-        "linear2.bias": "mlp.linear2.bias",
-        "norm1.weight": "attention_norm.weight",
-        "norm1.bias": "attention_norm.bias",
-        "norm2.weight": "mlp_norm.weight",
-        "norm2.bias": "mlp_norm.bias",
-    }
-    assert sorted(parameters) == sorted(names.values())
-    state = {name: parameters[source].detach() for name, source in names.items()}
-    theirs.load_state_dict(state | {"self_attn.in_proj_bias": torch.zeros(96)})  # queries, keys, values have no bias
+    state = {"self_attn.in_proj_bias": torch.zeros(96)}  # queries, keys, values have no bias
+    for name, tensor in ours.state_dict().items():
+        name = name.replace("attention.qkv.", "self_attn.in_proj_").replace("attention.out.0", "self_attn.out_proj")
+        state[name.replace("mlp.", "").replace("attention_norm", "norm1").replace("mlp_norm", "norm2")] = tensor
+    theirs.load_state_dict(state)
     tokens = torch.randn(2, 10, 32)
     with torch.no_grad():
         torch.testing.assert_close(ours(tokens), theirs(tokens), rtol=1e-4, atol=1e-5)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -40,15 +39,3 @@ def test_a_training_leaves_its_record_and_curves_which_a_resumed_run_continues(t
     assert [total[step] for step in range(1, 10)] == pytest.approx(losses, abs=1e-6)
     assert [rates[step] for step in range(1, 7)] == pytest.approx([0.1, 0.07, 0.07, 0.049, 0.049, 0.0343])
     assert sorted(event.step for event in board.Scalars("validation/score")) == [3, 6, 9]
-
-
-def test_the_record_of_an_earlier_run_is_kept(tmp_path):
-    Training(tmp_path, 1)
-    first = (tmp_path / "run.json").read_bytes()
-    shutil.rmtree(tmp_path / "models")
-    Training(tmp_path, 2)
-    Training(tmp_path, 3, resume=True)
-    (earlier,) = tmp_path.glob("run-*.json")
-    assert earlier.read_bytes() == first
-    assert record_of(tmp_path)["train"]["iteration"] == list(range(1, 10))
-    assert len(list(tmp_path.glob("tensorboard*"))) == 2

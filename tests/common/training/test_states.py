@@ -193,7 +193,8 @@ def test_a_resumed_run_remembers_the_best_and_a_new_run_moves_it_aside(tmp_path)
     for file in (tmp_path / "models").glob("iteration-*.pt"):
         file.unlink()
     Training(tmp_path, 1, resume="auto")
-    assert len(list((tmp_path / "models").glob("model-*.pt"))) == 1
+    for pattern in ("models/model-*.pt", "run-*.json", "tensorboard-*"):
+        assert len(list(tmp_path.glob(pattern))) == 1
 
 
 @pytest.mark.parametrize(
