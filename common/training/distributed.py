@@ -56,10 +56,8 @@ class Processes:
         """Return this process's seed, derived from the run's seed."""
         return seed + SEED_STEP * self.rank
 
-    def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
+    def share(self, cases: Sequence[Any]) -> list[Any]:
         """Return this process's part of a split's cases; parts are disjoint, so each case is cached once."""
-        if len(cases) < self.count:
-            raise InputError(f"split {split}", f"fewer cases ({len(cases)}) than processes ({self.count})")
         return partition_dataset(cases, num_partitions=self.count)[self.rank]
 
 

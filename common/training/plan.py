@@ -137,7 +137,7 @@ class Plan:
         """
         if not self._cases:
             cases = {name: self.load(name) for name in ("training", "validation")}
-            self._cases = {name: self.processes.share(name, cases[name]) for name in cases}
+            self._cases = {name: self.processes.share(cases[name]) for name in cases}
             self.processes.on_main(lambda: self._check_splits(cases))
             self.measure(spread(cases["training"]))
         return self._cases[split]

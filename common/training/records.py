@@ -14,7 +14,7 @@ from ignite.handlers import ProgressBar, TensorboardLogger
 from ignite.handlers.base_logger import BaseLogger
 
 from ..environment import peak_resident
-from ..errors import InputError, show
+from ..errors import show
 from ..files import move_aside, write_json
 from ..made import origin_of
 from ..weights.surgery import Report
@@ -125,10 +125,6 @@ class TrainingRecord(RunRecord):
             trainer.add_event_handler(Events.COMPLETED, logger.close)
 
     def _start_timing(self, trainer: Engine) -> None:
-        crops, size = trainer.state.output["crops"], self.plan.options.batch_size
-        if crops != size:  # as by `num_samples` in an overlay
-            expected = f"batch_size={size}; to draw several crops of a volume, lower train::dataloader::batch_size"
-            raise InputError("train::random_transforms", f"{crops} crops in a batch", expected)
         self._timed_from, self._waited = time.monotonic(), trainer.state.dataloader.waited
 
     def _report_time(self, trainer: Engine) -> None:

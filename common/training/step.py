@@ -46,8 +46,8 @@ class Step:
     the batches, and scaled down to `max_grad_norm` (L2 norm; None: no limit); processes exchange them once per step.
     The loss function returns a tensor, or a dictionary of named terms; the term "total" is minimised.
 
-    The output is MONAI's dictionary of the last batch (image, label, pred), with "crops" (size of this batch), "loss"
-    and "terms" (total and each term by name, averaged over this process's batches).
+    The output is MONAI's dictionary of the last batch (image, label, pred), with "loss" and "terms" (total and each
+    term by name, averaged over this process's batches).
 
     Raises:
         InputError: A loss or gradient is NaN or infinite; all processes raise it, before the network changes. A float16
@@ -85,7 +85,7 @@ class Step:
         with frozen(trainer.optimizer, trainer.state.iteration):
             self.scaler.step(trainer.optimizer)
         self.scaler.update()
-        return output | {"loss": means["total"], "terms": means, "crops": len(batch["image"])}
+        return output | {"loss": means["total"], "terms": means}
 
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device

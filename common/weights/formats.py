@@ -153,11 +153,10 @@ def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
     stems = [name.removesuffix(stem) for name in names if name.endswith(stem)]
     if len(stems) > 1:
         raise InputError(f"{len(stems)} encoders, {', '.join(stems)}; expected one")
-    encoder = None if not stems else ENCODER if stems[0].endswith(ENCODER) else ""
-    prefix = stems[0].removesuffix(encoder or "") if stems else ""
-    if not prefix and any(name.startswith("module.") for name in names):
-        prefix = "module."
-    return prefix, encoder
+    if not stems:
+        return "", None
+    encoder = ENCODER if stems[0].endswith(ENCODER) else ""
+    return stems[0].removesuffix(encoder), encoder
 
 
 def _parameter_name(name: str, encoder: str | None) -> str | None:

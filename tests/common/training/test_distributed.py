@@ -37,6 +37,6 @@ def test_processes_share_the_cases_and_draw_from_seeds_of_their_own(count):
     for rank, process in enumerate(group):
         process.rank, process.count = rank, count
     assert [process.seed(7) for process in group] == [7 + 100_000 * rank for rank in range(count)]
-    parts = [process.share("training", range(7)) for process in group]
+    parts = [process.share(range(7)) for process in group]
     assert sorted(case for part in parts for case in part) == [*range(7)]
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
