@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common import weights
-from deploy.bundle import open_bundle, split_options
+from deploy.bundle import open_bundle, segments_of, split_options
 from tests.deploy.dicom.checks import refusal
 from tests.support import ROOT
 
@@ -49,6 +49,17 @@ def test_a_checkpoint_states_the_regions_that_it_segments(bundle, models, tmp_pa
     config = bundle / "configs/inference.yaml"  # of a package, the file states its own regions
     config.write_text(re.sub("(?m)^label_convention:.*", "label_convention: whole=1+2,core=1", config.read_text()))
     assert [segment.label for segment in open_bundle(bundle, file).segments] == ["core", "whole outside core"]
+
+
+def test_a_label_map_has_a_segment_for_each_region_outside_its_inner_regions():
+    segments = segments_of("core=1+3:d1495b:6574001 SCT Necrosis,whole=1+2+3,cavity=7:C0-1 99LAB Cavity (old)")
+    named = [(segment.value, segment.label, segment.code) for segment in segments]
+    core, cavity = (1, "core", "6574001 SCT Necrosis"), (7, "cavity", "C0-1 99LAB Cavity (old)")
+    assert named == [core, (2, "whole outside core", ""), cavity]
+    assert [segment.value for segment in segments_of("whole=1+2,a=1,b=2")] == [1, 2], "whole is a and b"
+    long = ["x" * 39 + letter for letter in "abc"]
+    segments = segments_of(f"{long[0]}=1+2+3,{long[1]}=1,{long[2]}=2")
+    assert max(len(segment.label) for segment in segments) == 64, "DICOM's limit"
 
 
 def test_options_that_the_application_sets_are_refused():

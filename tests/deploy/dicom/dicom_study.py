@@ -1,7 +1,7 @@
 """DICOM studies of the embedded cohort, with recognisable patient data, a localiser and shuffled slices."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,9 +26,6 @@ class Study(phantoms.Study):
     name: str = NAME
     identifier: str = IDENTIFIER
     accession: str = "SENTINEL-ACC"
-
-    def other_patient(self) -> "Study":
-        return replace(self, name="OTHER^SENTINEL", identifier="SENTINEL-ID-4712")
 
 
 def read(path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import EnhancedMRImageStorage, generate_uid
+from pydicom.uid import EnhancedMRImageStorage
 
 from scripts.phantoms.mr_signal import SEQUENCES
 from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, header, write_series
@@ -20,68 +20,42 @@ AGENT = {"CodeValue": "7140000", "CodingSchemeDesignator": "SCT", "CodeMeaning":
 SHAPE = (7, 5, 12)
 ARRAY = np.random.default_rng(0).integers(0, 4000, SHAPE)
 ORDER = np.random.default_rng(1).permutation(SHAPE[2])
-SLOPES = np.random.default_rng(2).integers(1, 5, SHAPE[2])
-KINDS = {
-    "plain": {},
-    "frames in random order": {"order": ORDER},
-    "rescaled frame by frame": {"slopes": SLOPES},
-}
 
 
-def write_enhanced(folder, array, affine, study, number, modality, order=None, slopes=None, **options):
+def write_enhanced(folder, array, affine, study, number, modality, order=None, slopes=None, change=lambda image: None):
     """Write a series as one enhanced image, with the voxels and positions of `write_series`.
 
-    `order` lists the slice of each frame; `slopes` lists the RescaleSlope of each slice. The option `change` modifies
-    the image before it is written.
+    `order` lists the slice of each frame; `slopes` lists the RescaleSlope of each slice; `change` modifies the image.
     """
     order = np.arange(array.shape[2]) if order is None else order
     slopes = np.ones(array.shape[2]) if slopes is None else slopes
     with tempfile.TemporaryDirectory() as temporary:
         slices = write_series(Path(temporary), array, affine, study, number, SeriesDescription=DESCRIPTIONS[modality])
     first, image = slices[0], copy.deepcopy(slices[0])
-    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     for keyword in (*MOVED, *LEFT_OUT):
         image.pop(keyword, None)
-    image.PixelData = b"".join(slices[index].PixelData for index in order)
-    image.NumberOfFrames = len(order)
-    _add_root_attributes(image, modality)
-    geometry = {
-        "PixelMeasuresSequence": [header(PixelSpacing=first.PixelSpacing, SliceThickness=first.SliceThickness)],
-        "PlaneOrientationSequence": [header(ImageOrientationPatient=first.ImageOrientationPatient)],
-    }
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    image.PixelData, image.NumberOfFrames = b"".join(slices[index].PixelData for index in order), len(order)
+    image.ImageType, image.AcquisitionDateTime, image.EchoPulseSequence = TYPE, "20260102030405", "SPIN"
+    shared = _shared_groups(modality)
+    shared.PixelMeasuresSequence = [header(PixelSpacing=first.PixelSpacing, SliceThickness=first.SliceThickness)]
+    shared.PlaneOrientationSequence = [header(ImageOrientationPatient=first.ImageOrientationPatient)]
+    if modality == "T1ce":
+        profile = header(ContrastBolusStartTime="025800")
+        image.ContrastBolusAgentSequence = [header(**AGENT, ContrastAdministrationProfileSequence=[profile])]
+        usage = header(ContrastBolusAgentAdministered="YES", ContrastBolusAgentPhase="POST_CONTRAST")
+        shared.ContrastBolusUsageSequence = [usage]
+    image.SharedFunctionalGroupsSequence = [shared]
     image.PerFrameFunctionalGroupsSequence = [_groups(slices[index], int(index), slopes[index]) for index in order]
-    image.SharedFunctionalGroupsSequence = [_shared_groups(modality)]
-    for keyword, value in geometry.items():
-        setattr(image.SharedFunctionalGroupsSequence[0], keyword, value)
-    if "change" in options:
-        options["change"](image)
+    change(image)
     folder.mkdir(parents=True, exist_ok=True)
     image.save_as(folder / f"{number:03d}.dcm", enforce_file_format=True)
     return pydicom.dcmread(folder / f"{number:03d}.dcm")
 
 
-def _add_root_attributes(image, modality):
-    organization = generate_uid()
-    image.ImageType, image.AcquisitionDateTime = TYPE, "20260102030405"
-    image.EchoPulseSequence = "SPIN"
-    image.DimensionOrganizationSequence = [header(DimensionOrganizationUID=organization)]
-    image.DimensionIndexSequence = [
-        header(
-            DimensionIndexPointer=pydicom.tag.Tag(pointer),
-            FunctionalGroupPointer=pydicom.tag.Tag("FrameContentSequence"),
-            DimensionOrganizationUID=organization,
-        )
-        for pointer in ("StackID", "InStackPositionNumber")
-    ]
-    if modality == "T1ce":
-        profile = header(ContrastBolusStartTime="025800")
-        image.ContrastBolusAgentSequence = [header(**AGENT, ContrastAdministrationProfileSequence=[profile])]
-
-
 def _groups(image, index, slope):
     """Return the functional groups of a slice's frame."""
-    content = header(StackID="1", InStackPositionNumber=index + 1, DimensionIndexValues=[1, index + 1])
-    content.FrameAcquisitionDateTime = "20260102030405"
+    content = header(StackID="1", InStackPositionNumber=index + 1, FrameAcquisitionDateTime="20260102030405")
     return header(
         FrameContentSequence=[content],
         PlanePositionSequence=[header(ImagePositionPatient=image.ImagePositionPatient)],
@@ -92,17 +66,13 @@ def _groups(image, index, slope):
 def _shared_groups(modality):
     sequence = SEQUENCES[modality]
     inversions = {} if sequence.inversion is None else {"InversionTimes": [float(sequence.inversion)]}
-    shared = header(
+    return header(
         MRImageFrameTypeSequence=[header(FrameType=TYPE, ComplexImageComponent="MAGNITUDE")],
         FrameAnatomySequence=[header(AnatomicRegionSequence=[header(**BRAIN)])],
         MRTimingAndRelatedParametersSequence=[header(RepetitionTime=sequence.repetition)],
         MREchoSequence=[header(EffectiveEchoTime=float(sequence.echo))],
         MRModifierSequence=[header(InversionRecovery="YES" if inversions else "NO", **inversions)],
     )
-    if modality == "T1ce":
-        usage = header(ContrastBolusAgentAdministered="YES", ContrastBolusAgentPhase="POST_CONTRAST")
-        shared.ContrastBolusUsageSequence = [usage]
-    return shared
 
 
 def write_frames(folder, modality="T1", study=None, **options):

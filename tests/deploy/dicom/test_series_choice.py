@@ -10,14 +10,8 @@ from deploy.dicom.series.choice import choose_series
 from deploy.dicom.series.names import read_table
 from deploy.dicom.study import read_study
 from tests.deploy.dicom.checks import modality_of, refusal
-from tests.deploy.dicom.dicom_study import (
-    VOXELS,
-    Study,
-    to_slices,
-    write_modality,
-)
+from tests.deploy.dicom.dicom_study import VOXELS, Study, to_slices, write_modality
 
-BRATS = ("FLAIR", "T1ce", "T1", "T2")
 AGENT = "gadobutrol"
 INJECTED = {"agent": AGENT, "ContrastBolusStartTime": "101500"}
 PAIR = ("T1ce", "T1")
@@ -50,18 +44,15 @@ def plain(text):
     return re.sub(r" \(UID \.\.\.[\d.]+\)", "", text)
 
 
-def choose(series, modalities=PAIR, **requested):
-    """Return the numbers of the chosen series, the remarks, and the choice."""
-    choice = choose_series(series, modalities, requested)
-    return (
-        [choice.series[modality].number for modality in modalities],
-        [plain(remark.text) for remark in choice.remarks],
-        choice,
-    )
+def choose(series, **requested):
+    """Return the numbers of the chosen series, the remarks, and the evidence."""
+    choice = choose_series(series, PAIR, requested)
+    numbers = [choice.series[modality].number for modality in PAIR]
+    return numbers, [plain(remark.text) for remark in choice.remarks], choice.reasons
 
 
-def question(series, modalities=PAIR, **requested):
-    message = plain(refusal(choose_series, series, modalities, requested))
+def question(series, **requested):
+    message = plain(refusal(choose_series, series, PAIR, requested))
     assert "; select one with --series=" in message
     return message
 
@@ -72,11 +63,12 @@ THIN = {"MRAcquisitionType": "3D", "voxels": (np.ones((120, 120, 120), np.uint16
 PART = THIN | {"voxels": (np.ones((120, 120, 99), np.uint16), np.eye(4))}
 EARLY, LATE, LATE_AGENT = t1(at="100000"), t1(at="103000"), t1(at="103000", agent=AGENT)
 KEPT = t1(at="100000", agent=AGENT)
-FLAIR = {"EchoTime": 110, "RepetitionTime": 9000, "InversionTime": 2500}
 FIRST, SECOND = {"AcquisitionTime": "100000"}, {"AcquisitionTime": "110001"}  # an hour apart, and a second
 REFORMAT = t1("T1 +C", agent=AGENT, ImageType=["DERIVED", "SECONDARY", "MPR"])
 NAME_ALONE = "T1ce: its name states contrast agent, its header does not"
-ONLY_3D = "T1ce: 3 series fit; series 3 was chosen as the only 3D scan among them"
+ONLY = "T1ce: {} series fit; series 3 was chosen as the only {} scan among them"
+CORRECTED = "series 3 was taken, the scanner's correction of series 2"
+STATED = t1("T1 +C", at="103000", agent=AGENT)
 
 
 def image_type(*values):
@@ -98,39 +90,21 @@ CHOSEN = {  # numbers of T1ce and T1, remarks, series
         [],
         EARLY,
         t1(at="102000"),
-        t1("T1 +C", at="103000", agent=AGENT),
+        STATED,
         t1("T1 post", at="101000"),
     ),
-    "a name beside an agent that was entered early": (
-        [3, 1],
-        [],
-        EARLY,
-        t1(at="100500", agent=AGENT, **THIN),
-        after_agent(at="103000"),
-    ),
+    "a name beside an agent that was entered early": ([3, 1], [], EARLY, t1(at="100500", agent=AGENT, **THIN), STATED),
     "a reformat": ([3, 1], [], t1(), REFORMAT, t1("T1 +C", agent=AGENT)),
-    "the only thin 3D scan": ([3, 1], [ONLY_3D], t1(), after_agent(), after_agent(**THIN), after_agent()),
-    "the only axial scan": (
-        [3, 1],
-        [ONLY_3D.replace("3 series", "2 series").replace("3D", "axial")],
-        t1(),
-        after_agent(**CORONAL),
-        after_agent(),
-    ),
+    "the only thin 3D scan": ([3, 1], [ONLY.format(3, "3D")], t1(), after_agent(), after_agent(**THIN), after_agent()),
+    "the only axial scan": ([3, 1], [ONLY.format(2, "axial")], t1(), after_agent(**CORONAL), after_agent()),
     "distortion corrected": (
         [1, 3],
-        ["T1: series 3 was taken, the scanner's correction of series 2"],
-        t1("T1 +C", at="103000", agent=AGENT),
-        t1("T1_ND", at="100000", **image_type("ND")),
-        t1(at="100000", **image_type("DIS3D")),
+        [f"T1: {CORRECTED}"],
+        STATED,
+        EARLY | image_type("ND"),
+        EARLY | image_type("DIS3D"),
     ),
-    "normalised": (
-        [3, 1],
-        ["T1ce: series 3 was taken, the scanner's correction of series 2"],
-        EARLY,
-        t1("T1 +C", at="103000", agent=AGENT, **image_type("ND")),
-        t1("T1 +C", at="103000", agent=AGENT, **image_type("ND", "NORM")),
-    ),
+    "normalised": ([3, 1], [f"T1ce: {CORRECTED}"], EARLY, STATED | image_type("ND"), STATED | image_type("ND", "NORM")),
 }
 
 
@@ -141,8 +115,12 @@ def test_statements_choose_t1ce_and_t1(write_study, name):
 
 
 NO_AGENT = "T1ce: no series states contrast agent in its name or header"
-DOUBT, DOUBT_T1, TWO = "T1ce: the evidence is doubtful", "T1: the evidence is doubtful", "T1ce: 2 series match"
-AFTER = "T1: scanned after contrast agent"
+DOUBT, DOUBT_T1, AFTER = (
+    "T1ce: the evidence is doubtful",
+    "T1: the evidence is doubtful",
+    "T1: scanned after contrast agent",
+)
+TWO, TWO_T1 = "T1ce: 2 series match", "T1: 2 series match"
 DOUBTFUL = {  # start of the question, series
     "a later scan of the same kind": (NO_AGENT, EARLY, LATE),
     '"post"': (DOUBT, EARLY, t1("AX T1 post", at="103000")),
@@ -159,9 +137,9 @@ DOUBTFUL = {  # start of the question, series
     "a thin T1ce of another injection": (TWO, t1(), after_agent(**FIRST), after_agent(**THIN, **SECOND)),
     "a thin T1ce of a part of the head": (TWO, t1(), after_agent(), after_agent(**PART)),
     "corrections of different scans": (
-        "T1: 2 series match",
-        t1("T1 +C", at="103000", agent=AGENT),
-        t1(at="100000", **image_type("ND")),
+        TWO_T1,
+        STATED,
+        EARLY | image_type("ND"),
         t1(at="100001", **image_type("DIS2D")),
     ),
 }
@@ -175,9 +153,8 @@ def test_doubtful_evidence_is_a_question(write_study, name):
 
 def test_a_request_is_obeyed_with_remarks(write_study):
     series = write_study(EARLY, t1("T1 +C", at="103000"))
-    numbers, remarks, choice = choose(series, T1="2", T1ce="1")
-    assert numbers == [1, 2]
-    assert choice.reasons["T1"] == "requested by --series"
+    numbers, remarks, reasons = choose(series, T1="2", T1ce="1")
+    assert (numbers, reasons["T1"]) == ([1, 2], "requested by --series")
     assert remarks == [
         "T1: series 2 was requested; the evidence was: T1 by its name, its name states contrast agent",
         "T1ce: series 1 was scanned before series 2, unlike a T1ce",

@@ -56,10 +56,9 @@ def test_several_patients_or_studies_are_refused(study, tmp_path):
         shutil.rmtree(folder / "6", ignore_errors=True)
         write_modality(folder / "6", VOXELS, np.eye(4), study, 6, "T1", **values)
 
-    add(identity.other_patient())
-    assert refusal(read_study, folder) == ONE_PATIENT
-    for values in ({"PatientName": "OTHER^SENTINEL"}, {"PatientBirthDate": "19010204"}, {"PatientSex": "F"}):
-        add(identity, **values)  # with one ID
+    others = {"PatientID": "SENTINEL-ID-4712", "PatientName": "OTHER^SENTINEL", "PatientBirthDate": "19010204"}
+    for keyword, value in (others | {"PatientSex": "F"}).items():
+        add(identity, **{keyword: value})
         assert refusal(read_study, folder) == ONE_PATIENT
     add(identity, PatientName="Sentinel^NameOf^^", PatientBirthDate="")
     read_study(folder)
