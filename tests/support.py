@@ -3,12 +3,14 @@
 import os
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import pytest
@@ -81,12 +83,20 @@ def tiny(command: str, train: bool = False) -> str:
 
 
 def run_command(command: str, place: Path, environment: Mapping[str, object]) -> str:
-    """Run a page's block of commands as a reader does; return the printed text."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    variables = {"PATH": path} | {name: str(value) for name, value in environment.items()}
-    result = execute(["bash", "-euo", "pipefail", "-c", command], place, **variables)
-    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
+    """Run a page's block as a reader does; return the printed text. Lines of Python find PyTorch imported already."""
+    texts = {name: str(value) for name, value in environment.items()}
+    lines = [line for line in command.replace("\\\n", " ").splitlines() if line.strip()]
+    calls = [["bash", "-euo", "pipefail", "-c", command]]
+    if all(line.startswith("python -m ") for line in lines):
+        split = [shlex.split(line, comments=True) for line in lines]
+        calls = [[sys.executable, *(Template(word).safe_substitute(texts) for word in words[1:])] for words in split]
+    printed = ""
+    for words in calls:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        result = execute(words, place, **{"PATH": path} | texts)
+        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+        printed += result.stdout
+    return printed
 
 
 def one_line(error) -> str:

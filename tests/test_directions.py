@@ -8,16 +8,10 @@ import pytest
 from tests.support import ROOT
 
 ABOVE = {"scripts", "deploy", "studies", "tests"}
-FORBIDDEN = {
-    "common": ABOVE,
-    "common/ssl": ABOVE | {f"common.{name}" for name in ("options", "training", "inference", "data")},
-    "common/networks": ABOVE | {f"common.{name}" for name in ("options", "training", "inference", "data")},
-    "common/metrics": ABOVE | {f"common.{name}" for name in ("options", "training", "inference", "data")},
-    "common/weights": ABOVE | {"common.training", "common.inference"},
-    "common/data": ABOVE | {"common.training", "common.inference"},
-    "scripts": {"tests", "deploy"},
-    "deploy": {"tests"},
-}
+PURE = ABOVE | {f"common.{name}" for name in ("options", "training", "inference", "data")}
+FORBIDDEN = {"common": ABOVE, "scripts": {"tests", "deploy"}, "deploy": {"tests"}}
+FORBIDDEN |= dict.fromkeys(("common/ssl", "common/networks", "common/metrics"), PURE)
+FORBIDDEN |= dict.fromkeys(("common/weights", "common/data"), ABOVE | {"common.training", "common.inference"})
 
 
 def imported(path: Path) -> set[str]:

@@ -1,18 +1,11 @@
-"""Lock files: versions shared by environments, hashes, and the check `make locked`."""
+"""Lock files: versions shared by environments, and hashes."""
 
-import os
 import re
 import subprocess
 
 from tests.support import ROOT
 
 TRACKING = "tests/tracking/requirements.lock"
-
-
-def make(*words, place=ROOT):
-    """Run make as a user does, also if make runs the tests."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(["make", *words], cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
 def locks():

@@ -1,4 +1,4 @@
-"""The commands of README.md and of the how-tos on training, taken from the pages and run at a tiny size in a copy."""
+"""The commands of the how-tos on training, taken from the pages and run at a tiny size in a copy."""
 
 import json
 import shutil
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from scripts.phantoms.cohort import make
-from tests.scripts.prepare.moved_heads import make_raw
-from tests.support import ROOT, SHORT, SMALL, bash_blocks, copy_of_the_repository, run_command, tiny
+from tests.support import ROOT, bash_blocks, copy_of_the_repository, run_command, tiny
 
 PAGES = [f"docs/how-to/{name}.md" for name in ("train-the-stages", "cross-validate", "score-and-compare")]
 SMALLER = {  # replacements in the commands that write datalists
@@ -23,34 +22,6 @@ def command(words: str) -> str:
     """Return the only code block of the how-tos that contains these words."""
     (block,) = [block for page in PAGES for block in bash_blocks(page) if words in block]
     return block.rstrip()
-
-
-@pytest.mark.slow
-def test_own_data_in_four_commands(tmp_path):
-    """README.md's commands run on moved heads of 4 mm, whose labels are the brightest voxels of T1."""
-    copy = copy_of_the_repository(tmp_path)
-    subjects = [make_raw("ukb", number, tmp_path, spacing=4.0) for number in range(3)]
-    for subject in subjects:
-        scan = nibabel.load(tmp_path / f"raw/{subject}/{subject}_T1.nii.gz")
-        label = scan.get_fdata() > np.percentile(scan.get_fdata(), 98)
-        file = tmp_path / f"raw/{subject}/{subject}_seg.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(label.astype(np.uint8), scan.affine), file)
-    new = shutil.copytree(tmp_path / "raw" / subject, tmp_path / "new" / subject)
-    (new / f"{subject}_seg.nii.gz").unlink()
-    (block,) = [block for block in bash_blocks() if "datalists generic" in block]
-    for large, small in {
-        "--like=brats": f"--like=brats --spacing=4 --include={','.join(subjects)} --jobs=2",
-        "--modalities=T1,FLAIR": "--modalities=T1",
-        "['T1','FLAIR']": "['T1']",
-        "--validation=0.15 --testing=0.15": "--validation=1",
-        "train --recipe": f"train {SMALL} {SHORT} --recipe",
-    }.items():
-        assert large in block
-        block = block.replace(large, small)
-    run_command(block, copy, {"RAW": tmp_path / "raw", "NEW": tmp_path / "new"})
-    result = nibabel.load(copy / f"runs/mine/new/labels/{subject}.nii.gz")
-    assert result.shape == scan.shape
-    assert set(np.unique(result.dataobj)) <= {0, 1}
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests import kept
+from tests.damaged_scans import cut, save
 from tests.programs import run_module
 from tests.support import ROOT, TINY
 
@@ -18,7 +19,7 @@ DATA = "--dataset_dir={data}/brats --datalist={data}/brats.json"
 LIST = "--datalist={data}/brats.json"
 TRAIN = f"scripts.run {BRATS} train {' '.join(TINY)} --output_dir=out --ckpt_dir=out/models"
 EVALUATE = f"scripts.run {BRATS} evaluate {DATA} --output_dir=out"
-SEGMENT = f"scripts.segment scans --bundle={BRATS} --output=out"
+SCORED = f"scripts.run {BRATS} evaluate --output_dir=out --checkpoint={{model}}"
 SCORE = "scripts.evaluate --predictions=a --references=b --output=out"
 REFUSALS = [  # command line, culprit in the error
     # misspelt commands, options and names
@@ -44,18 +45,14 @@ REFUSALS = [  # command line, culprit in the error
     (f"{TRAIN} {DATA} --pretrained=text.pt", "text.pt"),
     (f"{TRAIN} {DATA} --pretrained={{model}} --model_size=tiny", "model_size"),
     (f"{TRAIN} --dataset_dir={{data}}/brats --datalist=text.json", "text.json"),
-    (
-        f"scripts.run {BRATS} evaluate --dataset_dir={{data}}/atlas --datalist={{data}}/atlas.json --output_dir=out "
-        "--checkpoint={model}",
-        "label_convention",
-    ),
     (f"{EVALUATE} --checkpoint={{model}} --protocol=isles", "isles"),
+    (f"{SCORED} --dataset_dir={{data}}/atlas --datalist={{data}}/atlas.json", "label_convention"),
     ("scripts.datalists brats --root={data}/brats --output=out.json --validation=99", "validation"),
     (f"{SCORE} --protocol=brats", "one.nii.gz"),
     # scans that cannot be read, grids and labels that do not fit
     (f"{TRAIN} --dataset_dir=cut --datalist={{data}}/brats.json", "flair.nii.gz"),
-    (f"scripts.run {BRATS} evaluate --dataset_dir=labels {LIST} --output_dir=out --checkpoint={{model}}", "seg.nii.gz"),
-    (f"scripts.run {BRATS} evaluate --dataset_dir=moved {LIST} --output_dir=out --checkpoint={{model}}", "seg.nii.gz"),
+    (f"{SCORED} --dataset_dir=labels {LIST}", "seg.nii.gz"),
+    (f"{SCORED} --dataset_dir=moved {LIST}", "seg.nii.gz"),
     # an output that exists, a disk without space
     (f"{TRAIN} {DATA} --ckpt_dir={{trained}}/models", "resume"),
     ("scripts.phantoms make --layout=atlas --subjects=1 --output=held", "held"),
@@ -63,31 +60,12 @@ REFUSALS = [  # command line, culprit in the error
 ]
 
 
-def _copy(name: str, ending: str, change) -> None:
-    """Link BraTS's cohort into a folder, but for the files with an ending, which `change` writes anew."""
-    cohort = kept.cohorts() / "brats"
-    for path in cohort.rglob("*.nii.gz"):
-        copy = Path(name) / path.relative_to(cohort)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if path.name.endswith(ending):
-            change(path, copy)
-        else:
-            copy.symlink_to(path)
-
-
-def _cut(path: Path, copy: Path) -> None:
-    copy.write_bytes(path.read_bytes()[:5000])
-
-
-def _relabel(path: Path, copy: Path) -> None:
+def _rewrite(path: Path, shift: float = 0, added: int = 0) -> None:
+    """Shift a label map's position by mm along each axis, and add to its labels."""
     label = nibabel.load(path)
-    nibabel.save(nibabel.Nifti1Image(np.asarray(label.dataobj, np.uint8) + np.uint8(7), label.affine), copy)
-
-
-def _move(path: Path, copy: Path) -> None:
-    label, affine = nibabel.load(path), np.eye(4)
-    affine[:3, 3] = 20
-    nibabel.save(nibabel.Nifti1Image(np.asarray(label.dataobj, np.uint8), affine @ label.affine), copy)
+    affine = label.affine.copy()
+    affine[:3, 3] += shift
+    save(path, np.asarray(label.dataobj, np.uint8) + np.uint8(added), affine)
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +80,16 @@ def folder(tmp_path_factory):
         Path("held", "result.txt").write_text("of an earlier run")
         for name in ("text.pt", "text.json"):
             Path(name).write_text("no such content")
-        scan = next((kept.cohorts() / "brats").rglob("*_flair.nii.gz"))
         for name in ("a", "b"):
-            shutil.copy(scan, Path(name, "one.nii.gz"))
-        _copy("cut", "_flair.nii.gz", _cut)
-        _copy("labels", "_seg.nii.gz", _relabel)
-        _copy("moved", "_seg.nii.gz", _move)
+            shutil.copy(next((kept.cohorts() / "brats").rglob("*_flair.nii.gz")), Path(name, "one.nii.gz"))
+        for name in ("cut", "labels", "moved"):
+            shutil.copytree(kept.cohorts() / "brats", name)
+        for path in Path("cut").rglob("*_flair.nii.gz"):
+            cut(path)
+        for path in Path("labels").rglob("*_seg.nii.gz"):
+            _rewrite(path, added=7)
+        for path in Path("moved").rglob("*_seg.nii.gz"):
+            _rewrite(path, shift=20)
     finally:
         os.chdir(before)
     return folder

@@ -2,23 +2,13 @@
 
 import json
 import shutil
-import subprocess
 import zipfile
 
 import pytest
 
 from scripts.datalists import __main__ as datalists
 from scripts.phantoms.cohort import make
-from tests.support import bash_blocks
-
-
-def unpack(folder):
-    """Run the page's command on a project in the folder."""
-    (script,) = (block for block in bash_blocks("docs/how-to/use-uk-biobanks-platform.md") if "unpack()" in block)
-    assert script.count("/mnt/project/") == 2
-    command = ["bash", "-c", script.replace("/mnt/project/", f"{folder}/project/")]
-    environment = {"PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+from tests.support import bash_blocks, run_command
 
 
 def files(folder):
@@ -39,8 +29,9 @@ def test_archives_are_unpacked_as_the_layout_of_uk_biobank(tmp_path):
             file.writestr("T1/T1.nii.gz", "what no training needs")
     (tmp_path / "project/Bulk/Brain MRI/T1/10").mkdir(exist_ok=True)
     (tmp_path / "project/Bulk/Brain MRI/T1/10/1000000_20251_2_0.zip").touch()  # a different field
-    result = unpack(tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
+    (script,) = (block for block in bash_blocks("docs/how-to/use-uk-biobanks-platform.md") if "unpack()" in block)
+    assert script.count("/mnt/project/") == 2
+    run_command(script.replace("/mnt/project/", f"{tmp_path}/project/"), tmp_path, {})
     assert files(tmp_path / "ukb") == images
     datalists.COMMANDS["ukb"](str(tmp_path / "ukb"), str(tmp_path / "ukb.json"), validation=0, testing="all")
     assert len(json.loads((tmp_path / "ukb.json").read_text())["testing"]) == len(images) / 2 == 2
