@@ -10,7 +10,7 @@ LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=connection-
 
 .DELETE_ON_ERROR:
 .PHONY: help install deploy studies tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-studies test-tracking
-PYTEST = -m pytest --numprocesses=auto
+PYTEST = -m pytest --numprocesses=auto --dist=worksteal
 
 # $(call install,ENVIRONMENT,LOCK,PYTORCH). Another TORCH_INDEX has other files of PyTorch, which pip then takes with what
 # they need, unchecked; all the others are still those of the lock.
@@ -90,14 +90,13 @@ EXAMPLES := common scripts
 ELSEWHERE := $(addprefix --ignore=tests/,deploy studies/test_snakefile.py tracking)
 
 test: .venv/installed ## the main test suite, and the examples in docstrings
-	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
-	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules $(EXAMPLES)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules -m "not slow" $(ELSEWHERE) tests $(EXAMPLES)
 
 # They wait a lot, for jobs of SLURM and for processes: with --jobs=2 two kinds share the cores.
 test-rest: test-slow test-deploy test-studies test-tracking ## the tests that make test leaves out
 
 test-slow: .venv/installed ## what takes up to minutes each: SLURM, studies, README's commands
-	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --dist=worksteal -m slow $(ELSEWHERE)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow $(ELSEWHERE)
 
 test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/deploy

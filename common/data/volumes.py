@@ -107,7 +107,9 @@ def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
 
 def affine_in(forms: bytes) -> NDArray[np.float64]:
     """Return the affine [4, 4], to mm in RAS+, of a header from `forms_of`."""
-    return np.asarray(header_on(forms).get_best_affine(), np.float64)
+    header = header_on(forms)
+    header["pixdim"][0] = header["pixdim"][0] or 1  # the standard's default, which nibabel sets when it opens a file
+    return np.asarray(header.get_best_affine(), np.float64)
 
 
 def other_place(scan: Any) -> tuple[str, float] | None:
