@@ -13,12 +13,13 @@ import numpy as np
 import torch
 import yaml
 from nibabel.affines import voxel_sizes
+from nibabel.orientations import io_orientation
 from torch.utils.benchmark import Timer
 
 from common.data import preparation
 from common.data.regions import CONVENTIONS, symmetric_axes
 from common.data.scan_checks import files_in, read_scan
-from common.data.volumes import axes_of, open_volume
+from common.data.volumes import open_volume
 from common.errors import InputError, lacks_gpu_memory, show
 from common.files import atomic_write, move_aside
 from common.options import BUNDLES, automatic_amp, read_config
@@ -105,7 +106,7 @@ def plan(
     is_raw, evidence = need_preparation(cases, scan.modalities)
     affines = [open_volume(file).affine for case in cases for file in case["image"]]
     # voxel edges along right, anterior and superior in mm
-    edges = np.array([voxel_sizes(affine)[axes_of(affine)[:, 0].argsort()] for affine in affines])
+    edges = np.array([voxel_sizes(affine)[io_orientation(affine)[:, 0].argsort()] for affine in affines])
     median = [round(float(edge), 2) for edge in np.median(edges, axis=0)]
     prepare: dict[str, Any] = {
         "like": "brats",  # rigid: heads and lesions keep their size

@@ -15,7 +15,7 @@ from ..errors import InputError
 from .regions import painting_order, regions_of
 
 EXPECTED = "steps by region, such as WT=100mm3+largest,ET=holes"
-STEP = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)mm3|largest|holes")
+STEP = re.compile(r"\d{1,9}(?:\.\d{1,6})?mm3|largest|holes")
 SLACK = 1e-4  # relative tolerance of volumes, as affines are in single precision
 Masks = NDArray[np.bool_]
 
@@ -36,14 +36,12 @@ def cleanup_of(text: str) -> dict[str, Cleanup]:
         Cleanup(smallest=100.0, largest=True, holes=False)
     """
     regions: dict[str, Cleanup] = {}
-    for part in re.sub(r"\s*([=+,])\s*", r"\1", text.strip()).split(","):
+    for part in text.replace(" ", "").split(","):
         region, _, steps = part.partition("=")
-        words = steps.split("+")
-        volumes = [float(word.removesuffix("mm3")) for word in words if word.endswith("mm3") and STEP.fullmatch(word)]
-        is_known = all(map(STEP.fullmatch, words)) and len(volumes) < 2 and len({*words}) == len(words)
-        if not region or region in regions or not is_known:
+        if not region or region in regions or not all(map(STEP.fullmatch, steps.split("+"))):
             raise InputError(f"{part}: expected {EXPECTED}")
-        regions[region] = Cleanup(sum(volumes), "largest" in words, "holes" in words)
+        volume = re.search(r"[\d.]+(?=mm3)", steps)
+        regions[region] = Cleanup(float(volume[0]) if volume else 0, "largest" in steps, "holes" in steps)
     return regions
 
 

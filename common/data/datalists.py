@@ -64,18 +64,16 @@ class Datalist:
             >>> Datalist("brats.json", "/data/brats").load("training", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
             ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
         """
-        name, available = f"datalist {self.path}", self.content["modalities"]
+        available, stated = self.content["modalities"], self.content["label_convention"]
+        names, folder = modalities or available, Path(self.root).expanduser().absolute()
         chosen = [entry for part in SPLITS if split in (part, ALL) for entry in self.content.get(part, [])]
         if not chosen:
             filled = ", ".join(part for part in SPLITS if self.content.get(part)) or "none"
             raise InputError(f"{self.path}: the split {split} is empty; splits with subjects: {filled}")
-        folder = Path(self.root).expanduser().absolute()
         if not folder.is_dir():
             raise InputError(f"root {self.root}", "no such folder", f"that of the paths in {self.path}")
-        names = available if modalities is None else modalities
         if unknown := [modality for modality in names if modality not in available]:
             raise InputError(f"modality {unknown[0]}: not in {self.path}, which has {', '.join(available)}")
-        stated = self.content["label_convention"]
         if label_convention is not None and (stated is None or regions_of(stated) != regions_of(label_convention)):
             raise ArgumentError("label_convention", label_convention, f"the labels of {self.path} follow {stated}")
         entries = []
@@ -83,15 +81,14 @@ class Datalist:
             files = dict(zip(available, stored["image"], strict=True)) | dict.fromkeys(missing or ())
             entry = {"subject": stored["subject"]}
             entry["image"] = [files[modality] and f"{folder}/{files[modality]}" for modality in names]
-            if label_convention is not None and "label" not in stored:
-                raise InputError(f"{name}: subject {stored['subject']} has no label")
+            lacking = list(missing_in(entry, names))
             if label_convention is not None:
-                entry["label"] = f"{folder}/{stored['label']}"
-            lacking = missing_in(entry, names)
-            if lacking and (missing is None or len(lacking) == len(names)):
-                expected = f"{'all' if missing is None else 'at least one'} of {', '.join(names)}"
+                entry["label"] = f"{folder}/{stored.get('label')}"
+                lacking += [] if "label" in stored else ["a label"]
+            if lacking and (missing is None or "a label" in lacking or len(lacking) == len(names)):
                 problem = f"subject {stored['subject']} lacks {', '.join(lacking)}"
-                raise InputError(f"{name}: {problem}; expected {expected}")
+                expected = f"{'all' if missing is None else 'at least one'} of {', '.join(names)}"
+                raise InputError(f"datalist {self.path}: {problem}; expected {expected}")
             entries.append(entry)
         if must_exist:
             check_files(entries, self.path)
@@ -169,17 +166,17 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
         subjects: dict[str, str] = {}  # subject -> split
         for split, entry in [(part, entry) for part in SPLITS for entry in content.get(part, [])]:
             subject, images, modalities = entry["subject"], entry["image"], content["modalities"]
+            files = [normpath(file) for file in (*images, entry.get("label")) if file]
             if not may_repeat and subject in subjects:
                 raise InputError(f"subject {subject} is in {subjects[subject]} and again in {split}")
-            subjects[subject] = split
             if len(images) != len(modalities):
                 raise InputError(f"subject {subject}: {len(images)} images; expected {', '.join(modalities)}")
             if swapped := _out_of_order(images, modalities):
                 raise InputError(f"subject {subject}: {swapped}")
-            files = [normpath(file) for file in (*images, entry.get("label")) if file]
+            if len({*files}) < len(files):
+                raise InputError(f"subject {subject}: {max(files, key=files.count)} is listed twice")
+            subjects[subject] = split
             for file in files:
-                if files.count(file) > 1:
-                    raise InputError(f"subject {subject}: {file} is listed twice; expected different files")
                 if owners.setdefault(file, subject) != subject and not may_repeat:
                     raise InputError(f"{file} belongs to the subjects {owners[file]} and {subject}")
 

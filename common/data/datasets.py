@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import count, islice
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +40,7 @@ class CaseDataset(CacheDataset):
 
     Args:
         data: Entries as `common.data.Datalist.load` returns them. An entry may lack "subject", as in MONAI's
-            `workflow.dataset_data = [{"image": path}]`: the subject is then the common beginning of the files' names.
+            `workflow.dataset_data = [{"image": path}]`: the subject is then the name of its first file.
         transform: MONAI `Compose`.
         cache_rate: Share of the cases to keep in memory, after the deterministic transforms; 0 to 1.
         store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
@@ -78,16 +77,11 @@ class CaseDataset(CacheDataset):
 
 
 def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry with a list of images and a subject, by default the common beginning of the images' names."""
-    image = entry.get("image")
-    files = [image] if isinstance(image, str | Path) else image
+    """Return an entry with a list of images and a subject, by default the name of the first image."""
+    files = [entry["image"]] if isinstance(entry["image"], str | Path) else entry["image"]
     if "subject" in entry:
         return {**entry, "image": files}
-    names = [Path(file).name.split(".")[0] for file in files or () if file]
-    if not names:
-        raise InputError(f"case {dict(entry)}: no subject and no image; expected at least an image")
-    common = commonprefix(names)  # noqa: RUF071, of names, not of paths
-    return {**entry, "image": files, "subject": common.rstrip("_-. ") or names[0]}
+    return {**entry, "image": files, "subject": Path(next(file for file in files if file)).name.split(".")[0]}
 
 
 @contextmanager

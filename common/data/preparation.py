@@ -24,7 +24,6 @@ BRAIN = 2.8
 # 0.04 if cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
 REACHING = 0.07
 WITHOUT_SKULL, WITH_SKULL = "brains without skull", "whole heads"
-HEAD = 5.0, 1000.0  # mm; smallest and largest plausible extent of a scan, if its affine is in mm
 MEASURED = 4  # subjects per cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is not an extracted brain, as noise fills it
 # Minimum Dice of two modalities' brains. On the scans' native grids: 0.94 at an offset of 5 mm, 0.975 for slices of
@@ -104,10 +103,11 @@ def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
 
 def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
     """Return the smallest range of each measurement that contains the ranges of all scans."""
-    lows = {name: np.min([ranges[name][0] for ranges in measured], axis=0).tolist() for name in measured[0]}
-    return {
-        name: [low, np.max([ranges[name][1] for ranges in measured], axis=0).tolist()] for name, low in lows.items()
-    }
+    result = {}
+    for name in measured[0]:
+        lows, highs = zip(*(ranges[name] for ranges in measured), strict=True)
+        result[name] = [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
+    return result
 
 
 def describe(ranges: Ranges) -> str:
@@ -119,51 +119,28 @@ def describe(ranges: Ranges) -> str:
 
 
 def differences(
-    ranges: Ranges, expected: Ranges | None, spacing: Sequence[float] | None = None, file: str = ""
+    ranges: Ranges, expected: Ranges | None, file: str, spacing: Sequence[float] | None = None
 ) -> dict[str, Problem]:
     """Compare measured ranges of scans with those of the training data; return the problem of each failed check.
 
     `expected` of None checks only the alignment. `spacing` is the voxel size after resampling, in mm. The keys are
     names in `PREPARATION_CHECKS`.
     """
-    problems: dict[str, Problem] = {}
-
-    def add(check: str, value: str, wanted: str) -> None:
-        problems[check] = Problem(check, file, value, wanted)
-
+    found: dict[str, tuple[str, str]] = {}  # check -> actual and expected value
     if (overlap := ranges["overlap"][0]) < OVERLAP_ON_ONE_GRID:
-        wanted = f"{OVERLAP_ON_ONE_GRID} or more between scans of one head (not masks)"
-        add("alignment", f"modalities' brains overlap by Dice {overlap:.2f}", wanted)
-    if expected is None:
-        return problems
-    edges = ranges["spacing"] if spacing is None else [spacing, spacing]
-    if _is_outside(edges, expected["spacing"], SPACING):
-        add("spacing", f"voxels of {_mm(edges)} mm", f"{_mm(expected['spacing'])} mm")
-    kind, wanted = skull_in(ranges), skull_in(expected)
-    if kind and wanted and kind != wanted:
-        add("skull", f"{kind} ({_litres(ranges)})", f"{wanted} ({_litres(expected)})")
-    elif _is_outside(ranges["extent"], expected["extent"], EXTENT):
-        add("extent", f"extends over {_mm(ranges['extent'])} mm", f"{_mm(expected['extent'])} mm")
-    if ranges["air"][1] > expected["air"][1] + AIR:
-        value = f"{ranges['air'][1]:.0%} of the volume's border is not 0, where air should be"
-        add("air", value, f"{expected['air'][1]:.0%}")
-    return problems
-
-
-def training_problems(measured: Mapping[str, Ranges], spacing: Sequence[float] | None = None) -> dict[str, Problem]:
-    """Compare training scans with the first, and their extents with a head's; return a problem of each failed check.
-
-    `measured` maps each scan's name, for messages, to its ranges. `spacing` is the voxel size after resampling, in mm.
-    """
-    problems: dict[str, Problem] = {}
-    reference = next(iter(measured.values()))
-    for name, ranges in measured.items():
-        problems = differences(ranges, reference, spacing, name) | problems
-        longest = max(ranges["extent"][1])
-        if not HEAD[0] <= longest <= HEAD[1]:
-            expected = "about 200 mm, the size of a head; is the affine in mm?"
-            problems["extent"] = Problem("extent", name, f"extends over {longest:.3g} mm", expected)
-    return {name: problem for name, problem in problems.items() if name != "alignment"}
+        found["alignment"] = f"modalities' brains overlap by Dice {overlap:.2f}", f"{OVERLAP_ON_ONE_GRID} or more"
+    if expected is not None:
+        edges = ranges["spacing"] if spacing is None else [spacing, spacing]
+        kinds, air = (skull_in(ranges), skull_in(expected)), (ranges["air"][1], expected["air"][1])
+        if _is_outside(edges, expected["spacing"], SPACING):
+            found["spacing"] = f"voxels of {_mm(edges)} mm", f"{_mm(expected['spacing'])} mm"
+        if all(kinds) and kinds[0] != kinds[1]:
+            found["skull"] = f"{kinds[0]} ({ranges['volume'][1]:.2g} L above zero)", kinds[1]
+        elif _is_outside(ranges["extent"], expected["extent"], EXTENT):
+            found["extent"] = f"extends over {_mm(ranges['extent'])} mm", f"{_mm(expected['extent'])} mm"
+        if air[0] > air[1] + AIR:
+            found["air"] = f"{air[0]:.0%} of the volume's border is not 0, where air should be", f"{air[1]:.0%}"
+    return {check: Problem(check, file, *values) for check, values in found.items()}
 
 
 def _is_outside(measured: Sequence[Any], expected: Sequence[Any], factor: float) -> bool:
@@ -179,11 +156,6 @@ def skull_in(ranges: Ranges) -> str:
     return WITH_SKULL if low > BRAIN else ""
 
 
-def _litres(ranges: Ranges) -> str:
-    low, high = (f"{volume:.2g}" for volume in ranges["volume"])
-    return f"{low} L above zero" if low == high else f"{low} to {high} L above zero"
-
-
 def _mm(edges: Sequence[Any]) -> str:
     lowest, highest = ([f"{edge:.3g}" for edge in side] for side in edges)
     return " x ".join(low if low == high else f"{low}-{high}" for low, high in zip(lowest, highest, strict=True))
@@ -191,10 +163,8 @@ def _mm(edges: Sequence[Any]) -> str:
 
 def refuse(problems: Mapping[str, Problem], accept: Collection[str]) -> None:
     """Raise one `InputError` for all problems from `differences`, except those of checks in `accept`."""
-    refused = {name: problem for name, problem in problems.items() if name not in accept}
-    if not refused:
-        return
-    differing = "; ".join(map(str, refused.values()))
-    cures = "--spacing resamples scans, python -m scripts.prepare prepares raw ones, "
-    cures += f"--accept='[{','.join(refused)}]' goes on regardless"
-    raise InputError(f"preparation differs from the training data: {differing} ({cures})")
+    if refused := {name: problem for name, problem in problems.items() if name not in accept}:
+        differing = "; ".join(map(str, refused.values()))
+        cures = "--spacing resamples scans, python -m scripts.prepare prepares raw ones, "
+        cures += f"--accept='[{','.join(refused)}]' goes on regardless"
+        raise InputError(f"preparation differs from the training data: {differing} ({cures})")

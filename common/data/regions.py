@@ -1,25 +1,75 @@
 """Label conventions: regions, label values, colours and codes.
 
 A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours
-and codes, `core=1+3:d1495b:6574001 SCT Necrosis` (without #, which MONAI would turn into ::). `common.data.conventions`
-defines the named ones.
+and codes, `core=1+3:d1495b:6574001 SCT Necrosis` (without #, which MONAI would turn into ::). `CONVENTIONS` has the
+named ones.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from itertools import cycle, product
-from typing import Any
+from itertools import combinations, cycle
+from typing import Any, NamedTuple
 
 from ..errors import ArgumentError
-from .conventions import BLUE, CONVENTIONS, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Region
+
+# Okabe and Ito, Color Universal Design, 2008: distinct with every kind of colour vision
+VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE = "#d55e00", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00"
+
+
+class Region(NamedTuple):
+    """A region of a label convention.
+
+    Attributes:
+        labels: Label values.
+        colour: Colour in pictures, #rrggbb.
+        code: What the region is, outside its inner regions: value, scheme and meaning of a code, such as
+            `79654002 SCT Edema`.
+        part: Name of this part in DICOM, if not the region's.
+    """
+
+    labels: frozenset[int]
+    colour: str
+    code: str = ""
+    part: str = ""
+
+
+NCR = "6574001 SCT Necrosis", "Necrotic tumour core (NCR)"
+ED = "79654002 SCT Edema", "Peritumoural oedema (ED)"
+ET = "108369006 SCT Neoplasm", "Enhancing tumour (ET)"
+
+# Regions in channel order, those of the bundle first; overlapping regions are nested, 0 is background
+CONVENTIONS: Mapping[str, Mapping[str, Region]] = {
+    "atlas": {"lesion": Region(frozenset({1}), VERMILION, "55641003 SCT Infarct", "Stroke lesion")},
+    "brats2021": {  # channels in the order of SwinUNETR's outputs
+        "TC": Region(frozenset({1, 4}), YELLOW, *NCR),
+        "WT": Region(frozenset({1, 2, 4}), SKY, *ED),
+        "ET": Region(frozenset({4}), VERMILION, *ET),
+    },
+    "brats2023": {
+        "TC": Region(frozenset({1, 3}), YELLOW, *NCR),
+        "WT": Region(frozenset({1, 2, 3}), SKY, *ED),
+        "ET": Region(frozenset({3}), VERMILION, *ET),
+    },
+    "brats2024": {  # glioma after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC (de Verdier et al., 2024)
+        "TC": Region(frozenset({1, 3}), YELLOW),
+        "WT": Region(frozenset({1, 2, 3}), SKY),
+        "ET": Region(frozenset({3}), VERMILION, *ET),
+        "RC": Region(frozenset({4}), BLUE),  # resection cavity
+    },
+    "brats2024peds": {  # paediatric: 1 ET, 2 NET, 3 CC, 4 ED (Fathi Kazerooni et al., 2024)
+        "TC": Region(frozenset({1, 2, 3}), YELLOW),
+        "WT": Region(frozenset({1, 2, 3, 4}), SKY),
+        "ET": Region(frozenset({1}), VERMILION, *ET),
+        "CC": Region(frozenset({3}), BLUE),  # cystic component
+    },
+}
 
 ALIKE = ("brats2023", "brats2021")  # the same regions; readers accept the labels of both
 ALIASES = {4: 3}  # label of enhancing tumour in brats2021 -> in brats2023
 PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions that declare none
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 
-LIMIT = 32  # regions
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name such as ctx-lh, HippL or LHip
 _OTHER_SIDE = str.maketrans("lr", "rl")
 _SIDE = re.compile(r".*(?<!c)left.*|.*(?<!b)right.*|[lr][ht]?", re.IGNORECASE)
@@ -44,13 +94,12 @@ def cards_of(convention: str) -> Mapping[str, Region]:
         if match is None or match[1] in regions or match[1].lower() == "dice":  # the name of the mean in tables
             raise ArgumentError("label_convention", convention, f"{part}: invalid, repeated or reserved", EXPECTED)
         labels = frozenset(map(int, match[2].split("+")))
+        if not 1 <= min(labels) <= max(labels) <= 255:
+            raise ArgumentError("label_convention", convention, f"{match[1]}: expected labels from 1 to 255")
         regions[match[1]] = Region(labels, f"#{match[3].lower()}" if match[3] else "", match[4] or "")
-    if len(regions) > LIMIT:
-        raise ArgumentError("label_convention", convention, f"{len(regions)} regions", f"at most {LIMIT}")
-    for (name, (first, *_)), (other, (second, *_)) in product(regions.items(), repeat=2):
-        if not all(1 <= label <= 255 for label in first):
-            raise ArgumentError("label_convention", convention, f"{name}: expected labels from 1 to 255")
-        if name != other and (first == second or (first & second and not (first < second or second < first))):
+    for (name, first), (other, second) in combinations(regions.items(), 2):
+        shared = first.labels & second.labels
+        if first.labels == second.labels or shared not in (frozenset(), first.labels, second.labels):
             expected = "different regions, nested or disjoint"
             raise ArgumentError("label_convention", convention, f"{name} and {other} overlap", expected)
     return regions
@@ -88,9 +137,8 @@ def declaration(regions: Mapping[str, Any]) -> str:
     parts = []
     for name, value in regions.items():
         stated = value if isinstance(value, Mapping) else {"labels": value}
-        labels = stated.get("labels")
-        numbers = labels if isinstance(labels, list | tuple) else [labels]
-        parts.append(_text_of(name, numbers, str(stated.get("colour", "")), str(stated.get("code", ""))))
+        labels = stated["labels"] if isinstance(stated["labels"], list) else [stated["labels"]]
+        parts.append(_text_of(name, labels, stated.get("colour", ""), stated.get("code", "")))
     try:
         return canonical(",".join(parts))
     except ArgumentError as error:
@@ -168,18 +216,16 @@ def label_names(convention: str) -> dict[int, tuple[str, str]]:
     regions, shades, names = regions_of(convention), colours(convention), {}
     for label in sorted(known_labels(convention) - {0}):
         name = min((name for name in regions if label in regions[name]), key=lambda name: len(regions[name]))
-        inside = {other: labels for other, labels in regions.items() if labels < regions[name]}
-        largest = [other for other, labels in inside.items() if not any(labels < it for it in inside.values())]
+        inside = [other for other in regions if regions[other] < regions[name]]
+        largest = [other for other in inside if not any(regions[other] < regions[third] for third in inside)]
         names[label] = (f"{name} outside {' and '.join(largest)}" if largest else name, shades[name])
     return names
 
 
 def display_order(names: Iterable[str]) -> list[str]:
-    """Sort region names for display: names in `CONVENTIONS`, outermost first, then all others in their given order."""
-    order: list[str] = []
-    for regions in CONVENTIONS.values():
-        order += sorted(regions, key=lambda name: -len(regions[name].labels))
-    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+    """Sort region names for display: those of tumours outermost first, then all others in their given order."""
+    outermost = {"WT": 0, "TC": 1, "ET": 2}
+    return sorted(names, key=lambda name: outermost.get(name, 3))
 
 
 def alike(convention: str) -> tuple[str, ...]:

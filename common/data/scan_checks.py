@@ -12,30 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, printable, shortened, show
+from ..errors import InputError, shortened, show
 from .regions import aliases_of, known_labels
-from .volumes import open_volume, other_place, read_voxels
+from .volumes import open_volume, qform_shift, read_voxels
 
 AFFINE_TOLERANCE = 1e-3  # mm
 LABEL_TOLERANCE = 1e-5  # distance from a whole number, as a header's scale factor is in single precision
 OUTLIER, FEW = 100, 1000  # multiple of the median; largest number of voxels that is not checked for outliers
-HIGHEST = 1e15  # intensity; sums of squares must stay below 3e38, the limit of float32
 SHOWN = 6  # label values in a message
-UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes count as mm
-
 Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine [4, 4]
-_warned = mmap(-1, 2)  # memory shared with DataLoader workers: whether a warning of each kind was printed
+_warned = mmap(-1, 1)  # memory shared with DataLoader workers: whether the warning was printed
 
 
 class Problem(InputError):  # noqa: N818, also that of a warning
-    """A failed check: its name, the file ("" for none or several), the actual and the expected value."""
+    """A failed check: its name, the file, the problem and the expected value."""
 
-    def __init__(self, check: str, file: str, value: str, expected: str) -> None:
-        super().__init__(file, value, expected)
-        self.check, self.file, self.value = check, file, value
-
-    def __str__(self) -> str:
-        return printable(f"{f'{self.file}: ' if self.file else ''}{self.value}; expected {self.expected}")
+    def __init__(self, check: str, file: str, problem: str, expected: str) -> None:
+        super().__init__(file, problem, expected)
+        self.check, self.file = check, file
 
 
 def files_in(case: Mapping[str, Any]) -> list[str]:
@@ -46,13 +40,22 @@ def files_in(case: Mapping[str, Any]) -> list[str]:
 def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndarray]:
     """Check and read a file with a single volume; return nibabel's image and the scaled voxels [x, y, z].
 
-    Raise `Problem` if the header or checksum fails a check.
+    Axes of length 1 after the third, which some tools append, are dropped. Raise `Problem` if the header or checksum
+    fails a check.
     """
     file = str(path)
     try:
         scan = open_volume(path)
-        _check_header(file, scan)
-        return scan, read_voxels(scan, file, dtype).reshape(edges_of(scan))
+        shape = scan.shape
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        if len(shape) != 3:
+            raise Problem("dimensions", file, f"shape {_shape(shape)}", "three dimensions")
+        if scan.get_data_dtype().kind not in "biuf":
+            raise Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
+        if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
+            raise Problem("affine", file, "an affine that cannot be inverted", "an affine from voxels to mm")
+        return scan, read_voxels(scan, file, dtype).reshape(shape)
     except FileNotFoundError as error:
         raise Problem("missing", file, "no such file", "a file") from error
     except (Problem, MemoryError):
@@ -60,29 +63,6 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
     except Exception as error:  # damaged files raise many exceptions
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]
         raise Problem("unreadable", file, first, "a NIfTI or MGH file that can be read") from error
-
-
-def _check_header(file: str, scan: Any) -> None:
-    header = scan.header
-    if len(edges_of(scan)) != 3:
-        raise Problem("dimensions", file, f"shape {_shape(scan.shape)}", "three dimensions")
-    if scan.get_data_dtype().kind not in "biuf":
-        raise Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
-    if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
-        raise Problem("affine", file, "an affine that cannot be inverted", "an affine from voxels to mm")
-    lowest = header.single_vox_offset if getattr(header, "is_single", False) else 0
-    if scan.dataobj.offset < lowest:
-        raise Problem("unreadable", file, f"voxels start at byte {scan.dataobj.offset}", f"{lowest}, after the header")
-    if "stored" in scan.extra and (unit := int(header["xyzt_units"]) & 7) in UNITS:
-        raise Problem("unreadable", file, f"lengths in {UNITS[unit]}", "mm")
-
-
-def edges_of(scan: Any) -> tuple[int, ...]:
-    """Return the shape of a scan without the axes of length 1 that some tools append to three dimensions."""
-    edges = tuple(scan.shape)
-    while len(edges) > 3 and edges[-1] == 1:
-        edges = edges[:-1]
-    return edges
 
 
 def check_grid(file: str, grid: Shaped, expected: Shaped, other: str) -> None:
@@ -96,20 +76,19 @@ def check_grid(file: str, grid: Shaped, expected: Shaped, other: str) -> None:
 
 
 def orientation_problem(file: str, scan: Any) -> Problem | None:
-    """Return a problem if a header leaves positions ambiguous: a part is assumed, or its affines disagree."""
+    """Return a problem if a header leaves positions ambiguous: the affine is assumed, or the qform contradicts it."""
     if scan.extra["assumed"]:
         return Problem("orientation", file, scan.extra["assumed"], "a header that states it")
-    if (other := other_place(scan)) is None:
-        return None
-    value = "sform and {} place voxels up to {:.3g} mm apart".format(*other)
-    return Problem("orientation", file, value, "equal positions (the sform is used)")
+    if shift := qform_shift(scan):
+        problem = f"sform and qform place voxels up to {shift:.3g} mm apart"
+        return Problem("orientation", file, problem, "equal positions (the sform is used)")
+    return None
 
 
 def warn_of_orientation(file: str, scan: Any) -> None:
-    """Print `orientation_problem`, but each of its two kinds once in a run."""
-    kind = 0 if scan.extra["assumed"] else 1
-    if not _warned[kind] and (problem := orientation_problem(file, scan)):
-        _warned[kind] = 1
+    """Print `orientation_problem`, once in a run."""
+    if not _warned[0] and (problem := orientation_problem(file, scan)):
+        _warned[0] = 1
         show(f"warning: {problem}; later scans like it are not named", error=True)
 
 
@@ -131,8 +110,6 @@ def check_image(file: str, volume: NDArray[Any]) -> None:
     extreme = values[squares.argmax()]
     if len(values) > FEW and squares.max() > squares.sum() / 2 and abs(extreme) > OUTLIER * np.median(np.abs(values)):
         raise Problem("outlier", file, f"{extreme:.3g} in one voxel, which distorts the z-score of all", "intensities")
-    if abs(extreme) > HIGHEST:
-        raise Problem("outlier", file, f"voxels up to {abs(extreme):.3g}", f"intensities up to {HIGHEST:g}")
 
 
 def check_copies(volumes: Mapping[str, NDArray[Any]]) -> None:
@@ -152,9 +129,8 @@ def labels_in(
     `may_fill` (for predictions).
     """
     exact = np.unique(voxels[voxels != 0]).astype(np.float64)  # only the few non-zero voxels are sorted
-    if not np.isfinite(exact).all():
-        raise Problem("not_finite", file, "NaN or infinite labels", "whole numbers")
-    broken = exact[(np.abs(exact - np.rint(exact)) > LABEL_TOLERANCE) | (np.abs(exact) > HIGHEST)]
+    with np.errstate(invalid="ignore"):  # NaN and infinity are broken, too
+        broken = exact[~(np.abs(exact - np.rint(exact)) <= LABEL_TOLERANCE)]
     if len(broken):
         raise Problem("label_values", file, f"label {_listed(broken)}", "whole numbers as labels")
     labels = frozenset(np.rint(exact).astype(int).tolist()) | (frozenset() if voxels.all() else {0})

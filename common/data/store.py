@@ -1,4 +1,4 @@
-"""A store of prepared volumes, compressed in chunks with checksums, so that training reads only the crops it needs.
+"""A store of prepared volumes, compressed in chunks, so that training reads only the crops it needs.
 
 `python -m scripts.store` runs the deterministic transforms once. Crops are identical to crops without a store, because
 the same transforms draw crops from volumes that are read lazily.
@@ -7,7 +7,6 @@ the same transforms draw crops from volumes that are read lazily.
 import hashlib
 import json
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait, RandSpatialCropd, RandSpatialCropSamplesd
 
-from ..errors import InputError
-from ..files import atomic_write, read_json, write_json
+from ..files import atomic_write
 from .scan_checks import files_in
 from .transforms import MISSING
 
-FORMAT = 5  # version of the files; older versions are ignored
+FORMAT = 6  # version of the files; older versions are ignored
 CHUNK, BLOCK = 64, 16  # edges in voxels; a block is the smallest unit of decompression
 STATE = {"R", "_tracing"}  # attributes of MONAI's transforms that vary during a run or between machines
 CROPS = (RandSpatialCropd, RandSpatialCropSamplesd)  # crops whose position does not depend on voxels
@@ -32,8 +30,8 @@ CROPS = (RandSpatialCropd, RandSpatialCropSamplesd)  # crops whose position does
 class Store:
     """The output of a training config's deterministic transforms, stored for each subject.
 
-    A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for image and label. The digest covers the scans
-    (path, size, ctime), the transforms and MONAI's version: after a change, stored files are not found.
+    A subject has `SUBJECT-DIGEST.b2nd`, with the channels of image and label. The digest covers the scans (path, size,
+    ctime), the transforms and MONAI's version: after a change, stored files are not found.
     """
 
     def __init__(self, folder: str | Path, transform: Compose) -> None:
@@ -45,17 +43,16 @@ class Store:
         self.crops = isinstance(crop, CROPS) and not crop.lazy  # a lazy crop is resampled with later transforms
         self._settings = json.dumps([FORMAT, monai.__version__, steps[: self.first]], default=_described)
         self._paths: dict[str, Path] = {}
-        self._verified: set[Path] = set()
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
-        """Return the path of an entry's JSON file, which may not exist yet."""
+        """Return the path of an entry's file, which may not exist yet."""
         subject = entry["subject"]
         if subject not in self._paths:
             states = [Path(file).stat() for file in files_in(entry)]
             files = [entry["image"], entry.get("label"), *((state.st_size, state.st_ctime_ns) for state in states)]
             digest = hashlib.blake2b(json.dumps([self._settings, files]).encode(), digest_size=8).hexdigest()
             name = re.sub(r"[^\w.-]", "_", subject)[:100]
-            self._paths[subject] = self.folder / f"{name}-{digest}.json"
+            self._paths[subject] = self.folder / f"{name}-{digest}.b2nd"
         return self._paths[subject]
 
     def missing(self, data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -66,52 +63,42 @@ class Store:
         """Apply the deterministic transforms to a datalist's entry, and store the result."""
         import blosc2  # only stores need it
 
-        path, volumes = self.path_of(entry), {}
         item = self.transform(dict(entry), end=self.first)
+        volumes = {key: item[key] for key in ("image", "label") if key in item}
+        array = np.concatenate([volume.numpy() for volume in volumes.values()])
+        chunks, blocks = ((1, *(min(size, edge) for edge in array.shape[1:])) for size in (CHUNK, BLOCK))
         compression = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
-        for key in [key for key in ("image", "label") if key in item]:
-            array = np.ascontiguousarray(item[key].numpy())
-            chunks, blocks = ((1, *(min(size, edge) for edge in array.shape[1:])) for size in (CHUNK, BLOCK))
-            content = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
-            with atomic_write(path.with_suffix(f".{key}.b2nd")) as file:  # blosc2 itself does not report a full disk
-                file.write_bytes(content)
-            volumes[key] = {"shape": array.shape, "dtype": array.dtype.name, "crc32": zlib.crc32(content)}
-            volumes[key] |= {"affine": item[key].affine.tolist(), "file": str(item[key].meta["filename_or_obj"])}
-            volumes[key] |= {MISSING: item[key].meta[MISSING].tolist()} if MISSING in item[key].meta else {}
-        write_json(path, volumes)  # last: this file marks a complete subject
+        stored = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=compression)
+        for key, volume in volumes.items():
+            meta = {"affine": volume.affine.tolist(), "filename_or_obj": str(volume.meta["filename_or_obj"])}
+            meta |= {MISSING: volume.meta[MISSING].tolist()} if MISSING in volume.meta else {}
+            stored.schunk.vlmeta[key] = {"channels": len(volume), "meta": meta}
+        with atomic_write(self.path_of(entry)) as file:  # blosc2 itself does not report a full disk
+            file.write_bytes(stored.to_cframe())
 
     def read(self, entry: Mapping[str, Any]) -> Any:
         """Return a stored entry after all transforms; if the first random transform is a crop, read only the crop."""
-        path = self.path_of(entry)
-        volumes, item = read_json(path), dict(entry)
-        for key, volume in volumes.items():
-            meta = {"affine": torch.tensor(volume["affine"], dtype=torch.float64), "filename_or_obj": volume["file"]}
-            if MISSING in volume:
-                meta[MISSING] = torch.tensor(volume[MISSING])
-            if self.crops:
-                voxels = torch.empty(volume["shape"], dtype=getattr(torch, volume["dtype"]))
-            else:
-                voxels = self._read_part(path, key, volume, (slice(None),))
+        import blosc2
+
+        stored = blosc2.open(str(self.path_of(entry)), mode="r", dparams={"nthreads": 1})
+        item, channels, first = dict(entry), dict[str, slice](), 0
+        for key, volume in stored.schunk.vlmeta[:].items():
+            channels[key] = slice(first, first + volume["channels"])
+            first = channels[key].stop
+            meta = volume["meta"] | {"affine": torch.tensor(volume["meta"]["affine"], dtype=torch.float64)}
+            if MISSING in meta:
+                meta[MISSING] = torch.tensor(meta[MISSING])
+            shape = volume["channels"], *stored.shape[1:]
+            voxels = torch.empty(shape) if self.crops else torch.from_numpy(stored[channels[key]])
             item[key] = MetaTensor(voxels, meta=meta)
         if not self.crops:
             return self.transform(item, start=self.first)
         crops = self.transform(item, start=self.first, end=self.first + 1)
         for crop in crops if isinstance(crops, list) else [crops]:
-            for key, volume in volumes.items():
-                part = self._read_part(path, key, volume, _slices_of(crop[key], item[key]))
+            for key, selected in channels.items():
+                part = torch.from_numpy(stored[(selected, *_slices_of(crop[key], item[key])[1:])])
                 crop[key] = MetaTensor(part, meta=crop[key].meta, applied_operations=crop[key].applied_operations)
         return self.transform(crops, start=self.first + 1)
-
-    def _read_part(self, path: Path, key: str, volume: Mapping[str, Any], part: tuple[slice, ...]) -> torch.Tensor:
-        """Read a part of a volume; verify the file before this process's first read."""
-        import blosc2
-
-        file = path.with_suffix(f".{key}.b2nd")
-        if file not in self._verified:
-            if zlib.crc32(file.read_bytes()) != volume["crc32"]:
-                raise InputError(f"{file}: damaged: its checksum differs from that in {path.name}")
-            self._verified.add(file)
-        return torch.from_numpy(blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[part])
 
 
 def _slices_of(crop: torch.Tensor, volume: torch.Tensor) -> tuple[slice, ...]:

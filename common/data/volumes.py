@@ -5,9 +5,7 @@ fields (`forms_of`), so that every program shows both at the same position.
 """
 
 import gzip
-import io
-from itertools import permutations, product
-from math import prod
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,15 @@ from ..files import atomic_write
 
 MADE_UP = b"made-up subject"  # `descrip` in the header of a synthetic subject's file
 LABEL = 1002  # intent code of a label map
-AFTER = 2**20  # bytes; most content after the voxels of a compressed file
 CODES = ("sform_code", "qform_code")
 HIGHEST_CODE = 5  # form code, in NIfTI-2
 ASSUMED = 2  # form code of an assumed affine in results: aligned, not scanner space
 FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # grid fields besides pixdim
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
+UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes count as mm
 NIFTI_1 = 348  # header size, bytes
 GOOD_RAS = slice(28, 30)  # bytes of an MGH header's goodRASFlag
 NO_FORM = "sform_code and qform_code are 0, so left and right are a guess"
-TIED = 1e-3  # difference of the sums of three cosines below which two orders of axes fit equally
 ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts such axes as orthogonal
 
 
@@ -54,14 +51,17 @@ def open_volume(path: str | Path) -> Any:
                 raise ValueError("goodRASFlag is 0, so its axes and voxel size are unknown")
             return scan
         stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces invalid values
-    for code in CODES:
-        if not 0 <= stored[code] <= HIGHEST_CODE:  # unset for nibabel, set for the standard
-            raise ValueError(f"{code} {stored[code]}, not 0 to {HIGHEST_CODE}")
-    if not stored["sform_code"] and 0 in stored["pixdim"][1:4]:
-        raise ValueError("pixdim 0, so the size of its voxels is unknown")
-    if np.isinf(stored["scl_slope"]):  # NaN and 0 mean no scaling
-        raise ValueError(f"scl_slope {stored['scl_slope']}, so the scale of its intensities is unknown")
-    scan.extra |= {"stored": stored, "assumed": "" if any(stored[code] for code in CODES) else NO_FORM}
+    codes, unit = [int(stored[code]) for code in CODES], int(stored["xyzt_units"]) & 7
+    for is_wrong, problem in (
+        (not {*codes} <= {*range(HIGHEST_CODE + 1)}, f"sform_code and qform_code {codes}, not 0 to {HIGHEST_CODE}"),
+        (not codes[0] and 0 in stored["pixdim"][1:4], "pixdim 0, so the size of its voxels is unknown"),
+        (np.isinf(stored["scl_slope"]), "scl_slope inf, so the scale of its intensities is unknown"),  # NaN and 0: none
+        (stored.is_single and stored["vox_offset"] < stored.single_vox_offset, "voxels start within the header"),
+        (unit in UNITS, f"lengths in {UNITS.get(unit)}, not mm"),
+    ):
+        if is_wrong:
+            raise ValueError(problem)
+    scan.extra |= {"stored": stored, "assumed": "" if any(codes) else NO_FORM}
     return scan
 
 
@@ -112,27 +112,21 @@ def affine_in(forms: bytes) -> NDArray[np.float64]:
     return np.asarray(header.get_best_affine(), np.float64)
 
 
-def other_place(scan: Any) -> tuple[str, float] | None:
-    """Return where some programs put voxels, instead of a volume's sform, and the largest shift in mm.
+def qform_shift(scan: Any) -> float:
+    """Return how far a volume's qform, which some programs read, shifts voxels from the sform, in mm.
 
-    These programs (ITK, for some codes) read the "qform", or scale the sform's axes to "pixdim". None if no voxel
-    shifts by more than half a voxel.
+    0 without both forms, or if no voxel shifts by more than half a voxel.
     """
-    import nibabel
-
-    if "stored" not in scan.extra or not scan.header["sform_code"]:
-        return None
-    scales = scan.header.get_zooms()[:3] / nibabel.affines.voxel_sizes(scan.affine)
-    field, affine = "pixdim", scan.affine @ np.diag([*scales, 1])
-    if scan.header["qform_code"]:
-        try:
-            field, affine = "qform", scan.header.get_qform()
-        except ValueError:  # not a rotation, so no program can use it
-            return None
+    if "stored" not in scan.extra or not (scan.header["sform_code"] and scan.header["qform_code"]):
+        return 0.0
+    try:
+        qform = scan.header.get_qform()
+    except ValueError:  # not a rotation, so no program can use it
+        return 0.0
     corners = np.array([[*corner, 1] for corner in product(*((0, edge - 1) for edge in scan.shape[:3]))]).T
-    if np.abs(np.linalg.solve(scan.affine, affine @ corners) - corners).max() <= 0.5:
-        return None
-    return field, float(np.linalg.norm((affine - scan.affine) @ corners, axis=0).max())
+    if np.abs(np.linalg.solve(scan.affine, qform @ corners) - corners).max() <= 0.5:
+        return 0.0
+    return float(np.linalg.norm((qform - scan.affine) @ corners, axis=0).max())
 
 
 def is_made_up(path: str | Path) -> bool:
@@ -155,41 +149,19 @@ def _header_of(path: str | Path) -> Any:
 def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
     """Read all voxels with the header's scaling, converted to `dtype` if it is set.
 
-    A .nii.gz or .mgz file is first verified as a whole, as nibabel stops before the checksum and misses flipped bits.
-    Raises EOFError if the file's length is wrong, OSError if it is unreadable or fails its checksum.
+    A .nii.gz or .mgz file is decompressed as a whole, as nibabel stops before the checksum and misses flipped bits.
     """
-    proxy, name = scan.dataobj, str(path).lower()
-    length = int(proxy.offset) + prod(map(int, proxy.shape)) * int(proxy.dtype.itemsize)
-    if name.endswith((".nii.gz", ".mgz")):
-        described = proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter
-        content = gzip.decompress(Path(path).read_bytes())
-        if not length <= len(content) <= length + AFTER:
-            raise EOFError(f"{len(content)} of {length} bytes")
-        proxy = type(proxy)(io.BytesIO(content), described, mmap=False, order=proxy.order)
-    elif name.endswith(".nii") and (size := Path(path).stat().st_size) < length:
-        raise EOFError(f"{size} of {length} bytes")  # before a reader allocates memory for them
+    if str(path).lower().endswith((".nii.gz", ".mgz")):
+        scan = type(scan).from_bytes(gzip.decompress(Path(path).read_bytes()))
     with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
-        return np.asanyarray(proxy, dtype)
-
-
-def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:
-    """Return nibabel's orientation [3, 2] of the stored axes: the nearest axis of RAS+, and 1 or -1 for its direction.
-
-    Of orders that fit equally, as in scans tilted by 45 degrees, the stored order comes first, however the affine was
-    rounded.
-    """
-    cosines = np.asarray(affine)[:3, :3] / np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
-    orders = [*permutations(range(3))]
-    fits = [np.abs(cosines[order, range(3)]).sum() for order in orders]
-    order = orders[int(np.argmax(np.array(fits) > max(fits) - TIED))]
-    return np.column_stack([order, np.where(cosines[order, range(3)] < 0, -1.0, 1.0)])
+        return np.asanyarray(scan.dataobj, dtype)
 
 
 def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS (`axes_of`), without resampling."""
-    from nibabel.orientations import apply_orientation, inv_ornt_aff
+    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS, without resampling."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-    axes = axes_of(affine)
+    axes = io_orientation(affine)
     return apply_orientation(voxels, axes), affine @ inv_ornt_aff(axes, voxels.shape[:3])
 
 

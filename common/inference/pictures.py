@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from monai.transforms import Orientation
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ..data.regions import colours, painting_order, regions_of
-from ..data.transforms import ToRASd
 from ..errors import one_line, show
 from ..files import atomic_write
 
@@ -176,5 +176,5 @@ def joined(
 
 def _array(volume: torch.Tensor) -> NDArray[Any]:
     """Return a volume [C, H, W, D], reoriented to RAS if it has an affine."""
-    turned = ToRASd("volume")({"volume": volume})["volume"] if isinstance(volume, MetaTensor) else volume
+    turned = Orientation("RAS", labels=None)(volume) if isinstance(volume, MetaTensor) else volume
     return np.asarray(turned.detach().float().cpu())

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, first_image, missing_in
-from ..data.preparation import describe, differences, refuse, spread, training_problems, union
+from ..data.preparation import describe, differences, refuse, spread, union
 from ..data.scan_checks import Problem
 from ..data.transforms import absent_regions, measure_case
 from ..data.volumes import is_made_up
@@ -155,7 +155,8 @@ class Plan:
         """Measure, record and print how some training scans were prepared, and record whether these are synthetic.
 
         Raise `InputError` if their preparation differs from that of the resumed run's scans or, in a new run, of the
-        pretrained network's, and `options.accept` does not allow the difference.
+        pretrained network's, and `options.accept` does not allow the difference. Without either, warn of scans that
+        differ from the first.
         """
         options = self.options
         measurements = {
@@ -165,17 +166,16 @@ class Plan:
         self.settings["made_up"] = all(is_made_up(first_image(case)) for case in cases)
         origin = self.resumed_from or options.pretrained
         expected = [] if origin is None else measured_of(origin)
-        reference = union(expected) if expected else None
-        different: dict[str, Problem] = {}
+        reference = union(expected or [*measurements.values()][:1])
+        problems: dict[str, Problem] = {}
         for scan, ranges in measurements.items():
-            different = differences(ranges, reference, options.spacing, scan) | different
+            problems = differences(ranges, reference, scan, options.spacing) | problems
+        doubts = {} if expected else {name: line for name, line in problems.items() if name != "alignment"}
+        different = {name: line for name, line in problems.items() if name not in doubts}
         refuse(different, options.accept)
         if self.processes.is_main:
             show(f"scans: {describe(measured)}", *(f"accepted: {line}" for line in different.values()))
-            doubted = training_problems(measurements, options.spacing)
-            # Without pretraining, the default of `accept` must not hide doubts
-            accepted = options.accept if options.pretrained else ()
-            show(*(f"warning: {line}" for name, line in doubted.items() if name not in accepted), error=True)
+            show(*(f"warning: {line}" for line in doubts.values()), error=True)
 
 
 def resumable(folder: Path, resume: bool | str, settings: Mapping[str, Any]) -> Path | None:

@@ -11,10 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from nibabel.orientations import apply_orientation
+from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
-from common.data.volumes import axes_of
 from common.inference.pictures import SIDES, grey_levels
 from deploy.job import Case
 from deploy.outputs.segmentation import CAUTION, new_series
@@ -34,7 +33,7 @@ def draw_summary(case: Case) -> Figure:
     volume, bundle = case.reference, case.bundle
     figure = Figure(figsize=SIZE, dpi=DOTS, facecolor="black")
     layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
-    orientation = axes_of(volume.affine)
+    orientation = io_orientation(volume.affine)
     image, label = (apply_orientation(array, orientation) for array in (volume.array, case.segments))
     edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
     outlines: dict[str, NDArray[np.bool_]] = {}

@@ -1,4 +1,4 @@
-"""Describe cohorts: files, grid and synthetic scans; `common.data.conventions` has their regions."""
+"""Describe cohorts: files, grid and synthetic scans; `common.data.regions` has their regions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,5 +82,5 @@ class Cohort:
 
     @property
     def convention(self) -> str | None:
-        """The bundle's label convention, a key of `common.data.conventions.CONVENTIONS`; None without labels."""
+        """The bundle's label convention, a key of `common.data.regions.CONVENTIONS`; None without labels."""
         return self.layouts[0].convention

@@ -75,7 +75,7 @@ def check(
     findings.sort(key=lambda item: (item[0], files[item[0]].index(item[1].file), [*CHECKS].index(item[1].check)))
     owners = [(case["subject"], case["split"]) for case in cases] + [("", "")]
     rows = [
-        (*owners[index], problem.file, CHECKS[problem.check], problem.check, problem.value, problem.expected)
+        (*owners[index], problem.file, CHECKS[problem.check], problem.check, problem.problem, problem.expected)
         for index, problem in findings
     ]
     facts = {"subjects": str(len(cases))}
@@ -136,7 +136,7 @@ def compare(cases: Cases, records: Sequence[Record], convention: str | None = No
     ranges = {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
         if record.preparation is not None:
-            for problem in differences(record.preparation, ranges, file=first_image(case)).values():
+            for problem in differences(record.preparation, ranges, first_image(case)).values():
                 yield index, problem
     label_sets = [record.labels for record in records if record.labels is not None]
     for name, values in regions_of(convention).items() if convention and label_sets else ():

@@ -64,7 +64,7 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
             else:
                 volume = without_background(volume)
                 check_image(file, volume)
-            upright = canonical(volume, scan.affine)
+            upright = canonical(volume, reference[0][1])
             if is_label and labels == {0}:  # empty masks may be equal
                 value = "no voxel is labelled"
                 problems.append(Problem("empty_mask", file, value, "a lesion, unless the patient has none"))
@@ -80,7 +80,7 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
             if not is_label:
                 volumes.append(upright)
         except Problem as problem:  # with the path below the root
-            problems.append(Problem(problem.check, file, problem.value, problem.expected))
+            problems.append(Problem(problem.check, file, problem.problem, problem.expected))
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
     if is_sound and not any(volume.max() > 0 for volume, _ in volumes):

@@ -5,12 +5,13 @@ from functools import partial
 from pathlib import Path
 
 from common.data.datalists import SCHEMA
-from common.data.regions import LIMIT, declaration
+from common.data.regions import declaration
 from common.data.scan_checks import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
 from scripts.pools import map_in_processes
 from scripts.yaml_files import read_yaml
 
+SHOWN = 32  # regions in the example of a message
 UNNAMED = "lesion=1"  # regions of label maps without a regions file whose only value is 1
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
@@ -44,7 +45,7 @@ def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool =
         return UNNAMED
     names = {("lesion" if len(numbers) == 1 else f"label{number}"): number for number in numbers}
     if is_asking or not numbers:
-        regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in [*names.items()][:LIMIT])
+        regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in [*names.items()][:SHOWN])
         problem = f"missing; the values in {count} are {shortened(list(map(str, numbers))) or '0'}"
         expected = f"a YAML file that names the regions, the outermost first, such as {{{regions}}}"
         raise InputError("--regions", problem, expected)

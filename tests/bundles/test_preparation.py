@@ -13,7 +13,7 @@ from tests.bundles.workflows import STEP, untrained, workflow
 ONE = {"spacing": [[1.0] * 3] * 2, "extent": [[60.0] * 3, [300.0] * 3], "volume": [0.5, 6.0]}  # the cohort has 4 mm
 ONE |= {"air": [0.0, 1.0], "overlap": [0.9, 1.0]}
 REFUSED = (
-    r"preparation differs from the training data: voxels of 4 x 4 x 4 mm; expected 1 x 1 x 1 mm "
+    r"preparation differs from the training data: \S+: voxels of 4 x 4 x 4 mm; expected 1 x 1 x 1 mm "
     r"\(--spacing resamples scans, .*--accept='\[spacing\]' goes on regardless\)"
 )
 

@@ -83,7 +83,7 @@ def test_a_store_is_for_its_files_and_settings_only(scans, tmp_path, monkeypatch
     assert len(batches(bundle, places, tmp_path, cache_rate=1.0, **read)) == 3
 
 
-def test_neither_a_file_that_cannot_be_read_nor_one_that_changed_is_trained_on(scans, tmp_path):
+def test_a_file_that_cannot_be_read_ends_the_command(scans, tmp_path):
     store, places = tmp_path / "store", scans("atlas_stage2")
     entries = json.loads((tmp_path / "atlas.json").read_text())["training"]
     broken = tmp_path / "atlas" / entries[1]["image"][0]
@@ -95,8 +95,3 @@ def test_neither_a_file_that_cannot_be_read_nor_one_that_changed_is_trained_on(s
     assert "Traceback" not in result.stderr
     broken.write_bytes(whole)
     assert prepare("atlas_stage2", store, places).returncode == 0
-    for file in store.glob("*.image.b2nd"):
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
-    assert "its checksum differs" in refusal("atlas_stage2", places, tmp_path, store=str(store))

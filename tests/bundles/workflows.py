@@ -7,7 +7,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common import weights
-from common.data.conventions import CONVENTIONS
+from common.data.regions import CONVENTIONS
 from common.networks import NETWORKS, segmentation_network
 from common.ssl import SSLHead
 from scripts.cohorts import COHORTS

@@ -19,4 +19,4 @@ def test_what_is_cached_is_not_read_again_and_what_is_random_is_drawn_again(tmp_
     assert first != second
     with pytest.raises(InputError, match=f"^subject case: {path}: .*; expected a NIfTI"):
         plain[0]
-    assert CaseDataset([{"image": ["a/P1_t1.nii.gz", "a/P1_flair.nii.gz"]}], steps).data[0]["subject"] == "P1"
+    assert CaseDataset([{"image": ["a/P1_t1.nii.gz", "a/P1_flair.nii.gz"]}], steps).data[0]["subject"] == "P1_t1"

@@ -46,13 +46,13 @@ def test_affines_are_the_same_up_to_a_thousandth_of_a_millimetre(folder):
 @pytest.mark.parametrize(
     ("offset", "kind", "sound", "broken", "message"),  # offset of a field in the header, by the standard
     [
-        (108, "<f4", [[352]], [[0]], "voxels start at byte 0"),  # vox_offset
+        (108, "<f4", [[352]], [[0]], "voxels start within the header"),  # vox_offset
         (84, "<f4", [[1]], [[0]], r".*pixdim 0, so the size of its voxels is unknown"),  # pixdim[2]
         (112, "<f4", [[0], [np.nan], [2], [-1]], [[np.inf]], "scl_slope inf, so the scale of its intensities is unkn"),
-        (123, "u1", [[0], [2], [5], [10]], [[3]], "lengths in micrometres; expected mm$"),  # 5 is no unit
-        (254, "<i2", [[0], [5]], [[-1], [6]], r"sform_code \S+, not 0 to 5"),
-        (252, "<i2", [[5]], [[-1], [6]], r"qform_code \S+, not 0 to 5"),
-        (42, "<i2", [brain().shape], [[1024, 1024, 768]], "2272 of .* bytes"),
+        (123, "u1", [[0], [2], [5], [10]], [[3]], "lengths in micrometres, not mm"),  # 5 is no unit
+        (254, "<i2", [[0], [5]], [[-1], [6]], ".*, not 0 to 5"),
+        (252, "<i2", [[5]], [[-1], [6]], ".*, not 0 to 5"),
+        (42, "<i2", [brain().shape], [[1024, 1024, 768]], "Expected .* bytes"),
     ],
 )
 def test_fields_that_mislead_a_reader_are_refused(tmp_path, offset, kind, sound, broken, message):
@@ -100,7 +100,7 @@ def test_absent_regions_are_those_of_no_label_map(tmp_path):
 
 
 def test_headers_without_orientation_are_warned_of_once(tmp_path, capsys):
-    _warned[:] = b"\0\0"
+    _warned[0] = 0
     for name in ("t1", "t2"):
         nibabel.save(nibabel.Nifti1Image(brain(), None), tmp_path / f"{name}.nii")
         LoadScand("image")({"image": str(tmp_path / f"{name}.nii")})
@@ -111,25 +111,21 @@ def test_headers_without_orientation_are_warned_of_once(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("x", "shift", "pixdim", "value"),
+    ("x", "shift", "value"),
     [
-        (-1, 0, 1, "sform and qform place voxels up to 18 mm apart"),  # 9 + 9
-        (1, 0.4, 1, ""),
-        (1, 0.6, 1, "sform and qform place voxels up to 0.6 mm apart"),  # of 1 mm
-        (None, 0, 1.04, ""),  # 11 x 0.04
-        (None, 0, 2, "sform and pixdim place voxels up to 15.8 mm apart"),  # the corner at (9, 11, 7)
+        (-1, 0, "sform and qform place voxels up to 18 mm apart"),  # 9 + 9
+        (1, 0.4, ""),
+        (1, 0.6, "sform and qform place voxels up to 0.6 mm apart"),  # of 1 mm
     ],
 )
-def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shift, pixdim, value):
+def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shift, value):
     scan = nibabel.Nifti1Image(brain(), np.eye(4))
-    scan.header["pixdim"][1:4] = pixdim
-    if x is not None:
-        affine = np.diag([x, 1.0, 1, 1])
-        affine[2, 3] = shift
-        scan.set_qform(affine, 1)
+    affine = np.diag([x, 1.0, 1, 1])
+    affine[2, 3] = shift
+    scan.set_qform(affine, 1)
     nibabel.save(scan, tmp_path / "t1.nii")
     problem = orientation_problem("t1.nii", open_volume(tmp_path / "t1.nii"))
-    assert (problem.value if problem else "") == value
+    assert (problem.problem if problem else "") == value
 
 
 @pytest.mark.parametrize(
@@ -139,7 +135,6 @@ def test_two_places_of_a_voxel_are_warned_of_beyond_half_of_it(tmp_path, x, shif
         (lambda image: image[0, 0, 0].fill(np.inf), "^.*0.nii: 0 voxels NaN, 20 infinite; expected finite"),
         (lambda image: image[1].fill(0), "^.*1.nii: zero everywhere"),
         (lambda image: np.negative(image, out=image), "^.*0.nii: no voxel above zero"),
-        (lambda image: np.multiply(image, 3e35, out=image), "^.*0.nii: voxels up to .*; expected intensities"),
         (lambda image: np.minimum(image, 7, out=image), "^.*0.nii: 7 in every voxel that is not 0"),
         (lambda image: np.copyto(image[1], image[0]), "T2: a copy of T1"),
         (lambda image: image[0, 3:4, 4, 3].fill(1e20), "^.*0.nii: 1e.20 in one voxel, which distorts the z-score"),

@@ -92,7 +92,7 @@ def test_forms_of_any_nifti_are_copied_and_nothing_else(tmp_path, kind):
     header.set_sform(AFFINE / 3, 4)
     header.set_qform(np.diag([-2.0, 1.5, 3, 1]), 1)
     header["pixdim"][:4] = 0, 2, 1.5, 3.0000001
-    header["xyzt_units"], header["descrip"], header["magic"] = 3, b"Jane Doe", header["magic"]
+    header["xyzt_units"], header["descrip"], header["magic"] = 10, b"Jane Doe", header["magic"]
     source = tmp_path / ("a.img" if kind is nibabel.Nifti1Pair else "a.nii")
     nibabel.save(kind(np.zeros((2, 3, 4), np.int16), None, header), source)
     write_volume(tmp_path / "b.nii", np.ones((2, 3, 4), np.uint8), forms_of(open_volume(source)))

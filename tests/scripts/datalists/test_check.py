@@ -166,11 +166,11 @@ def test_visits_of_a_person_in_two_splits_are_leakage_but_not_of_the_unlabelled(
     one, other, records = "1000012_2_0", "1000012_3_0", [record(0), record(1)]
     ((place, problem),) = compare([case(one), case(other, "validation")], records)
     value = f"the same person as {other} in validation"
-    assert (place, problem.check, problem.value) == (0, "leakage", value)
+    assert (place, problem.check, problem.problem) == (0, "leakage", value)
     assert list(compare([case(one, "unlabelled"), case(other, "validation")], records)) == []
 
 
 def test_a_region_that_no_label_map_has():
     records = [record(n)._replace(labels=frozenset({0, 1, 2})) for n in range(2)]
     ((place, problem),) = compare([case("a"), case("b")], records, "brats2021")
-    assert (place, problem.check, problem.value) == (-1, "absent_region", "no voxel of ET (4) in 2 label maps")
+    assert (place, problem.check, problem.problem) == (-1, "absent_region", "no voxel of ET (4) in 2 label maps")
