@@ -14,7 +14,6 @@ from typing import Any, Self
 import ignite.distributed as idist
 import numpy as np
 import torch
-from ignite.utils import convert_tensor
 from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
@@ -139,35 +138,20 @@ class Batches:
         return islice(self._batches, self._length)
 
 
-def copied_ahead(batches: Iterator[Any], device: torch.device) -> Iterator[Any]:
-    """Yield endless batches on a GPU; copy the next batch from pinned memory while the current batch is used."""
-    side, ready = torch.cuda.Stream(device), None
-    for batch in batches:
-        side.wait_stream(torch.cuda.current_stream(device))  # which may still use the memory of an earlier batch
-        with torch.cuda.stream(side):
-            ahead = convert_tensor(batch, device, non_blocking=True)
-        if ready is not None:
-            yield ready
-        ready = ahead
-        torch.cuda.current_stream(device).wait_stream(side)
-
-
 class Steps:
     """Endless iterator over the optimiser steps of a training run; each item is the step's `Batches`.
 
-    `dataloader` has a `CaseSampler`; a step has `accumulation_steps` batches, which are copied to a GPU ahead of time.
+    `dataloader` has a `CaseSampler`; a step has `accumulation_steps` batches, in pinned memory for a GPU.
     `waited` is the total time that this process has waited for batches, in seconds.
     """
 
     def __init__(self, dataloader: DataLoader, accumulation_steps: int = 1, device: str | torch.device = "cpu") -> None:
-        self.dataloader, self.accumulation_steps, self.device = dataloader, accumulation_steps, torch.device(device)
+        self.dataloader, self.accumulation_steps = dataloader, accumulation_steps
         self.dataset, self.waited = dataloader.dataset, 0.0
-        dataloader.pin_memory = self.device.type == "cuda"
+        dataloader.pin_memory = torch.device(device).type == "cuda"
 
     def __iter__(self) -> Iterator[Batches]:
         batches = self._timed(iter(self.dataloader))
-        if self.device.type == "cuda":
-            batches = copied_ahead(batches, self.device)
         while True:
             yield Batches(batches, self.accumulation_steps)
 

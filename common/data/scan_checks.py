@@ -102,10 +102,8 @@ def check_image(file: str, volume: NDArray[Any]) -> None:
         count = f"{np.isnan(volume).sum()} voxels NaN, {np.isinf(volume).sum()} infinite"
         raise Problem("not_finite", file, count, "finite values in float32")
     values = volume[volume != 0]
-    if not len(values):
-        raise Problem("constant", file, "zero everywhere", "a brain")
-    if values.min() == values.max():
-        raise Problem("constant", file, f"{values[0]:g} in every voxel that is not 0", "a brain, not a mask of it")
+    if not len(values) or values.min() == values.max():
+        raise Problem("constant", file, "a single value in all voxels that are not 0", "a brain, not a mask of it")
     squares = np.square(values - values.mean(dtype=np.float64), dtype=np.float64)
     extreme = values[squares.argmax()]
     if len(values) > FEW and squares.max() > squares.sum() / 2 and abs(extreme) > OUTLIER * np.median(np.abs(values)):

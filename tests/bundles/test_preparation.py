@@ -13,7 +13,7 @@ from tests.bundles.workflows import STEP, untrained, workflow
 ONE = {"spacing": [[1.0] * 3] * 2, "extent": [[60.0] * 3, [300.0] * 3], "volume": [0.5, 6.0]}  # the cohort has 4 mm
 ONE |= {"air": [0.0, 1.0], "overlap": [0.9, 1.0]}
 REFUSED = (
-    r"preparation differs from the training data: \S+: voxels of 4 x 4 x 4 mm; expected 1 x 1 x 1 mm "
+    r"preparation differs from the training data: .*: voxels of 4 x 4 x 4 mm; expected 1 x 1 x 1 mm "
     r"\(--spacing resamples scans, .*--accept='\[spacing\]' goes on regardless\)"
 )
 
@@ -31,8 +31,7 @@ def test_a_training_on_scans_that_the_pretrained_network_has_not_seen_is_refused
     options = STEP | {"pretrained": untrained("ukb_ssl_pretrain", tmp_path / "one.pt", measured=ONE)}
     with pytest.raises(InputError) as raised:
         workflow("brats_stage2", "train", cohorts, tmp_path / "refused", **options)
-    place = r"data: subject BraTS2021_\d+: .*flair\.nii\.gz: "
-    assert re.fullmatch(REFUSED.replace("data: ", place), str(explained(raised.value)))
+    assert re.fullmatch(REFUSED, str(explained(raised.value)))
     workflow("brats_stage2", "train", cohorts, tmp_path / "accepted", **options, accept=["spacing"])
     assert re.search(r"accepted: subject .*: voxels of 4 x 4 x 4 mm", capsys.readouterr().out)
 
@@ -44,7 +43,7 @@ def test_a_run_does_not_go_on_with_scans_of_another_preparation(cohorts, trained
     state["metadata"]["measured"] = ONE
     torch.save(state, file)
     options = STEP | {"pretrained": str(trained("ukb_ssl_pretrain") / "models/model.pt"), "resume": True}
-    with pytest.raises(InputError, match=REFUSED.replace("data: ", "data: subject .*flair.*: ")):
+    with pytest.raises(InputError, match=REFUSED):
         workflow("brats_stage2", "train", cohorts, run, **options, ckpt_dir=str(run / "models"))
 
 

@@ -58,17 +58,13 @@ def test_an_image_without_skull_gets_the_z_score_of_its_voxels_to_the_bit():
     assert torch.equal(result, monai)
 
 
-@pytest.mark.parametrize("change", ["unit", "air", "spikes", "face", "turned", None])
-def test_the_brain_is_found_whatever_units_air_outliers_and_orientation_are(head, change):
+@pytest.mark.parametrize("change", ["air", "spikes", "turned", None])
+def test_the_brain_is_found_whatever_air_outliers_and_orientation_are(head, change):
     image, brain = head[0].copy(), head[1]
-    if change == "unit":
-        image *= 0.01
-    elif change == "air":
+    if change == "air":
         image[image < 5] = 0
     elif change == "spikes":
         image[::7, ::11, ::13] = 1e5
-    elif change == "face":
-        image[:15, :, :20] = 0
     elif change == "turned":
         image, brain = image.transpose(2, 0, 1)[::-1].copy(), brain.transpose(2, 0, 1)[::-1]
     assert dice(brain_and_head(torch.tensor(image), [SPACING] * 3)[0].numpy(), brain) > (0.95 if change else 0.97)
