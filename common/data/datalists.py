@@ -12,7 +12,6 @@ Paths are relative to the cohort's root folder; null marks a missing modality. C
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +20,12 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, within
 from ..files import check_schema, read_json
-from .modalities import missing_in, split_name
+from .modalities import check_order, missing_in
 from .people import person_of
 from .regions import CONVENTIONS, declaration, regions_of
 from .scan_checks import files_in
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
-SUFFIX = re.compile(r"\.(?:nii(?:\.gz)?|mg[hz])$", re.IGNORECASE)
 ALL = "all"  # option value that selects all splits
 SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
@@ -156,8 +154,7 @@ def convention_of(datalist: str | Path, default: str) -> str:
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
     """Raise `InputError` unless a datalist's content is valid; messages call the datalist `name`.
 
-    Besides the schema: a subject occurs once (unless `may_repeat`) and has an image per modality. Files occur once. If
-    a subject's file names name exactly the datalist's modalities, the images must be in that order.
+    Besides the schema: a subject occurs once (unless `may_repeat`) and has an image per modality. Files occur once.
     """
     check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
     with within(f"datalist {name}"):
@@ -171,8 +168,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
                 raise InputError(f"subject {subject} is in {subjects[subject]} and again in {split}")
             if len(images) != len(modalities):
                 raise InputError(f"subject {subject}: {len(images)} images; expected {', '.join(modalities)}")
-            if swapped := _out_of_order(images, modalities):
-                raise InputError(f"subject {subject}: {swapped}")
+            check_order(images, modalities)
             if len({*files}) < len(files):
                 raise InputError(f"subject {subject}: {max(files, key=files.count)} is listed twice")
             subjects[subject] = split
@@ -185,15 +181,6 @@ def person_in(entry: Mapping[str, Any]) -> str:
     """Return the person of a datalist's entry: its `person` or, without one, the person in the subject's name."""
     person: str = entry.get("person") or person_of(entry["subject"])
     return person
-
-
-def _out_of_order(images: Sequence[str | None], modalities: Sequence[str]) -> str | None:
-    """Describe the first image out of order; None if all are in order, or the file names do not name all modalities."""
-    named = [split_name(SUFFIX.sub("", (file or "").rpartition("/")[2]))[1] for file in images]
-    if named == modalities or sorted(map(str, named)) != sorted(modalities):
-        return None
-    modality, file, name = next(row for row in zip(modalities, images, named, strict=True) if row[0] != row[2])
-    return f"the {modality} image {file} is named {name}; expected the order {', '.join(modalities)}"
 
 
 def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
+
 AGENT = (  # words for contrast agent
     *("ce", "gd", "gad", "gado", "gadolinium", "gadavist", "gadovist", "dotarem", "magnevist", "multihance"),
     *("prohance", "km", "kontrast", "kontrastmittel", "contrast", "agent", "enhanced", "enh", "injected"),
@@ -28,6 +30,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "ADC": ("adc",),
 }
 WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
+SUFFIX = re.compile(r"\.(?:nii(?:\.gz)?|mg[hz])$", re.IGNORECASE)
 MOST = 3  # words in the longest spelling, as in T1_w_ce
 _END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
 _STATED = re.compile(  # contrast agent among the words of a name, with what denies or introduces it
@@ -106,6 +109,16 @@ def _split(name: str) -> tuple[str, str | None]:
         if modality := modality_of(name[end:]):
             return name[:end], modality
     return name, None
+
+
+def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
+    """Raise `InputError` if the names of a subject's images state its modalities in a different order."""
+    images = [(file, modality) for file, modality in zip(files, modalities, strict=True) if file]
+    stated = [split_name(SUFFIX.sub("", Path(file).name))[1] for file, _ in images]
+    if sorted(map(str, stated)) == sorted(modality for _, modality in images):
+        for name, (file, modality) in zip(stated, images, strict=True):
+            if name != modality:
+                raise InputError(file, f"its name says {name}", f"{modality} here")
 
 
 def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:

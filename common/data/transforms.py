@@ -1,6 +1,5 @@
 """Dictionary transforms that MONAI lacks: load and check a scan, drop modalities, convert labels and regions."""
 
-import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, within
 from .cleanup import cleaned, cleanup_of
-from .modalities import split_name
+from .modalities import check_order
 from .preparation import differences, measure, refuse, union, without_background
 from .regions import painting_order, regions_of
 from .scan_checks import check_copies, check_grid, check_image, labels_in, read_scan, warn_of_orientation
@@ -90,10 +89,8 @@ def _check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modal
     present = [channel for channel, file in enumerate(files) if file is not None]
     if not present or len(files) != len(modalities):
         raise InputError(f"images {', '.join(map(str, files))}: expected one for each of {', '.join(modalities)}")
+    check_order(files, modalities)
     for channel in present:
-        stated = split_name(re.sub(r"(?i)\.(nii(\.gz)?|mg[hz])$", "", Path(str(files[channel])).name))[1]
-        if stated != modalities[channel] and stated in modalities:
-            raise InputError(str(files[channel]), f"its name says {stated}", f"{modalities[channel]} here")
         image[channel] = without_background(image[channel])
         check_image(str(files[channel]), image[channel])
     check_copies({modalities[channel]: image[channel] for channel in present})
