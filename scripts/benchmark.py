@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, nullcontext
-from functools import partial
+from functools import cache, partial
 from itertools import product, repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,16 +25,17 @@ from scripts import cli
 
 ATEN = torch.ops.aten
 SIZE, EDGE, CROPS = "small", 96, 2  # edge of crops and windows in voxels
+ON_CPU = 64  # edge of the single crop of a step, in voxels: a training step of the paper's size takes a minute
 CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of the box of its brain
-WORKS = ("pretraining", "fine_tuning")
+WORKS, CROPPED = ("pretraining", "fine_tuning"), "stock, cropped to the brain"
 NO_KERNEL = {"empty.memory_format", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
     """Time variants of a task, ours and stock, in turn; print median seconds, the ratio to ours, and peak memory.
 
-    Each timing runs in a process of its own, after a run that is not timed. Seconds are processor time, or by the clock
-    on a GPU. docs/reference/benchmarks.md has results.
+    Each variant runs in a process of its own, first without being timed. Seconds are processor time, or by the clock on
+    a GPU. docs/reference/benchmarks.md has results.
 
     Args:
         name: step (optimiser steps), inference (windows of a case), reader (crops from disk), metrics (lesion-wise
@@ -42,55 +43,57 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
         repeats: number of timings per variant.
         json: file for the results, a list of rows.
     """
-    steps = {f"{work}: {code}": (one_step, work, code) for work in WORKS for code in ("ours", "stock")}
-    works: dict[str, dict[str, Any]] = {"step": steps, "kernels": {}}
-    works["inference"] = {f"case: {code}": (case, code) for code in ("ours", "stock", "stock, cropped to the brain")}
-    works["metrics"] = {f"scores: {code}": (scores, code) for code in ("ours", "stock")}
-    works["gpu"] = {name: (*variant, "cuda", "bfloat16") for name, variant in steps.items()}
+    steps: dict[str, Any] = {work: (one_step, work) for work in WORKS}
     with TemporaryDirectory() as folder:
-        works["reader"] = {f"crops: {code}": (crops, code, folder) for code in ("ours", "stock")}
-        choice("name", name, works)
-        rows = _kernels() if name == "kernels" else _timed(works[name], repeats)
-    show(*(", ".join(f"{name} {figure}" for name, figure in row.items()) for row in rows))
+        tasks = {"step": steps, "gpu": {work: (*step, "cuda", "bfloat16") for work, step in steps.items()}}
+        tasks |= {"inference": {"case": (case,)}, "reader": {"crops": (crops, folder)}}
+        tasks |= {"metrics": {"scores": (scores,)}, "kernels": {}}
+        rows = [row for work, task in choice("name", name, tasks).items() for row in _timed(work, task, repeats)]
+    if name == "kernels":
+        for work, code in product(WORKS, ("ours", "ours fused", "stock")):
+            kernels, waits = count(one_step(code, work, "meta"))
+            rows.append({"work": work, "variant": code, "kernels": kernels, "waits": waits})
+    show(*(", ".join(f"{key} {figure}" for key, figure in row.items()) for row in rows))
     if json:
         write_json(json, rows)
 
 
-def _kernels() -> list[dict[str, Any]]:
-    names, steps = ("work", "variant", "kernels", "waits"), product(WORKS, ("ours", "ours fused", "stock"))
-    return [dict(zip(names, (*step, *count(one_step(*step, "meta"))), strict=True)) for step in steps]
-
-
-def _timed(variants: dict[str, Any], repeats: int) -> list[dict[str, Any]]:
-    rows, timings = [], {name: list[tuple[float, float]]() for name in variants}
-    for name, variant in [*variants.items()] * repeats:
-        with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            timings[name].append(process.submit(measure, *variant).result())
-    for name, values in timings.items():
-        work, _, variant = name.partition(": ")
-        ours = next(timings[other] for other in timings if other.startswith(work))
-        ratio = round(statistics.median(mine[0] / base[0] for mine, base in zip(values, ours, strict=True)), 3)
-        seconds, memory = (round(statistics.median(figures), 4) for figures in zip(*values, strict=True))
-        rows.append({"work": work, "variant": variant, "seconds": seconds, "ratio": ratio, "peak_gib": memory})
+def _timed(work: str, task: tuple[Any, ...], repeats: int) -> list[dict[str, Any]]:
+    """Return a row for each variant of a task; the first of the turns fills caches."""
+    codes, rows = ("ours", "stock", *([CROPPED] if work == "case" else [])), []
+    with ExitStack() as stack:
+        pools = {code: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for code in codes}
+        turns = [
+            {code: pool.submit(measure, code, *task).result() for code, pool in pools.items()}
+            for _ in range(1 + repeats)
+        ]
+    for code in codes:
+        ratio = round(statistics.median(turn[code][0] / turn["ours"][0] for turn in turns[1:]), 3)
+        seconds, memory = (round(statistics.median(turn[code][part] for turn in turns[1:]), 4) for part in (0, 1))
+        rows.append({"work": work, "variant": code, "seconds": seconds, "ratio": ratio, "peak_gib": memory})
     return rows
 
 
-def measure(prepare: Callable[..., Callable[[], Any]], code: str, *given: str) -> tuple[float, float]:
-    """Return the seconds of the second call of what `prepare` returns, and the peak memory in GiB."""
-    if not any(word.startswith("stock") for word in (code, *given)):
-        use_huge_pages()
-    torch.set_num_threads(1 if prepare in (crops, scores) else os.cpu_count() or 1)
-    on_gpu, run = "cuda" in given, prepare(code, *given)
+def measure(code: str, prepare: Callable[..., Callable[[], Any]], *given: str) -> tuple[float, float]:
+    """Return the seconds of a call of what `prepare` returns, and the peak memory of this process in GiB."""
+    run, on_gpu = _prepared(code, prepare, *given), "cuda" in given
     clock = time.perf_counter if on_gpu else time.process_time
-    for _ in range(2):
-        start = clock()
-        run()
-        if on_gpu:
-            torch.cuda.synchronize()
+    start = clock()
+    run()
+    if on_gpu:
+        torch.cuda.synchronize()
     return clock() - start, torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()
 
 
-def one_step(work: str, code: str, device: str = "cpu", dtype: str = "float32") -> Callable[[], Any]:
+@cache
+def _prepared(code: str, prepare: Callable[..., Callable[[], Any]], *given: str) -> Callable[[], Any]:
+    if code == "ours":
+        use_huge_pages()
+    torch.set_num_threads(1 if prepare in (crops, scores) else os.cpu_count() or 1)
+    return prepare(code, *given)
+
+
+def one_step(code: str, work: str, device: str = "cpu", dtype: str = "float32") -> Callable[[], Any]:
     """Return a function that takes an optimiser step on a random batch; `ours` may name a value of `attention`."""
     from monai.engines import SupervisedTrainer, default_prepare_batch
     from monai.losses import DiceLoss
@@ -102,8 +105,9 @@ def one_step(work: str, code: str, device: str = "cpu", dtype: str = "float32") 
     network: Any = (SSLHead(2, SIZE) if work == "pretraining" else swin_unetr(4, 3, SIZE)).to(device)
     loss: Any = SSLLoss() if work == "pretraining" else DiceLoss(sigmoid=True)
     prepare: Any = TwoViews() if work == "pretraining" else default_prepare_batch
-    batch = {"image": torch.randn(CROPS, 2 if work == "pretraining" else 4, EDGE, EDGE, EDGE)}
-    batch["label"], kind = (torch.rand(CROPS, 3, EDGE, EDGE, EDGE) > 0.9).float(), getattr(torch, dtype)
+    number, edge = (1, ON_CPU) if device == "cpu" else (CROPS, EDGE)
+    batch = {"image": torch.randn(number, 2 if work == "pretraining" else 4, edge, edge, edge)}
+    batch["label"], kind = (torch.rand(number, 3, edge, edge, edge) > 0.9).float(), getattr(torch, dtype)
     optimizer = torch.optim.AdamW(network.parameters(), fused=device != "meta", foreach=device == "meta")
     if code != "stock":
         set_attention(network, *code.split()[1:])
@@ -116,7 +120,7 @@ def one_step(work: str, code: str, device: str = "cpu", dtype: str = "float32") 
         optimizer.zero_grad()
         inputs, target = prepare(batch, torch.device(device), non_blocking=True)
         with torch.autocast(device, kind) if dtype != "float32" else nullcontext():
-            outputs = [network(view) for view in inputs.split(CROPS)]
+            outputs = [network(view) for view in inputs.split(number)]
         if work == "pretraining":
             both = {name: torch.cat([output[name].float() for output in outputs]) for name in outputs[0]}
             loss(both, target)["total"].backward()

@@ -12,10 +12,15 @@ import yaml
 from markupsafe import Markup
 
 from common.errors import InputError, show
-from common.files import atomic_write, digest, read_json
+from common.files import digest, read_json
+from common.inference.evaluation import EARLIER, PAGE, SUMMARY
+from common.made import origin_of
 from scripts import cli
+from scripts.pages.charts import curves_chart
+from scripts.pages.templates import png_uri, write_page
+from scripts.provenance import UNNAMED
 
-COPIES = ("mlruns", "mlartifacts")  # folders with MLflow's copies of records
+HIDDEN = ("mlruns", "mlartifacts", f"{EARLIER}-")  # beginnings of folders with copies of records and earlier results
 RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}
 FIELDS = (  # of a record, which may lack some
     *("finished", "command", "started", "seconds", "peak_memory_gib", "peak_gpu_memory_gib", "device", "world_size"),
@@ -30,15 +35,9 @@ def report(run_dir: str) -> None:
     Args:
         run_dir: folder of a run, with a `run.json`, or a folder that contains runs at any depth.
     """
-    from common.inference.evaluation import EARLIER
-    from common.made import origin_of
-    from scripts.pages.templates import render
-    from scripts.provenance import UNNAMED  # late imports: slow
-
     folder = Path(run_dir).expanduser()
     inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]
-    hidden = (*COPIES, f"{EARLIER}-")
-    runs = [read_run(folder, path) for path in inside if not any(part.startswith(hidden) for part in path.parts)]
+    runs = [read_run(folder, path) for path in inside if not any(part.startswith(HIDDEN) for part in path.parts)]
     if not runs:
         raise InputError(folder, "no run.json in or below this folder", "the folder of at least one run")
     runs.sort(key=lambda run: run["started"] or "")
@@ -49,17 +48,13 @@ def report(run_dir: str) -> None:
     }
     cohorts = {str((run["config"] or {}).get("cohort", UNNAMED)) for run in runs} - {UNNAMED}
     title = cohorts.pop() if len(cohorts) == 1 else folder.resolve().name
-    made = origin_of({}, any(run.get("made_up") for run in runs))
-    content = render(Path(__file__).with_suffix(".html.j2"), filters, made=made, title=title, runs=runs)
-    with atomic_write(folder / "report.html") as file:
-        file.write_text(content, encoding="utf-8")
+    made, template = origin_of({}, any(run.get("made_up") for run in runs)), Path(__file__).with_suffix(".html.j2")
+    write_page(folder / "report.html", template, filters, made=made, title=title, runs=runs)
     show(folder / "report.html")
 
 
 def read_run(root: Path, path: Path) -> dict[str, Any]:
     """Read a `run.json` (see `common.training.RunRecord`) below a root; add scores, charts, pictures and links."""
-    from common.inference.evaluation import PAGE, SUMMARY
-
     folder = (root / path).parent
     run = dict.fromkeys(FIELDS) | read_json(root / path, "the record of a run", RECORD)
     run |= {name: run.get(name) or {} for name in ("train", "validation", "checkpoints", "versions")}
@@ -69,14 +64,13 @@ def read_run(root: Path, path: Path) -> dict[str, Any]:
     weights = {Path(file): sha256 for file, sha256 in run["checkpoints"].items()}
     run["is_outdated"] = any(file.is_file() and digest(file) != sha256 for file, sha256 in weights.items())
     run["charts"] = charts_of(run)
-    run["images"] = {Path(picture).stem: picture_of(folder, picture) for picture in run["pictures"] or []}
+    pictures = [folder / picture for picture in run["pictures"] or []]
+    run["images"] = {file.stem: png_uri(file.read_bytes()) for file in pictures if file.is_file()}
     return run
 
 
 def charts_of(run: dict[str, Any]) -> list[Markup]:
     """Draw a run's loss terms, learning rate, seconds per step, and metrics on the held-out subjects, by unit."""
-    from scripts.pages.charts import curves_chart
-
     train, validation = run["train"], run["validation"]
     at, held_out, metrics = train.get("iteration", []), validation.get("iteration", []), validation.get("metrics", {})
     panels: dict[str, dict[str, tuple[Any, Any]]] = {}
@@ -92,15 +86,6 @@ def charts_of(run: dict[str, Any]) -> list[Markup]:
     return [
         curves_chart(f"{run['bundle']}: {label} over the iterations", label, curves) for label, curves in panels.items()
     ]
-
-
-def picture_of(folder: Path, path: str) -> str | None:
-    """Return a picture of a run as a data URI; None if it is missing, no PNG, or outside the run's folder."""
-    from scripts.pages.templates import png_uri
-
-    file = folder / path
-    content = file.read_bytes() if file.resolve().is_relative_to(folder.resolve()) and file.is_file() else b""
-    return png_uri(content) if content.startswith(b"\x89PNG") else None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ SERIES = ("#1f6fb4", "#c2560b", "#2a7f4f", "#7b4aa8")
 STYLE: Any = {"text.parse_math": False, "svg.fonttype": "none", "axes.grid": True, "axes.axisbelow": True}
 STYLE |= {"grid.color": "#d8dee6", "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
 NO_METADATA: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-LEGEND: Any = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1), "ncols": 4, "borderaxespad": 0}
 
 
 def _chart(alternative: str, draw: Callable[[Axes], object], height: float = 2.9) -> Markup:
@@ -49,28 +48,6 @@ def rows_chart(label: str, rows: Mapping[str, Sequence[float]], **axis: Any) -> 
     return _chart(f"{label} of every case in {', '.join(rows)}", draw, 0.8 + 0.62 * len(rows))
 
 
-def agreement_chart(region: str, predicted: ArrayLike, reference: ArrayLike) -> Markup:
-    """Draw a Bland-Altman plot of volumes in ml: dots for cases, a line at 0, the mean difference, dashed 95 % limits.
-
-    The limits are 1.96 sample standard deviations from the mean, so at least two cases are needed.
-    """
-    volumes = np.array([predicted, reference], dtype=float)
-    means, differences = volumes.mean(axis=0), volumes[0] - volumes[1]
-    middle, reach = differences.mean(), 1.96 * differences.std(ddof=1)
-
-    def draw(axes: Axes) -> None:
-        axes.plot(means, differences, "o", color=SERIES[0], markersize=4, alpha=0.7)
-        axes.axhline(0, color="black", linewidth=0.8)
-        axes.axhline(middle, color=SERIES[1], label=f"mean {middle:+.2f} ml")
-        limits = f"95 % limits {middle - reach:+.2f} to {middle + reach:+.2f} ml"
-        axes.axhline(middle - reach, color=SERIES[1], linestyle="--", label=limits)
-        axes.axhline(middle + reach, color=SERIES[1], linestyle="--")
-        axes.set(xlabel="mean of both volumes (ml)", ylabel="predicted − reference (ml)")
-        axes.legend(**LEGEND)
-
-    return _chart(f"Volumes of {region}: predicted minus reference against their mean, every case", draw)
-
-
 def curves_chart(label: str, unit: str, curves: Mapping[str, tuple[Sequence[int], ArrayLike]]) -> Markup:
     """Draw named curves, (iterations, values), over the iterations; None is a gap."""
 
@@ -79,6 +56,6 @@ def curves_chart(label: str, unit: str, curves: Mapping[str, tuple[Sequence[int]
             marker = "." if len(iterations) <= 50 else ""
             axes.plot(iterations, np.array(values, float), label=name, color=SERIES[index % 4], marker=marker)
         axes.set(xlabel="iteration", ylabel=unit)
-        axes.legend(**LEGEND)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
 
     return _chart(label, draw)

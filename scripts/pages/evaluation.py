@@ -9,16 +9,14 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from common.errors import InputError, choice
-from common.files import atomic_write
 from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, regions_in, summarise
 from common.inference.pictures import PLANES, centre_of, grey_levels, joined
 from common.metrics.cards import DICE, PRESENT, Protocol
-from common.metrics.statistics import FEWEST
 from scripts.evaluate.records import read_record, scored_masks
-from scripts.pages.charts import agreement_chart, rows_chart
-from scripts.pages.panels import panel, png
+from scripts.pages.charts import rows_chart
+from scripts.pages.panels import planes, png
 from scripts.pages.slices import scene_of, write_slices
-from scripts.pages.templates import png_uri, render
+from scripts.pages.templates import png_uri, write_page
 
 SHOWN = 3  # largest number of worst cases, of median cases and of best cases
 EDGE = 320  # pixels of a slice's longer edge
@@ -53,11 +51,8 @@ def write_pages(folder: Path, slices: str = "chosen", background: str | None = N
         }
         axis: Any = {"xlim": (-0.03, 1.03)} if metric.unit == "1" else {"xscale": "symlog"}
         distributions[metric.title] = rows_chart(f"{metric.title} ({metric.unit})", rows, **axis)
-    volumes = {
-        region: np.array([entry["regions"][region]["volumes_mm3"] for entry in cases.values()]).T / 1000
-        for region in regions
-    }
-    content = render(
+    write_page(
+        folder / PAGE,
         Path(__file__).with_name("evaluation.html.j2"),
         {
             "digits": lambda value, digits: "–" if value is None else f"{value:.{digits}f}",
@@ -71,13 +66,10 @@ def write_pages(folder: Path, slices: str = "chosen", background: str | None = N
         summary=summarise(record, protocol),
         means={metric.name: metric for metric in protocol.metrics} | MEANS,
         distributions=distributions,
-        agreements={region: agreement_chart(region, *volumes[region]) for region in regions if len(cases) >= FEWEST},
         shown=shown,
         background=background,
         colours={"reference": REFERENCE, "prediction": PREDICTION},
     )
-    with atomic_write(folder / PAGE) as file:
-        file.write_text(content, encoding="utf-8")
     return folder / PAGE
 
 
@@ -115,9 +107,8 @@ def _draw(folder: Path, record: Record, name: str, background: str | None) -> Ma
     levels = grey_levels(scene.images.get(background or "", next(iter(scene.images.values()))))
     for region in entry["regions"]:
         reference, prediction = (scene.masks[layer][region] for layer in ("reference", "prediction"))
+        centre = centre_of(reference if reference.any() else prediction)
         outlines = {REFERENCE: reference, PREDICTION: prediction}
-        slices = zip(PLANES, centre_of(reference if reference.any() else prediction)[::-1], strict=True)
-        spacing = voxel_sizes(scene.affine)
-        panels = [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in slices]
+        panels = planes(levels, centre, voxel_sizes(scene.affine), outlines, EDGE)
         pictures[region] = png_uri(png(joined({region: panels}, PLANES)))
     return {"faults": scene.faults, "pictures": pictures}

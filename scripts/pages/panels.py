@@ -1,6 +1,6 @@
 """Draw slices of volumes as pixels, with outlines and the patient's sides, and encode them as PNG."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from common.inference.pictures import SIDES, Pixels, plane_of
+from common.inference.pictures import PLANES, SIDES, Pixels, plane_of
 
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
 GREYS = 64  # grey levels; pictures are a third smaller than with 256
@@ -42,6 +42,13 @@ def panel(levels: NDArray[np.uint8], plane: str, at: int, spacing: ArrayLike, ou
     draw.text((size // 4, size // 4), sides[0], LETTERS, font, anchor="lt")
     draw.text((columns - size // 4, size // 4), sides[1], LETTERS, font, anchor="rt")
     return np.array(image)
+
+
+def planes(
+    levels: NDArray[np.uint8], centre: Sequence[int], spacing: ArrayLike, outlines: Outlines, edge: int
+) -> list[Pixels]:
+    """Draw axial, coronal and sagittal slices through a voxel (x, y, z); see `panel`."""
+    return [panel(levels, plane, at, spacing, outlines, edge) for plane, at in zip(PLANES, centre[::-1], strict=True)]
 
 
 def png(pixels: Pixels) -> bytes:

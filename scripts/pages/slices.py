@@ -21,11 +21,10 @@ from common.data.regions import colours, regions_of
 from common.data.scan_checks import check_grid, read_scan
 from common.data.volumes import canonical, content_of, header_on
 from common.errors import InputError
-from common.files import atomic_write
 from common.inference.evaluation import SLICES, Record, regions_in
 from common.inference.pictures import centre_of, grey_levels, window_of
 from scripts.evaluate.records import CaseMasks, scored_masks
-from scripts.pages.templates import render
+from scripts.pages.templates import write_page
 
 HERE = Path(__file__).parent
 # 0.69.0, from npm; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
@@ -95,7 +94,8 @@ def write_slices(folder: Path, record: Record, name: str, background: str | None
         (mask for mask in references if mask.any()), np.logical_or.reduce([*scene.masks["prediction"].values()])
     )
     names, library, script = [*scene.images], NIIVUE.read_bytes(), (HERE / "slices.js").read_text(encoding="utf-8")
-    content = render(
+    write_page(
+        folder / SLICES / f"{name}.html",
         HERE / "slices.html.j2",
         made=record["made"],
         name=name,
@@ -117,8 +117,6 @@ def write_slices(folder: Path, record: Record, name: str, background: str | None
         script=Markup(script),
         script_hashes=[base64.b64encode(hashlib.sha256(code).digest()).decode() for code in (script.encode(), library)],
     )
-    with atomic_write(folder / SLICES / f"{name}.html") as file:
-        file.write_text(content, encoding="utf-8")
 
 
 def _nifti(voxels: NDArray[np.uint8], affine: NDArray[np.float64], slope: float = 1.0, inter: float = 0.0) -> str:

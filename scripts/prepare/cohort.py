@@ -1,7 +1,6 @@
 """Prepare the raw scans of all subjects, or resample their label maps to raw grids, in parallel."""
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,24 +10,16 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from threadpoolctl import threadpool_limits
 
 from common import made
-from common.errors import (
-    ArgumentError,
-    InputError,
-    choice,
-    is_disk_full,
-    one_line,
-    shortened,
-    show,
-)
-from common.files import atomic_write, write_csv
+from common.errors import ArgumentError, InputError, choice, is_disk_full, one_line, shortened, show
+from common.files import write_csv
 from common.locks import claimed
 from scripts.datalists.files import write
-from scripts.pages.templates import render
+from scripts.pages.templates import write_page
 from scripts.pools import map_in_processes
 from scripts.prepare.figures import UNITS
 from scripts.prepare.scans import find_subjects
 from scripts.prepare.settings import RECORD, Settings
-from scripts.prepare.subjects import LEFT_OUT, WORK, Outcome, move, prepare_one, scan_file, send_back
+from scripts.prepare.subjects import LEFT_OUT, Outcome, hide, prepare_one, scan_file, send_back
 
 DATALIST, QUALITY, PAGE = "datalist.json", "quality.csv", "overview.html"
 
@@ -53,34 +44,29 @@ def prepare_scans(
     masks = settings.brain if "*" in settings.brain else None
     subjects = find_subjects(root, settings.modalities, patterns or {}, labels, keeps_missing, masks)
     names = [subject.name for subject in subjects]
-    included = [include] if include in names else str(include or "").split(",")
-    if unknown := {*included} - {*names, ""}:
+    included = [name for name in str(include or "").split(",") if name]
+    if unknown := {*included} - {*names}:
         raise ArgumentError("include", include, f"no such subject: {min(unknown)}", f"some of {shortened(names, 12)}")
     with claimed("output", output):
         if not (output / made.MADE).exists() and any(not path.name.startswith(".") for path in output.iterdir()):
             raise InputError(f"{output}: not written by scripts.prepare (no {made.MADE}); expected a new --output")
         made.Results(output, made.origin_of({}) | {"settings": {"preparation": settings.describe()}}).begin()
-        shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
         work = {
             subject.name: partial(prepare_one, subject, settings, output, subject.name in included)
             for subject in subjects
         }
         outcomes = run_in_processes(work, jobs, "subject")
-        for outcome in outcomes:
-            if outcome.fault and (output / outcome.name).is_dir():  # hide earlier results, which are not current
-                move(output / outcome.name, output, outcome.name, is_left_out=True)
-        shutil.rmtree(output / WORK, ignore_errors=True)
+        for name in (outcome.name for outcome in outcomes if outcome.fault):
+            hide(output, name)  # earlier results are not current
         write(_datalist(outcomes, settings, output), output / DATALIST)
-        table: list[tuple[Any, ...]] = [("subject", "modality", "figure", "value", "unit", "lowest", "highest")]
-        for outcome in outcomes:
-            for row in outcome.figures.rows() if outcome.figures else []:
-                value, unit = f"{row.value:.6g}", UNITS.get(row.name, "1")
-                table.append((outcome.name, row.modality, row.name, value, unit, row.lowest, row.highest))
-        write_csv(output / QUALITY, table)
-        template, origin = Path(__file__).with_name("overview.html.j2"), made.origin_of({})
-        page = render(template, made=origin, outcomes=outcomes, settings=settings, hidden=LEFT_OUT, shows_files=True)
-        with atomic_write(output / PAGE) as file:
-            file.write_text(page, encoding="utf-8")
+        rows = [(outcome.name, row) for outcome in outcomes if outcome.figures for row in outcome.figures.rows()]
+        table = [
+            (name, row.modality, row.name, f"{row.value:.6g}", UNITS.get(row.name, "1"), row.lowest, row.highest)
+            for name, row in rows
+        ]
+        write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
+        content: Any = {"outcomes": outcomes, "settings": settings, "hidden": LEFT_OUT, "shows_files": True}
+        write_page(output / PAGE, Path(__file__).with_name("overview.html.j2"), made=made.origin_of({}), **content)
         unlisted = sorted({file.parent.name for file in output.glob(f"*/{RECORD}")} - {*names})
         if unlisted:
             show(f"warning: {DATALIST} lacks subjects of earlier runs in {output}: {shortened(unlisted)}", error=True)
@@ -118,10 +104,7 @@ def output_folder(output: str, *sources: Path) -> Path:
 
 
 def run_in_processes(work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str) -> list[Outcome]:
-    """Do the work of each subject in `jobs` processes that share the cores.
-
-    A failing subject becomes an outcome; a full disk raises. `unit` labels the progress bar.
-    """
+    """Do the work of each subject, a `unit`, in `jobs` processes; a failure becomes an outcome, a full disk raises."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     return map_in_processes(partial(_attempt, threads), list(work.items()), jobs, unit, on_result=show)
 
@@ -146,7 +129,7 @@ def _datalist(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> 
         if outcome.is_usable and outcome.figures:
             name = outcome.name
             files = {modality: f"{name}/{scan_file(name, modality)}" for modality in outcome.figures.modalities}
-            entries.append({"subject": name, "image": [files.get(modality) for modality in settings.modalities]})
+            entries.append({"subject": name, "image": [*map(files.get, settings.modalities)]})
     return {
         "name": output.resolve().name or "prepared",
         "modalities": list(settings.modalities),

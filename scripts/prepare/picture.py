@@ -1,6 +1,6 @@
 """Pictures in three planes: a prepared subject with outlines of template and brain, a raw scan with its labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from common.data.regions import colours, regions_of
 from common.data.volumes import canonical
 from common.files import atomic_write
-from common.inference.pictures import PLANES, centre_of, grey_levels, joined
-from scripts.pages.panels import panel, png
+from common.inference.pictures import Pixels, centre_of, grey_levels, joined
+from scripts.pages.panels import planes, png
 from scripts.prepare.subject import Prepared
 from scripts.prepare.volumes import Volume
 
 TEMPLATE, BRAIN, LABELS = "#56b4e9", "#e69f00", "#cc79a7"  # blue, orange, purple: distinct for the colour-blind
 EDGE = 286  # pixels of a panel's longest edge
-Panels = list[NDArray[np.uint8]]
 
 
 def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None = None) -> None:
@@ -37,7 +36,7 @@ def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None
         centre = [int(np.median(indices)) for indices in np.nonzero([*outlines.values()][-1])]
         voxels, _ = canonical(head.array, head.affine)
         levels = grey_levels(voxels, like=voxels * outlines[BRAIN])
-        rows[modality] = _panels(levels, centre, head.spacing, outlines)
+        rows[modality] = planes(levels, centre, head.spacing, outlines, EDGE)
     _write(path, rows, legend, title)
 
 
@@ -48,17 +47,12 @@ def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention
     shades, regions = colours(convention), regions_of(convention)
     outlines = {shades[name]: np.isin(values, [*regions[name]]) for name in shades}
     levels, spacing, centre = grey_levels(head), Volume(head, affine).spacing, centre_of(values > 0)
-    rows = {"scan": _panels(levels, centre, spacing, {}), "labels": _panels(levels, centre, spacing, outlines)}
+    drawn = {"scan": {}, "labels": outlines}
+    rows = {label: planes(levels, centre, spacing, masks, EDGE) for label, masks in drawn.items()}
     _write(path, rows, shades, title)
 
 
-def _panels(levels: NDArray[np.uint8], centre: Any, spacing: Any, outlines: Mapping[str, NDArray[Any]]) -> Panels:
-    """Return axial, coronal and sagittal panels through a voxel (x, y, z)."""
-    planes = zip(PLANES, centre[::-1], strict=True)
-    return [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in planes]
-
-
-def _write(path: Path, rows: Mapping[str, Panels], legend: Mapping[str, str], title: str) -> None:
+def _write(path: Path, rows: Mapping[str, Sequence[Pixels]], legend: Mapping[str, str], title: str) -> None:
     """Write a PNG file of labelled rows of panels."""
     with atomic_write(path) as file:
         file.write_bytes(png(joined(rows, legend=legend, title=title)))

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from common.data.volumes import canonical
 from scripts.prepare.volumes import Grid, Volume
 
-UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 # mm; steps for rounding affines in a frame, coarser than in headers. Powers of two, because steps of 1e-5 leave common
 # edges, such as 220 mm / 256, halfway between two steps, where a header's rounding decides
@@ -117,5 +116,5 @@ def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
     """Convert an affine transform of points in LPS+ to a matrix [4, 4] between points in RAS+, mm."""
     start = np.array(transform((0.0, 0.0, 0.0)))
-    linear = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])
+    linear = np.column_stack([np.array(transform((x, y, z))) - start for x, y, z in np.eye(3).tolist()])
     return np.asarray(FLIP @ from_matvec(linear, start) @ FLIP)

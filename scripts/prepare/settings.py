@@ -15,7 +15,7 @@ DEEPBET = "deepbet"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to prepare raw scans so that they match the scans of a cohort; an invalid value raises `InputError`."""
+    """How to prepare raw scans so that they match the scans of a cohort; raises `InputError` for invalid values."""
 
     like: str  # cohort that defines space and field of view, a key of `COHORTS`
     modalities: tuple[str, ...]  # in order
@@ -24,7 +24,6 @@ class Settings:
     device: str = "cpu"  # of the brain extraction: `cpu` or `cuda`
 
     def __post_init__(self) -> None:
-        choice("like", self.like, COHORTS)
         names = self.modalities
         if not names or not all(name.isalnum() for name in names) or len({*names}) < len(names):
             raise InputError(f"modalities {[*names]}: expected different names of letters and digits")

@@ -22,7 +22,7 @@ from scripts.prepare.figures import Figures
 from scripts.prepare.registration import between_centres, coarse_grid, foreground, information, register
 from scripts.prepare.resampling import field_of_view, frame_of, in_frame, mask_on, resample, to_image
 from scripts.prepare.settings import Settings
-from scripts.prepare.volumes import Volume, check_transform
+from scripts.prepare.volumes import Volume
 
 MARGIN = 5.0  # mm; greatest margin of a brain mask
 NEAR = 4  # mm; margin of the template's brain
@@ -66,7 +66,6 @@ def prepare_subject(
     for modality, scan in scans.items():
         onto = np.eye(4) if modality == settings.reference else _to_reference(reference, mask, scan)
         matrices[modality] = onto @ to_template @ target.to_mni()
-        check_transform(matrices[modality], f"{modality}: the registration")
     heads = {modality: resample(scan, grid, matrices[modality]) for modality, scan in scans.items()}
     template = mask_on(template_mask(), grid, target.to_mni())
     brain = mask_on(Volume(mask, reference.affine), grid, matrices[settings.reference])

@@ -1,9 +1,7 @@
 """Prepare a subject's folder atomically, and resample label maps to the grids of raw scans."""
 
 import platform
-import re
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -22,13 +20,13 @@ from scripts.prepare.picture import draw
 from scripts.prepare.resampling import labels_on, to_transform
 from scripts.prepare.scans import Subject
 from scripts.prepare.settings import RECORD, Settings
-from scripts.prepare.subject import Prepared, prepare_subject
-from scripts.prepare.volumes import Grid, Volume, read_labels, read_volume
+from scripts.prepare.subject import prepare_subject
+from scripts.prepare.volumes import Grid, read_labels, read_volume
 
-LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
-WORK = ".prepare"  # folder in the output for unfinished work
+LEFT_OUT = ".left_out"  # folder in the output for subjects left out or unfinished; readers skip hidden folders
 LABELS, BRAIN = "seg", "brain"  # label maps (suffix as in BraTS) and brain masks, in digests
 MASK = "brain_mask"  # ending of brain masks, which readers of scans ignore
+SUFFIXES = (".gz", ".tfm", ".png", ".part")  # of the files of a prepared subject, which begin with its name
 FORMAT = 12  # version of the method; a new number prepares all subjects again
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
@@ -67,94 +65,108 @@ class Outcome:
         return f"{self.name}: {self.fault or '; '.join(['done' if self.is_new else 'done before', *end])}"
 
 
-def scan_file(subject: str, modality: str) -> str:
-    """Return the file name of a prepared scan."""
-    return f"{subject}_{modality}.nii.gz"
-
-
-def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
-    """Return a subject's folder; that of a left-out subject is in the hidden folder `LEFT_OUT`."""
-    return output / LEFT_OUT / subject if is_left_out else output / subject
-
-
 def prepare_one(subject: Subject, settings: Settings, output: Path, is_included: bool = False) -> Outcome:
     """Prepare a subject from `find_subjects`, unless its files and settings are unchanged; return the outcome.
 
-    `is_included`: its quality figures may be outside their limits. Raises InputError if a scan cannot be prepared or
-    the folder cannot be written.
+    `is_included`: its quality figures may be outside their limits. The work is done in the hidden folder, so that no
+    reader finds unfinished results. Raises InputError if a scan cannot be prepared or the folder cannot be written.
     """
     if subject.fault:
         raise InputError(subject.fault)
-    start = time.monotonic()
-    scans = subject.files
-    settings = replace(settings, modalities=tuple(scans))
-    files = {**scans, LABELS: subject.labels, BRAIN: subject.brain}
-    digests = {name: digest(file) for name, file in files.items() if file is not None}
+    name = subject.name
+    settings = replace(settings, modalities=tuple(subject.files))
+    files = {**subject.files, LABELS: subject.labels, BRAIN: subject.brain}
     wanted: dict[str, Any] = {
-        "subject": subject.name,
+        "subject": name,
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
-        "digests": digests,
+        "digests": {kind: digest(file) for kind, file in files.items() if file is not None},
     }
-    for is_out in (False, True):
-        folder = folder_of(output, subject.name, is_out)
-        if (earlier := _earlier(folder, wanted)) is not None:
-            figures, remarks = Figures(**earlier["figures"]), earlier["remarks"]
-            outcome = Outcome(subject.name, False, figures, is_included or not is_out, remarks=tuple(remarks))
-            if outcome.is_left_out != is_out:
-                move(folder, output, subject.name, outcome.is_left_out)
-            return outcome
+    was_shown = (output / name).exists()
+    folder = hide(output, name)
+    record = read_record(folder) if (folder / RECORD).is_file() else {}
+    is_new = any(record.get(key) != value for key, value in wanted.items())
+    if is_new:
+        record = _prepare(subject, settings, folder, wanted)
+    figures, remarks = Figures(**record["figures"]), tuple(record["remarks"])
+    outcome = Outcome(name, is_new, figures, is_included or (was_shown and not is_new), remarks=remarks)
+    if not outcome.is_left_out:
+        folder.rename(output / name)
+    return outcome
+
+
+def hide(output: Path, subject: str) -> Path:
+    """Move a subject's results, if any, to the hidden folder; return their path."""
+    shown, hidden = output / subject, output / LEFT_OUT / subject
+    hidden.parent.mkdir(exist_ok=True)
+    if shown.exists():
+        shutil.rmtree(hidden, ignore_errors=True)
+        shown.rename(hidden)
+    return hidden
+
+
+def _prepare(subject: Subject, settings: Settings, folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Prepare a subject into a folder in place of earlier results, but keep the user's own files; return the record."""
+    name, reference, scans = subject.name, settings.reference, subject.files
     volumes = {modality: read_volume(file) for modality, file in scans.items()}
     check_copies({modality: volume.array for modality, volume in volumes.items()})
-    labels = None if subject.labels is None else read_labels(subject.labels)
-    drawn_on = settings.reference
-    if labels is not None:  # on the grid of any modality, the reference first
-        drawn_on = next((name for name in [drawn_on, *scans] if labels.grid.is_same(volumes[name].grid)), "")
+    labels, brain, drawn_on = None, None, reference
+    if subject.labels is not None:  # on the grid of any modality, the reference first
+        labels = read_labels(subject.labels)
+        drawn_on = next((kind for kind in [reference, *scans] if labels.grid.is_same(volumes[kind].grid)), "")
         if not drawn_on:
             shape = " x ".join(map(str, labels.grid.shape))
             expected = f"the grid of {' or '.join(scans)}"
             raise InputError(subject.labels, f"{shape} voxels, not on the grid of a scan", expected)
-    brain = None
     if subject.brain is not None:
-        brain = read_labels(subject.brain, volumes[settings.reference].grid, settings.reference).array > 0
+        brain = read_labels(subject.brain, volumes[reference].grid, reference).array > 0
         if not brain.any():
             raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
-    remarks = _remarks(*(file for file in files.values() if file is not None))
+    remarks = _remarks(*filter(None, [*scans.values(), subject.labels, subject.brain]))
     prepared = prepare_subject(volumes, settings, brain)
-    remarks += [f"{settings.reference} is already skull-stripped: its brain was used"] if prepared.is_stripped else []
-    resampled = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
+    remarks += [f"{reference} is already skull-stripped: its brain was used"] if prepared.is_stripped else []
+    arrays = {modality: volume.array for modality, volume in prepared.images.items()}
+    arrays[MASK] = prepared.brain.astype(np.uint8)
+    if labels is not None:
+        arrays[LABELS] = labels_on(labels, settings.grid, prepared.matrices[drawn_on]).array
+    is_synthetic = all(is_made_up(file) for file in scans.values())
+    (folder / RECORD).unlink(missing_ok=True)  # results without a record are unfinished
+    for earlier in folder.glob("*"):
+        if earlier.name.startswith((name, f".{name}")) and earlier.suffix in SUFFIXES:
+            earlier.unlink()
+    for kind, array in arrays.items():
+        description = MADE_UP if is_synthetic else b""
+        file, code = folder / scan_file(name, kind), settings.target.code
+        write_volume(file, array, settings.grid.affine, code, COMPRESSION, description=description)
+    draw(prepared, folder / f"{name}.png", name, arrays.get(LABELS))
+    transforms = {}
+    for modality, matrix in prepared.matrices.items():
+        transforms[modality] = {"file": f"{name}_{modality}.tfm", "matrix": matrix.tolist()}
+        sitk.WriteTransform(to_transform(matrix), str(folder / f"{name}_{modality}.tfm"))
     record = {
         **wanted,
-        "reference": settings.reference,
+        "reference": reference,
         "preparation": settings.describe(prepared.is_stripped),
         "grid": _grid_record(settings.grid),
         "sources": {
-            modality: {**source_record(file), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
+            modality: source_record(file)
+            | {"sha256": wanted["digests"][modality]}
+            | _grid_record(volumes[modality].grid)
             for modality, file in scans.items()
         },
-        "made_up": all(is_made_up(file) for file in scans.values()),
+        "made_up": is_synthetic,
         "remarks": remarks,
         "figures": asdict(prepared.figures),
-        "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
-        "seconds": round(time.monotonic() - start, 1),
+        "versions": {package: version(package) for package in VERSIONS} | {"python": platform.python_version()},
+        "transforms": transforms,
     }
-    outcome = Outcome(subject.name, True, prepared.figures, is_included, remarks=tuple(remarks))
-    new = output / WORK / subject.name
-    new.mkdir(parents=True, exist_ok=True)
-    _write(new, subject.name, prepared, settings, record, resampled)
-    move(new, output, subject.name, outcome.is_left_out)
-    return outcome
+    write_json(folder / RECORD, record)
+    return record
 
 
-def _earlier(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the record of a subject's earlier results; None if it differs from `wanted` or a file is missing."""
-    if not (folder / RECORD).is_file():
-        return None
-    record = read_record(folder)
-    names = [scan_file(wanted["subject"], MASK)]
-    names += [scan_file(wanted["subject"], name) for name in wanted["digests"] if name != BRAIN]
-    is_same = all(record.get(key) == value for key, value in wanted.items())
-    return record if is_same and all((folder / name).is_file() for name in names) else None
+def scan_file(subject: str, modality: str) -> str:
+    """Return the file name of a prepared scan."""
+    return f"{subject}_{modality}.nii.gz"
 
 
 def _remarks(*files: Path) -> list[str]:
@@ -175,38 +187,6 @@ def _grid_record(grid: Grid) -> dict[str, Any]:
 def _grid_of(record: Mapping[str, Any]) -> Grid:
     x, y, z = record["shape"]
     return Grid((x, y, z), np.array(record["affine"], np.float64))
-
-
-def _write(
-    folder: Path, name: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any], labels: Volume | None
-) -> None:
-    volumes = {scan_file(name, modality): volume.array for modality, volume in prepared.images.items()}
-    volumes[scan_file(name, MASK)] = prepared.brain.astype(np.uint8)
-    if labels is not None:
-        volumes[scan_file(name, LABELS)] = labels.array
-    code, description = settings.target.code, MADE_UP if record["made_up"] else b""
-    for file, array in volumes.items():
-        write_volume(folder / file, array, settings.grid.affine, code, COMPRESSION, description=description)
-    transforms = {}
-    for modality, matrix in prepared.matrices.items():
-        transforms[modality] = {"file": f"{name}_{modality}.tfm", "matrix": matrix.tolist()}
-        sitk.WriteTransform(to_transform(matrix), str(folder / f"{name}_{modality}.tfm"))
-    draw(prepared, folder / f"{name}.png", name, None if labels is None else labels.array)
-    write_json(folder / RECORD, {**record, "transforms": transforms})
-
-
-def move(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
-    """Move a subject's folder to its path by `folder_of`; replace earlier results, but keep the user's own files."""
-    made = re.compile(rf"{re.escape(subject)}(_\w+\.(nii\.gz|tfm|png)|\.png)|{re.escape(RECORD)}")
-    for earlier in (output / subject, output / LEFT_OUT / subject):
-        if earlier != source and earlier.exists():
-            for path in earlier.iterdir():
-                if not made.fullmatch(path.name):
-                    path.rename(source / path.name)
-            shutil.rmtree(earlier)
-    target = folder_of(output, subject, is_left_out)
-    target.parent.mkdir(exist_ok=True)
-    source.rename(target)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

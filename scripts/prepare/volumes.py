@@ -14,7 +14,6 @@ from common.errors import InputError
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
 NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of view along an axis
-SCALES = (0.2, 5.0)  # range of accepted scales of a transform; adult heads differ by a factor below 2
 FILLED = 0.25  # the head's end slices have more than this fraction of the fullest slice's non-background voxels
 HIGHEST, MOST = 65535, 64  # largest label, and most labels of a map; a file with more is probably an image
 
@@ -70,8 +69,7 @@ def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepare
     """Read a label map as uint8 or uint16; refuse an image, and a grid other than `expected`, that of `of`."""
     image, voxels = scan_checks.read_scan(path)
     if expected is not None:
-        grids = (voxels.shape, image.affine), (expected.shape, expected.affine)
-        scan_checks.check_grid(str(path), *grids, of)
+        scan_checks.check_grid(str(path), (voxels.shape, image.affine), (expected.shape, expected.affine), of)
     labels = scan_checks.labels_in(str(path), voxels)
     if min(labels) < 0 or max(labels) > HIGHEST or len(labels) > MOST:
         raise InputError(f"{path}: {len(labels)} labels up to {max(labels)}; expected up to {MOST}, 0 to {HIGHEST}")
@@ -110,13 +108,6 @@ def check_grid(grid: Grid, name: str) -> None:
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
     if cosine > SHEAR:
         raise InputError(f"{name}: sheared axes (cosine {cosine:.2f}); expected right angles")
-
-
-def check_transform(matrix: NDArray[np.float64], name: str) -> None:
-    """Check that a matrix [4, 4] can map a template to a head: plausible scales, no reflection."""
-    scales = np.linalg.svd(matrix[:3, :3], compute_uv=False)
-    if np.linalg.det(matrix[:3, :3]) <= 0 or scales.min() < SCALES[0] or scales.max() > SCALES[1]:
-        raise InputError(f"{name} scales by {_size(scales)}; expected {SCALES[0]:g} to {SCALES[1]:g}, no reflection")
 
 
 def _size(edges: Iterable[float]) -> str:

@@ -1,19 +1,12 @@
-"""`scripts.benchmark`: its variants, its figures, and the kernels and waits of a step, on tensors without values."""
+"""`scripts.benchmark`: its variants run."""
 
-import pytest
-
-from scripts.benchmark import case, one_step
+from scripts.benchmark import CROPPED, WORKS, case, one_step
 
 
-@pytest.fixture
-def small(monkeypatch):
-    monkeypatch.setattr("scripts.benchmark.SIZE", "micro")
-    monkeypatch.setattr("scripts.benchmark.EDGE", 64)
-
-
-def test_steps_and_cases_run(monkeypatch, small):
-    monkeypatch.setattr("scripts.benchmark.BRAIN", (64, 64, 64))
-    for work, code in (("pretraining", "ours"), ("fine_tuning", "stock")):
-        one_step(work, code)()
-    for code in ("ours", "stock, cropped to the brain"):
+def test_steps_and_cases_run(monkeypatch):
+    for name, value in {"SIZE": "micro", "EDGE": 64, "BRAIN": (64, 64, 64)}.items():
+        monkeypatch.setattr(f"scripts.benchmark.{name}", value)
+    for work, code in zip(WORKS, ("ours", "stock"), strict=True):
+        one_step(code, work)()
+    for code in ("ours", CROPPED):
         case(code)()

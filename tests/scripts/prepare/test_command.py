@@ -19,7 +19,7 @@ from scripts.layouts.reading import read_layout
 from scripts.prepare.__main__ import back
 from scripts.prepare.brain import brain_of
 from scripts.prepare.scans import find_subjects
-from scripts.prepare.subjects import folder_of, read_record
+from scripts.prepare.subjects import LEFT_OUT, read_record
 from scripts.prepare.volumes import read_volume
 from tests.scripts.prepare.conftest import OPTIONS, ball, prepare
 from tests.scripts.prepare.moved_heads import errors
@@ -117,8 +117,7 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_included(cohort, t
     """No reader finds it meanwhile; included, it stays so, and the user's own files stay with it."""
     output = tmp_path / "out"
     shutil.copytree(cohort.folder / "out", output)
-    hidden = folder_of(output, "lacking", is_left_out=True)
-    hidden.parent.mkdir()
+    hidden = output / LEFT_OUT / "lacking"
     (output / "lacking").rename(hidden)
     record = read_record(hidden)
     record["figures"]["subject"]["overlap"] = 0.9
@@ -132,7 +131,7 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_included(cohort, t
         assert f"0 new, 2 done before, 1 failed (broken), {is_left_out:d} outside limits" in result.stdout
         names = [cohort.subject] if is_left_out else [cohort.subject, "lacking"]
         assert all(found == names for found in subjects_of_readers(output))
-        assert (folder_of(output, "lacking", is_left_out) / "notes.txt").read_text() == "mine"
+        assert ((hidden if is_left_out else output / "lacking") / "notes.txt").read_text() == "mine"
         pictures = re.findall(r'src="(\S+\.png)"', (output / "overview.html").read_text())
         assert len([picture for picture in pictures if (output / picture).is_file()]) == 2
 
