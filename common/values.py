@@ -276,7 +276,7 @@ _ALL = (
     Option("window_weighting", words("gaussian, constant"), "voxel weights in overlapping windows (DIFF-25)"),
     Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
     Option("window_batch_size", or_auto(integers(1, unit="windows")), "windows per pass; auto: 8 on a GPU, else 2"),
-    Option("stitch_device", or_auto(DEVICE), "device that stitches windows; auto: the GPU if the volume fits"),
+    Option("stitch_device", DEVICE, "device that stitches windows; cpu: for volumes too large for the GPU"),
     Option("flips", AXES, "axes of test-time mirroring, which averages the logits; checkpoints hold their default"),
     Option("cleanup", or_null(CLEANUP), "cleanup of each region; none: off (DIFF-37)"),
     Option("probabilities", flags(), "also write each region's probabilities"),

@@ -20,6 +20,7 @@ DEFAULTS = {  # in words, for defaults that the config computes
     "label_convention": "the datalist's, else the checkpoint's or bundle's",
     "merging": "that of pretrained, else monai_1_5",
     "spacing": "the checkpoint's, else null",
+    "stitch_device": "device",
 }
 
 

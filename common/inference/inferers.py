@@ -16,8 +16,6 @@ from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
 BATCH = {"cpu": 2, "cuda": 8}  # windows per batch with `sw_batch_size` auto
-FLOAT = 4  # bytes
-STITCHED = 4  # float32 values per voxel for each region (copies of the logits), and once more for weights and masks
 
 
 class CropInferer(SimpleInferer):
@@ -38,8 +36,7 @@ class WindowInferer(SlidingWindowInferer):
     empty windows from one mask per volume, so no batch waits for the GPU. Logits are stitched in float32, and must be
     finite. If the GPU's memory is full, batches are halved, down to a single window.
 
-    `sw_batch_size` auto is the number in `BATCH` for the type of device; `device` auto, which stitches windows, is
-    `sw_device` if its free memory is at least twice the memory for stitching `regions` channels, otherwise the host.
+    `sw_batch_size` auto is the number in `BATCH` for the type of device.
 
     Shapes:
         inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size]. Windows of a
@@ -53,17 +50,14 @@ class WindowInferer(SlidingWindowInferer):
         roi_size: Sequence[int],
         sw_batch_size: int | str = 1,
         sw_device: str | torch.device | None = None,
-        device: str | torch.device | None = None,
         dtype: torch.dtype = torch.float32,
-        regions: int = 3,
         **kwargs: Any,
     ) -> None:
         size: Any = BATCH[torch.device(sw_device or "cpu").type] if sw_batch_size == AUTO else sw_batch_size
-        super().__init__(roi_size, size, sw_device=sw_device, device=None if device == AUTO else device, **kwargs)
-        self.with_coord, self.dtype, self.stitches_where_free, self.regions = True, dtype, device == AUTO, regions
+        super().__init__(roi_size, size, sw_device=sw_device, with_coord=True, **kwargs)
+        self.dtype = dtype
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        device = self._where_free(inputs) if self.stitches_where_free else self.device
         occupied = inputs.as_subclass(torch.Tensor).any(dim=1).cpu()
         outside: list[torch.Tensor] = []
 
@@ -71,28 +65,18 @@ class WindowInferer(SlidingWindowInferer):
             return self._in_batches(lambda part: in_precision(network, self.dtype)(part, *args, **kwargs), windows)
 
         def predict(windows: torch.Tensor, boxes: Sequence[Sequence[slice]]) -> torch.Tensor:
-            inside = [i for i, box in enumerate(boxes) if occupied[box[0], *box[2:]].any()]  # box[1]: all channels
-            if len(inside) == len(boxes):
+            has_brain = [bool(occupied[box[0], *box[2:]].any()) for box in boxes]  # box[1]: all channels
+            if all(has_brain):
                 return logits(windows)
             if not outside:
                 outside.append(logits(torch.zeros_like(windows[:1])))
-            results = outside[0].repeat(len(boxes), 1, 1, 1, 1)
-            if inside:
-                results[inside] = logits(windows[inside])
-            return results
+            inside = [window for window, is_inside in zip(windows, has_brain, strict=True) if is_inside]
+            results = iter(logits(torch.stack(inside)) if inside else ())  # not by index, which waits for the GPU
+            return torch.stack([next(results) if is_inside else outside[0][0] for is_inside in has_brain])
 
-        inputs = inputs if device is None else inputs.to(device)
-        stitched = super().__call__(inputs, predict, device=device)
+        stitched = super().__call__(inputs if self.device is None else inputs.to(self.device), predict)
         check_finite(stitched)
         return stitched
-
-    def _where_free(self, inputs: torch.Tensor) -> str | torch.device:
-        device = torch.device(self.sw_device or inputs.device)
-        if device.type != "cuda":
-            return device
-        size = (inputs.shape[1] + STITCHED * (self.regions + 1)) * inputs[:, 0].numel() * FLOAT
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own reserve
-        return device if 2 * size <= torch.cuda.mem_get_info(device)[0] + unused else "cpu"
 
     def _in_batches(self, network: Any, windows: torch.Tensor) -> torch.Tensor:
         """Compute logits of windows in batches; halve the batches if the GPU's memory is full."""

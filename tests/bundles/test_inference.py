@@ -6,7 +6,9 @@ import shutil
 import nibabel
 import numpy as np
 import pytest
+import torch
 
+from common import weights
 from common.errors import InputError, explained
 from scripts.segmenter import Segmenter
 from tests.bundles.workflows import untrained, workflow
@@ -61,7 +63,9 @@ def test_folds_and_mirror_images_are_averaged(cohorts, tmp_path):
     folds = [untrained("atlas_finetune", tmp_path / f"{seed}.pt", seed=seed) for seed in (0, 1)]
     opened = workflow("atlas_finetune", "inference", cohorts, tmp_path / "out", checkpoint=folds, flips=[0])
     network = opened.parser.get_parsed_content("evaluator").network
-    assert [len(network.networks), len(network.mirrors)] == [2, 2]
+    assert network.mirrors == [(), (2,)]
+    for member, file in zip(network.networks, folds, strict=True):
+        torch.testing.assert_close(dict(member.state_dict()), weights.load(file)["network"], rtol=0, atol=0)
 
 
 def test_monais_dataset_data_needs_only_images(cohorts, tmp_path):

@@ -6,7 +6,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import nn
 
 from common.errors import InputError
-from common.inference.inferers import CropInferer, Ensemble, WindowInferer, ensemble
+from common.inference.inferers import CropInferer, Ensemble, WindowInferer
 
 EDGES = (16, 16, 16)
 
@@ -118,20 +118,3 @@ def test_networks_and_all_combinations_of_mirror_images_are_averaged(flips):
         axes = [axis + 2 for place, axis in enumerate(flips) if number >> place & 1]
         expected += sum(torch.flip(network(torch.flip(image, axes)), axes) for network in networks)
     torch.testing.assert_close(Ensemble(networks, flips)(image), expected / 3 / 2 ** len(flips))
-
-
-def save(path, network):
-    torch.save({"network": network.state_dict(), "metadata": {"modalities": ["T1"]}}, path)
-    return str(path)
-
-
-def test_checkpoints_of_folds_are_loaded_each_into_its_own_network(tmp_path, monkeypatch):
-    def restore(network, path, modalities, normalization):
-        assert (modalities, normalization) == (["T1"], "brain")
-        network.load_state_dict(torch.load(path, weights_only=True)["network"])
-
-    monkeypatch.setattr("common.inference.inferers.weights.restore", restore)
-    files = [save(tmp_path / f"{weight}.pt", Slope(weight)) for weight in (1, 5)]
-    image = torch.ones(1, 1, 2, 1, 1)
-    assert ensemble(Slope(0), files, ["T1"], normalization="brain")(image).flatten().tolist() == [3, 6]
-    assert ensemble(Slope(0), files[1], ["T1"], normalization="brain")(image).flatten().tolist() == [5, 10]
