@@ -4,22 +4,17 @@ from scripts.cohorts.card import Cohort, Space
 from scripts.layouts.names import LABEL
 from scripts.layouts.reading import FileLayout
 
+ABOVE = r"(?:(?:(?:Training|Testing)/)?R\d{3}/)?"
 FILE = "{above}{person}/ses-{session}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s"
 SUBJECTS_PER_SITE = 4  # in the embedded cohort
 
 COHORT = Cohort(
     layouts=(
         FileLayout(
-            title="ATLAS",
             files={"T1": FILE % "T1w", LABEL: FILE % "label-L_desc-T1lesion_mask"},
             subject="{person}_ses-{session}",
             first="_ses-1",
-            fields={
-                "above": r"(?:(?:(?:Training|Testing)/)?R\d{3}/)?",
-                "person": r"sub-r\d{3}s\d{3}",
-                "session": r"\d+",
-            },
-            example="sub-r001s001/ses-1, R001/sub-r001s001/ses-1 or Training/R001/sub-r001s001/ses-1",
+            fields={"above": ABOVE, "person": r"sub-r\d{3}s\d{3}", "session": r"\d+"},
             convention="atlas",
         ),
     ),

@@ -7,31 +7,20 @@ from scripts.layouts.names import LABEL
 from scripts.layouts.reading import FileLayout
 
 
-def _layout(title: str, visit: str, example: str, kinds: Mapping[str, str], convention: str) -> FileLayout:
-    return FileLayout(
-        title=title,
-        files={kind: f"{{visit}}/{{visit}}{end}" for kind, end in kinds.items()},
-        subject="{visit}",
-        fields={"visit": visit},
-        example=example,
-        convention=convention,
-        remarks={"BraTS-PED-": "labels read as in 2023 (3: enhancing); since 2024: --label_convention=brats2024peds"},
-    )
+def _layout(visit: str, kinds: Mapping[str, str], convention: str) -> FileLayout:
+    files = {kind: f"{{visit}}/{{visit}}{end}" for kind, end in kinds.items()}
+    return FileLayout(files, subject="{visit}", fields={"visit": visit}, convention=convention)
 
 
 COHORT = Cohort(
     layouts=(
         _layout(
-            "BraTS 2021",
             r"(?P<person>BraTS2021_\d{5})",
-            "BraTS2021_00000",
             {"FLAIR": "_flair", "T1ce": "_t1ce", "T1": "_t1", "T2": "_t2", LABEL: "_seg"},
             "brats2021",
         ),
         _layout(
-            "BraTS 2023 and 2024",
             r"(?P<person>BraTS-(?:GLI|MEN|MET|PED|SSA|GoAT)-\d{5})(?:-\d{3})?",
-            "BraTS-GLI-00000-000",
             {"FLAIR": "-t2f", "T1ce": "-t1c", "T1": "-t1n", "T2": "-t2w", LABEL: "-seg"},
             "brats2023",
         ),

@@ -6,14 +6,12 @@ from scripts.layouts.reading import FileLayout
 COHORT = Cohort(
     layouts=(
         FileLayout(
-            title="UK Biobank",
             files={
                 "T1": "{person}_20252_{visit}/T1/T1_brain_to_MNI",
                 "FLAIR": "{person}_20253_{visit}/T2_FLAIR/T2_FLAIR_brain_to_MNI",
             },
             subject="{person}_{visit}",
             fields={"person": r"\d+", "visit": r"\d+_\d+"},
-            example="1000012_20252_2_0",
             skims=True,
         ),
     ),

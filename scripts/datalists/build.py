@@ -16,7 +16,6 @@ from scripts.datalists.files import write_datalist
 from scripts.datalists.people import describe_people
 from scripts.datalists.regions import from_labels
 from scripts.datalists.splits import Split
-from scripts.layouts.listing import list_images
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import MIXED, Naming
 from scripts.layouts.reading import read_cohort, read_layout
@@ -53,10 +52,11 @@ class Scan(NamedTuple):
 def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
     """Scan a cohort's folder; `cohort` is a key of `COHORTS`, and `convention` replaces its label convention."""
     data = read_cohort(COHORTS[cohort].layouts, root)
-    show(*data.account(data.order), *([] if convention else data.remarks))
-    _refuse_clashes(data, None)
-    visits = [visit for _, visit in sorted(data.subjects.items())]
-    return Scan(cohort, tuple(data.order), convention or data.convention, visits)
+    data.show_unused(data.order)
+    _refuse_clashes(data, data.order)
+    if convention := convention or data.convention:
+        show(f"regions: {convention}")
+    return Scan(cohort, tuple(data.order), convention, [visit for _, visit in sorted(data.subjects.items())])
 
 
 def scan_any(
@@ -75,32 +75,28 @@ def scan_any(
     taken or, with `keep_missing`, those of any subject. Without `is_asking`, only subjects with a label map decide on
     the modalities, and the label values become regions (`from_labels`).
     """
-    data = read_layout(list_images(root), naming, regions is None)
+    data = read_layout(root, naming, regions is None)
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
     if naming.modalities == (MIXED,):
         subjects = sorted(_apart(subjects), key=lambda subject: subject.name)
         data.subjects = {subject.name: subject for subject in subjects}
     counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects
     counts = Counter(modality for subject in counted for modality in subject.images)
-    try:
-        _refuse_clashes(data, naming.modalities)
-        modalities = _modalities(data, counts, len(counted), naming.modalities, keep_missing)
-    except InputError:
-        show(*data.account(naming.modalities or counts))
-        raise
-    show(*data.account(modalities))
-    show(f"layout: {data.layout}, subjects: {len(subjects)}, modalities: {', '.join(modalities)}")
+    data.show_unused(naming.modalities or counts)
+    _refuse_clashes(data, naming.modalities or counts)
+    modalities = _modalities(data, counts, len(counted), naming.modalities, keep_missing)
+    show(f"subjects: {len(subjects)}, modalities: {', '.join(modalities)}")
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels and (regions is not None or LABEL in naming.words):
         raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
     convention = (regions or data.convention) if labels else None
-    if convention is not None:
-        show(f"regions: {convention}")
-    elif labels:
+    if labels and convention is None:
         convention = from_labels(data.root, labels, workers, is_asking)
+    elif convention is not None:
+        show(f"regions: {convention}")
     for subject in subjects:
         subject.person = person(subject.name) if person else subject.person
-    held_out = frozenset(subject.person for subject in subjects if subject.name in data.held_out)
+    held_out = frozenset(data.subjects[name].person for name in data.held_out)
     scan = Scan(root.resolve().name or "data", modalities, convention, subjects, held_out)
     if text := scan.describe_people():
         show(f"people: {text}")
@@ -115,12 +111,13 @@ def _apart(subjects: Sequence[SubjectFiles]) -> Iterator[SubjectFiles]:
             yield SubjectFiles(name, subject.person, {MIXED: path})
 
 
-def _refuse_clashes(data: DataSet, modalities: Collection[str] | None) -> None:
-    """Raise an InputError if two files fit the same image or label map."""
-    if clashes := data.clashing(modalities):
-        option = "--label=WORDS" if clashes[0].kind == LABEL else f"--modalities={clashes[0].kind}=WORDS"
-        expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
-        raise InputError(f"--root={data.root}", clashes[0].problem, expected)
+def _refuse_clashes(data: DataSet, modalities: Collection[str]) -> None:
+    """Raise an InputError if two files fit the same label map or image of these modalities."""
+    for (_, kind), problem in data.clashes.items():
+        if kind in (LABEL, *modalities):
+            option = "--label=WORDS" if kind == LABEL else f"--modalities={kind}=WORDS"
+            expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
+            raise InputError(f"--root={data.root}", problem, expected)
 
 
 def _modalities(
@@ -165,17 +162,15 @@ def select(
         is_kept = not missing or (keep_missing and len(missing) < len(scan.modalities))
         if missing:
             show(f"{'kept' if is_kept else 'left out'}: {visit.name} lacks {', '.join(missing)}")
-        visits += [visit] if is_kept else []
+        if is_kept:
+            visits.append(visit)
     scan = scan.reduced(f"with {'some of ' if keep_missing else ''}{', '.join(scan.modalities)}", visits)
     if min_slices:
         images = [[f"{root}/{visit.files[modality]}" for modality in scan.modalities] for visit in scan.visits]
         counts = map_in_processes(slices_with_signal, images, workers, "visit", "slices with signal")
-        visits = []
-        for visit, found in zip(scan.visits, counts, strict=True):
-            if min(found) < min_slices:
-                show(f"left out: {visit.name}: too few slices with signal ({found}), or unreadable (-1)")
-            else:
-                visits.append(visit)
+        few = {visit.name: count for visit, count in zip(scan.visits, counts, strict=True) if count < min_slices}
+        show(*(f"left out: {name}: slices with signal: {count} (-1: unreadable)" for name, count in few.items()))
+        visits = [visit for visit in scan.visits if visit.name not in few]
         scan = scan.reduced(f"with {min_slices} slices or more in each", visits)
     if only_first:
         firsts = {visit.person: visit.name for visit in reversed(scan.visits)}
@@ -183,16 +178,13 @@ def select(
     return scan
 
 
-def slices_with_signal(images: Sequence[str]) -> list[int]:
-    """Return the number of slices, along the axis nearest to z, with a voxel above zero; -1 for an unreadable image."""
-    counts = []
-    for image in images:
-        try:
-            scan, voxels = read_scan(image)
-            counts.append(int((canonical(voxels, scan.affine)[0] > 0).any(axis=(0, 1)).sum()))
-        except InputError:
-            counts.append(-1)
-    return counts
+def slices_with_signal(images: Sequence[str]) -> int:
+    """Return the fewest slices, along the axis nearest to z, with a voxel above zero; -1 if an image is unreadable."""
+    try:
+        scans = [canonical(voxels, scan.affine)[0] for scan, voxels in map(read_scan, images)]
+    except InputError:
+        return -1
+    return min(int((voxels > 0).any(axis=(0, 1)).sum()) for voxels in scans)
 
 
 def write_split(scan: Scan, root: Path, splits: Split, target: Path) -> None:

@@ -5,14 +5,14 @@ File names consist of entities, such as `ce-gadolinium`, and a suffix, such as `
 """
 
 import re
-from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from common.data.modalities import in_folders, split_name
 from common.data.volumes import open_volume
-from common.errors import shortened
-from scripts.layouts.listing import ImageFile, Listing
+from common.errors import shortened, show
+from scripts.layouts.listing import ImageFile
 from scripts.layouts.names import LABEL, LABEL_WORDS, NOT_SEGMENTED
 from scripts.layouts.patterns import Naming, Pattern
 from scripts.layouts.subjects import DataSet
@@ -28,18 +28,18 @@ PARTS = re.compile("_part-(?:phase|real|imag)_")  # parts of complex images; onl
 AGENT = re.compile("_ce-(?!no|pre|without|0)")
 
 
-def is_bids(listing: Listing) -> bool:
-    """Whether a folder is a BIDS data set: it has images in sub-*/[ses-*/]anat, dwi or swi."""
-    return any((fields := RAW.match(file.bare)) and fields["type"] for file in listing.files)
+def is_bids(images: Sequence[ImageFile]) -> bool:
+    """Whether images are those of a BIDS data set, in sub-*/[ses-*/]anat, dwi or swi."""
+    return any((fields := RAW.match(file.bare)) and fields["type"] for file in images)
 
 
-def read_bids(listing: Listing, naming: Naming) -> DataSet:
+def read_bids(root: str, images: Sequence[ImageFile], naming: Naming) -> DataSet:
     """Find the images and label maps in a BIDS data set; each session becomes a subject.
 
     Without `--label`, label maps are lesion maps or, without any, maps that name no content.
     """
-    data, labels = DataSet(listing, "bids"), list[tuple[str, str, str, bool | None]]()
-    for file in listing.files:
+    data, labels = DataSet(root, images), list[tuple[str, str, str, bool | None]]()
+    for file in images:
         raw = RAW.match(file.bare)
         fields = raw or DERIVED.match(file.bare)
         if fields is None:
@@ -51,19 +51,16 @@ def read_bids(listing: Listing, naming: Naming) -> DataSet:
         if kind == LABEL:
             shows = None if LABEL in naming.words else _shows_lesions(name)
             labels.append((subject, f"{fields.get('pipeline') or ''}{name}", file.path, shows))
-        elif raw and kind and not (kind == "DWI" and _is_series(Path(listing.root, file.path))):
+        elif raw and kind and not (kind == "DWI" and _is_series(Path(root, file.path))):
             data.add(subject, kind, file.path, subject)
     wanted = True if any(shows for *_, shows in labels) else None
-    kinds: Counter[str] = Counter()
-    for subject, title, path, shows in labels:
-        if shows is wanted:
-            kinds[title] += 1
-            sessions = [name for name in data.subjects if name.partition("_ses-")[0] == subject]
-            owner = sessions[0] if len(sessions) == 1 else subject  # the only session
-            data.add(owner, LABEL, path, owner)
-    if kinds:
-        titles = [f"{title} ({count})" for title, count in kinds.most_common()]
-        data.remarks.append(f"labels: {shortened(titles, most=3)}")
+    labels = [label for label in labels if label[3] is wanted]
+    for subject, _, path, _ in labels:
+        sessions = [name for name in data.subjects if name.partition("_ses-")[0] == subject]
+        owner = sessions[0] if len(sessions) == 1 else subject  # the only session
+        data.add(owner, LABEL, path, owner)
+    if labels:
+        show(f"labels: {shortened(sorted({title for _, title, *_ in labels}), most=3)}")
     return data
 
 
@@ -82,11 +79,11 @@ def _kind(file: ImageFile, name: str, naming: Naming) -> str | None:
 
 def _shows_lesions(name: str) -> bool | None:
     """Whether a label map's name mentions lesions; None if it mentions neither lesions nor anatomy."""
-    *entities, suffix = name.split("_")
-    words = {part.rpartition("-")[2].lower() for part in entities if re.match("label-|desc-|seg-|[^-]+$", part)}
-    if any(word == "l" or LESION.search(word) for word in {*words, suffix.lower()}):
+    *entities, suffix = name.lower().split("_")
+    words = {part.rpartition("-")[2] for part in entities if re.match("label-|desc-|seg-|[^-]+$", part)} | {suffix}
+    if "l" in words or any(LESION.search(word) for word in words):
         return True
-    return None if ANATOMY.isdisjoint({*words, suffix.lower()}) else False
+    return None if ANATOMY.isdisjoint(words) else False
 
 
 def _is_series(path: Path) -> bool:

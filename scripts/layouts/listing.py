@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz])", re.IGNORECASE | re.DOTALL)
-FOREIGN = re.compile(r"\.(?:mha|mhd|img|hdr|img\.gz|mnc|nhdr|nrrd|nii\.(?:bz2|zst|xz|zip))$", re.IGNORECASE)
 
 
 class ImageFile(NamedTuple):
@@ -27,45 +26,31 @@ class ImageFile(NamedTuple):
         return "/".join([*self.folders, self.stem])
 
 
-class Listing(NamedTuple):
-    """The images below a root folder and the folders directly in it, sorted; `unread` are other formats, lost links."""
-
-    root: str
-    files: tuple[ImageFile, ...]
-    tops: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
-
-
 def stem_of(name: str) -> str | None:
     """Return an image file's name without suffix; None for hidden files and other formats."""
     match = SUFFIX.fullmatch(name)
     return match[1] if match else None
 
 
-def list_images(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> Listing:
-    """List the images below a root, but for hidden ones, and those in folders that `enters` rejects by their paths.
+def list_images(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> list[ImageFile]:
+    """List the images below a root, sorted, but for hidden ones, and those in folders that `enters` rejects.
 
-    Links are followed only to folders that are hidden or outside the root. Raise OSError for a folder that cannot be
-    read.
+    Links to folders are followed if they lead out of the root. Raise OSError for a folder that cannot be read.
     """
-    base = Path(root).resolve()
+    base, files = Path(root).resolve(), list[ImageFile]()
 
     def is_wanted(path: Path) -> bool:
         real = path.resolve()
-        is_listed = path.is_symlink() and real.is_relative_to(base) and "/." not in f"/{real.relative_to(base)}"
+        is_listed = path.is_symlink() and real.is_relative_to(base)
         is_loop = path.parent.resolve().is_relative_to(real)
         return not (path.name.startswith(".") or is_listed or is_loop) and enters(str(path.relative_to(root)))
 
-    files, unread, tops = list[ImageFile](), list[str](), tuple[str, ...]()
     for folder, names, members in os.walk(root, onerror=_fail, followlinks=True):
         names[:] = [name for name in names if is_wanted(Path(folder, name))]
-        tops = tops or tuple(sorted(names))
-        for path in (Path(folder, name) for name in members if not name.startswith(".")):
-            if stem := stem_of(path.name):  # even a lost link, which the file checks report
-                files.append(ImageFile(str(path.relative_to(root)), stem))
-            elif FOREIGN.search(path.name) or not path.exists():
-                unread.append(str(path.relative_to(root)))
-    return Listing(str(root), tuple(sorted(files, key=lambda file: file.path.split("/"))), tops, tuple(unread))
+        for name in members:
+            if stem := stem_of(name):  # even a lost link, which the file checks report
+                files.append(ImageFile(str(Path(folder, name).relative_to(root)), stem))
+    return sorted(files, key=lambda file: file.path.split("/"))
 
 
 def _fail(error: OSError) -> None:

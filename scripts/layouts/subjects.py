@@ -2,23 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from common.data.people import person_of
-from common.errors import InputError, shortened
-from scripts.layouts.listing import Listing
-from scripts.layouts.names import LABEL
+from common.errors import InputError, shortened, show
+from scripts.layouts.listing import ImageFile
+from scripts.layouts.names import LABEL, name_of
 from scripts.layouts.patterns import EXAMPLE
 
 OPTION = f"--pattern='{EXAMPLE}'"
-
-
-class Clash(NamedTuple):
-    """Two files for a subject's label map or image of a modality (`kind`); the subject keeps the first."""
-
-    subject: str
-    kind: str
-    problem: str
 
 
 @dataclass
@@ -50,30 +42,24 @@ class SubjectFiles:
 
 @dataclass
 class DataSet:
-    """The subjects of a data set, and what its layout says about them.
+    """The subjects of a data set by name.
 
     Attributes:
-        layout: Name of the layout.
+        root: Folder of the data set.
+        images: All images in the folder.
         order: Modalities in channel order, if the layout defines it.
         convention: Label convention, if the layout defines it.
         held_out: Names of test subjects, if the layout defines them.
-        unknown: Paths of images whose names say nothing.
-        remarks: Lines to print.
+        clashes: Problem by subject and kind, where two files fit; the subject keeps the first.
     """
 
-    listing: Listing
-    layout: str
-    subjects: dict[str, SubjectFiles] = field(default_factory=dict)
+    root: str
+    images: Sequence[ImageFile]
     order: Sequence[str] = ()
     convention: str | None = None
-    held_out: set[str] = field(default_factory=set)
-    clashes: list[Clash] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def root(self) -> str:
-        return self.listing.root
+    subjects: dict[str, SubjectFiles] = field(default_factory=dict)
+    held_out: Sequence[str] = ()
+    clashes: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, name: str, kind: str, path: str, origin: Any, person: str | None = None) -> None:
         """Give a file to a subject; raise `InputError` if the subject's other files are of another origin."""
@@ -82,20 +68,15 @@ class DataSet:
             first = next(iter(subject.files.values()))
             raise InputError(f"--root={self.root}", f"{first} and {path} would both be of {name}", "distinct names")
         if (first := subject.files.setdefault(kind, path)) != path:
-            self.clashes.append(Clash(name, kind, f"two files for the {kind} of {name}: {first} and {path}"))
+            self.clashes.setdefault((name, kind), f"two files for the {kind} of {name}: {first} and {path}")
 
-    def clashing(self, modalities: Collection[str] | None) -> list[Clash]:
-        """Return the clashes between label maps or between images of `modalities` (None: of any modality)."""
-        return [clash for clash in self.clashes if modalities is None or clash.kind in (LABEL, *modalities)]
-
-    def account(self, modalities: Collection[str], takes_labels: bool = True, option: str = OPTION) -> list[str]:
-        """Return lines to print: the first files not used, and the `option` for those whose names fit nothing."""
-        kinds, subjects = {*modalities, *([LABEL] if takes_labels else [])}, self.subjects.values()
-        complete = [subject.files for subject in subjects if not subject.files.keys().isdisjoint(modalities)]
+    def show_unused(self, modalities: Collection[str], takes_labels: bool = True, option: str = OPTION) -> None:
+        """Print the number of images that are not used, and some of them, those whose names say nothing first."""
+        kinds = {*modalities, *([LABEL] if takes_labels else [])}
+        complete = [it.files for it in self.subjects.values() if not it.files.keys().isdisjoint(modalities)]
         used = {path for files in complete for kind, path in files.items() if kind in kinds}
-        unused = [*self.listing.unread, *(file.path for file in self.listing.files if file.path not in used)]
-        lines = [f"not used: {len(unused)} files, such as {shortened(unused, most=3)}"] if unused else []
-        if self.unknown:
-            count = f"names that fit no layout: {len(self.unknown)} files, such as {shortened(self.unknown, most=3)}"
-            lines.append(f"{count}; if they are needed, give a pattern such as {option}")
-        return lines
+        unused = [file for file in self.images if file.path not in used]
+        unused.sort(key=lambda file: name_of(file.stem)[1] is not None)
+        if unused:
+            text = f"{len(unused)} files, such as {shortened([file.path for file in unused], most=3)}"
+            show(f"not used: {text}; if they are needed, give a pattern such as {option}")

@@ -13,7 +13,6 @@ from common.data.scan_checks import AFFINE_TOLERANCE, files_in
 from common.data.transforms import measure_case
 from common.data.volumes import open_volume
 from common.errors import InputError, choice, shortened, show
-from scripts.layouts.listing import list_images
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import Naming, words_of
 from scripts.layouts.reading import read_layout
@@ -55,14 +54,14 @@ def find_subjects(
     if masks is not None:
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
     label = {} if labels in (None, "none") else {LABEL: words_of(str(labels), f"--labels={labels}")}
-    listing = list_images(root)
-    data = read_layout(listing, Naming((*modalities, *spelled), spelled | label, labels=labels != "none"))
-    filled = {file.path.split("/")[0] for file in listing.files}
-    if idle := [folder for folder in listing.tops if folder not in filled]:
+    data = read_layout(root, Naming((*modalities, *spelled), spelled | label, labels=labels != "none"))
+    filled = {file.path.split("/")[0] for file in data.images}
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    if idle := [folder for folder in folders if folder not in filled]:
         show(f"warning: no scan in {shortened(idle)}; convert DICOM with dcm2niix", error=True)
     option = f"--patterns=\"{{'{modalities[0]}': '{{subject}}/*WORDS'}}\""
-    show(*data.account((*modalities, BRAIN), labels != "none", option))
-    if not listing.files:
+    data.show_unused((*modalities, BRAIN), labels != "none", option)
+    if not data.images:
         raise InputError(root, "no scans", FORMS)
     kinds = {kind for subject in data.subjects.values() for kind in subject.files}
     for modality in modalities:
@@ -79,8 +78,9 @@ def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing:
     """Return a subject with its files or, if the subject cannot be prepared, with only a name and a fault."""
     paths = {kind: Path(data.root, path) for kind, path in data.subjects[name].files.items()}
     missing = [modality for modality in modalities if modality not in paths]
-    if clash := next((clash for clash in data.clashing((*modalities, BRAIN)) if clash.subject == name), None):
-        return Subject(name, fault=f"{clash.problem}; expected one; --patterns, --labels or --brain can name it")
+    for kind in (LABEL, BRAIN, *modalities):
+        if problem := data.clashes.get((name, kind)):
+            return Subject(name, fault=f"{problem}; expected one; --patterns, --labels or --brain can name it")
     if masks is not None and BRAIN not in paths:
         return Subject(name, fault=f"no brain mask; expected one file (--brain={masks})")
     if len(missing) == len(modalities) or (missing and not keeps_missing):

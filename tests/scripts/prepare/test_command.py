@@ -13,7 +13,6 @@ from common.errors import InputError
 from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from scripts.datalists.__main__ import generic
-from scripts.layouts.listing import list_images
 from scripts.layouts.patterns import Naming
 from scripts.layouts.reading import read_layout
 from scripts.prepare.__main__ import back
@@ -110,7 +109,7 @@ def subjects_of_readers(output):
     """Yield the subjects that each reader finds: with the datalist, without, and `datalists generic`."""
     for datalist in (output / "datalist.json", None):
         yield [case["subject"] for case in find_cases(output, ["T1", "FLAIR"], datalist)]
-    yield sorted(read_layout(list_images(output), Naming(("T1", "FLAIR"))).subjects)
+    yield sorted(read_layout(output, Naming(("T1", "FLAIR"))).subjects)
 
 
 def test_a_subject_outside_its_limits_is_left_out_until_it_is_included(cohort, tmp_path):
