@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common.data import datalists
 from common.errors import InputError, show
 from common.options import BUNDLES, read_config
 from common.values import OPTIONS
 from scripts import cli
-from scripts.datalists.people import with_people
-from scripts.datalists.splits import hold_out, numbers_of
+from scripts.datalists.splits import numbers_of
 from scripts.run import config_files
 from scripts.steps import run_step, words_of
 
@@ -61,9 +59,11 @@ def folds(
     trains, scores = read_config(files), read_config([scoring_file])
     training = [name for name in options if name in trains or name not in scores]
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
-    hold_out(with_people(datalists.read(datalist), person), folds, numbers[0], fold_to, validation, folds_seed)
     dealing = {"datalist": datalist, "folds": folds, "fold_to": fold_to, "validation": validation}
     dealing |= {"seed": folds_seed, "person": person}
+    for fold in numbers:
+        made = folder / f"fold{fold}/datalist.json"
+        run_step(["scripts.datalists", "fold", *words_of(dealing | {"fold": fold, "output": made})])
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
 
     def train_and_score(fold: int) -> int:  # returns the exit status
@@ -76,7 +76,6 @@ def folds(
         evaluate = data | {"checkpoint": model, "output_dir": place / "evaluation", "split": fold_to}
         evaluate |= {name: values[name] for name in scoring}
         try:
-            run_step(["scripts.datalists", "fold", *words_of(dealing | {"fold": fold, "output": made})], log=log)
             words = ["scripts.run", bundle, "train", *changes, *words_of(train)]
             run_step(words, model, [made, *filter(Path.is_file, map(Path, changes))], model.parent, log, environment)
             words = ["scripts.run", bundle, "evaluate", *words_of(evaluate)]

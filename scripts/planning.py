@@ -139,7 +139,7 @@ def plan(
         "evaluate": {name: train[name] for name in ("device", "num_workers", "cohort")},
         "about": {
             "subjects": f"{len(visits)} of {len(scan.visits)} with {', '.join(scan.modalities)} and a label map",
-            "people": scan.describe_people() or len(scan.people(visits)),
+            "people": scan.describe_people(),
             "found": f"{evidence}; median voxel {' x '.join(f'{edge:g}' for edge in median)} mm",
             "training": length,
         },

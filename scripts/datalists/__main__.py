@@ -3,18 +3,17 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.data import datalists
 from common.data.regions import canonical
-from common.errors import choice, show
+from common.errors import choice
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
 from scripts.datalists.build import scan_any, scan_cohort, select, write_split
 from scripts.datalists.check import check
-from scripts.datalists.files import draw_subset, output_file, write_datalist
-from scripts.datalists.people import person_finder, with_people
+from scripts.datalists.files import output_file
+from scripts.datalists.people import person_finder
 from scripts.datalists.regions import read_regions
-from scripts.datalists.splits import Split, hold_out, split_anew
+from scripts.datalists.splits import Split, fold, split, subset
 from scripts.layouts.patterns import naming
 
 REGIONS = "regions.yaml"  # in the root of a data set
@@ -103,90 +102,17 @@ def generic(
     """
     splits, names = Split(validation, testing, seed), naming(modalities, label, pattern)
     keep_missing = choice("missing", missing, {"exclude": False, "keep": True})
-    folder = Path(root).expanduser()
-    if regions is None and (folder / REGIONS).is_file():
-        regions = str(folder / REGIONS)
-        show(f"regions from {regions}")
-    file = None if regions is None else Path(regions).expanduser()
-    target = output_file(output)
+    folder, target = Path(root).expanduser(), output_file(output)
+    file = folder / REGIONS if regions is None else Path(regions).expanduser()
     scan = scan_any(
         folder,
         naming=names,
-        regions=None if file is None else read_regions(file),
+        regions=read_regions(file) if regions is not None or file.is_file() else None,
         person=None if person is None else person_finder(person),
         keep_missing=keep_missing,
         workers=workers,
     )
     write_split(select(scan, folder, keep_missing=keep_missing), folder, splits, target)
-
-
-def split(
-    datalist: str,
-    output: str,
-    validation: float = 0.1,
-    testing: float | str = 0,
-    seed: int = 0,
-    person: str | None = None,
-) -> None:
-    """Write a copy of a datalist whose people of `training` and `validation` are split anew, such as after a check.
-
-    Args:
-        datalist: JSON file to split.
-        output: the new datalist, a JSON file.
-        validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing, in addition to the datalist's.
-        seed: seed of the random choice, 0 or more.
-        person: as for generic; by default people are as in the datalist.
-    """
-    splits, source = Split(validation, testing, seed), Path(datalist).expanduser()
-    target = output_file(output, source)
-    write_datalist(split_anew(with_people(datalists.read(source), person), splits), target)
-
-
-def fold(
-    datalist: str,
-    output: str,
-    folds: str | int,
-    fold: int,
-    fold_to: str = "validation",
-    validation: float | None = None,
-    seed: int = 0,
-    person: str | None = None,
-) -> None:
-    """Write a datalist with one fold of the people of `training` and `validation` held out, for cross-validation.
-
-    Args:
-        datalist: JSON file to divide; subjects of `testing` are in no fold.
-        output: the new datalist, a JSON file.
-        folds: number of folds, to which people are assigned at random; or a JSON file in the format of SwinUNETR's
-            brats21_folds.json, which identifies subjects by the names of their folders.
-        fold: number of the held-out fold, from 0.
-        fold_to: split of the held-out fold. In `validation` the fold both selects the checkpoint and gives the score,
-            as in the paper. In `testing` it only gives the score; `--validation` is drawn from the other folds, and the
-            datalist's own `testing` subjects are left out.
-        validation: number or fraction of the remaining people for validation, with `--fold_to=testing`; by default 0.1.
-        seed: seed of the random choices, 0 or more; the same seed gives the same folds.
-        person: as for generic; by default people are as in the datalist.
-    """
-    source = Path(datalist).expanduser()
-    target = output_file(output, source, *([Path(folds).expanduser()] if isinstance(folds, str) else []))
-    content = with_people(datalists.read(source), person)
-    write_datalist(hold_out(content, folds, fold, fold_to, validation, seed), target)
-
-
-def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
-    """Write a copy of a datalist with a fraction of its training subjects, for learning curves (DIFF-27).
-
-    Args:
-        datalist: JSON file to copy.
-        output: the new datalist, a JSON file.
-        fraction: share of the training subjects, above 0 and up to 1; at least one subject is kept.
-        seed: seed of the choice, 0 or more, which depends on nothing else but fraction and the subjects' names.
-        nested: whether, for the same seed, a larger fraction contains the smaller fractions.
-    """
-    source = Path(datalist).expanduser()
-    target = output_file(output, source)
-    write_datalist(draw_subset(datalists.read(source), fraction, seed, nested), target)
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from common.data.people import person_of
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
+from common.files import read_json
 from scripts.cohorts import COHORTS
 from scripts.datalists.files import write_datalist
 from scripts.datalists.people import describe_people
@@ -25,20 +27,19 @@ from scripts.prepare.settings import RECORD
 
 
 class Scan(NamedTuple):
-    """The subjects' visits found in a folder, their modalities and label convention, and the people for testing."""
+    """The subjects' visits found in a folder, their modalities and label convention."""
 
     name: str  # of the datalist
     modalities: tuple[str, ...]
     convention: str | None  # label convention as text; None without label maps
     visits: list[SubjectFiles]  # sorted by name, each with its person
-    held_out: frozenset[str] = frozenset()  # people that the layout reserves for testing
 
     def people(self, visits: Sequence[SubjectFiles]) -> list[str]:
         """Return the people with these visits, sorted, without the people that the layout reserves for testing."""
-        return sorted({visit.person for visit in visits} - self.held_out)
+        return sorted({visit.person for visit in visits} - {visit.person for visit in self.visits if visit.is_test})
 
     def describe_people(self) -> str:
-        """Describe who is a person, if visits share a person or may share one; else ""."""
+        """Describe who is taken for a person."""
         return describe_people({visit.name: visit.person for visit in self.visits})
 
     def reduced(self, text: str, visits: list[SubjectFiles]) -> "Scan":
@@ -96,10 +97,8 @@ def scan_any(
         show(f"regions: {convention}")
     for subject in subjects:
         subject.person = person(subject.name) if person else subject.person
-    held_out = frozenset(data.subjects[name].person for name in data.held_out)
-    scan = Scan(root.resolve().name or "data", modalities, convention, subjects, held_out)
-    if text := scan.describe_people():
-        show(f"people: {text}")
+    scan = Scan(root.resolve().name or "data", modalities, convention, subjects)
+    show(f"people: {scan.describe_people()}")
     return scan
 
 
@@ -108,7 +107,7 @@ def _apart(subjects: Sequence[SubjectFiles]) -> Iterator[SubjectFiles]:
     for subject in subjects:
         for kind, path in subject.images.items():
             name = subject.name if kind == MIXED else f"{subject.name}_{kind}"
-            yield SubjectFiles(name, subject.person, {MIXED: path})
+            yield replace(subject, name=name, files={MIXED: path})
 
 
 def _refuse_clashes(data: DataSet, modalities: Collection[str]) -> None:
@@ -124,22 +123,17 @@ def _modalities(
     data: DataSet, counts: Counter[str], subjects: int, wanted: tuple[str, ...] | None, keep_missing: bool
 ) -> tuple[str, ...]:
     """Return the wanted modalities, else those of every subject or, with `keep_missing`, of any subject."""
-    if not subjects:
-        raise InputError(f"--root={data.root}", "no image whose name states a modality", "a pattern by --pattern")
     if wanted is not None:
         if lacking := [modality for modality in wanted if modality not in counts]:
-            option = f"--modalities={','.join(wanted)}"
-            raise InputError(option, f"no {lacking[0]} in {data.root}", f"some of {', '.join(counts)}")
+            raise InputError(f"--modalities: no {lacking[0]} in {data.root}", expected=f"some of {', '.join(counts)}")
         return wanted
     rank = [*data.order, *SPELLINGS]
     ordered = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
     common = tuple(name for name in ordered if keep_missing or counts[name] == subjects)
-    rare = [f"{name} (in {counts[name]} of {subjects} subjects)" for name in ordered if name not in common]
-    if not common:
-        problem = f"no modality that every subject has: {', '.join(rare)}"
-        raise InputError(f"--root={data.root}", problem, "--modalities, or --pattern for other names")
-    if rare:
+    if rare := [f"{name} (in {counts[name]} of {subjects} subjects)" for name in ordered if name not in common]:
         show(f"modalities left out, as not every subject has them: {', '.join(rare)}")
+    if not common:
+        raise InputError(f"--root={data.root}", "no modality that every subject has", "--modalities, or --pattern")
     return common
 
 
@@ -197,7 +191,8 @@ def write_split(scan: Scan, root: Path, splits: Split, target: Path) -> None:
     is_labelled = any(visit.label for visit in scan.visits)
     unlabelled = {visit.name for visit in scan.visits if scan.convention is not None and visit.label is None}
     people = scan.people([visit for visit in scan.visits if visit.name not in unlabelled])
-    split_of = (splits.draw(people) if people else {}) | dict.fromkeys(scan.held_out, "testing")
+    split_of = {visit.person: "testing" for visit in scan.visits}  # unless drawn
+    split_of |= splits.draw(people) if people else {}
     content: dict[str, Any] = {
         "name": scan.name,
         "modalities": list(scan.modalities),
@@ -218,11 +213,7 @@ def write_split(scan: Scan, root: Path, splits: Split, target: Path) -> None:
 def _space_of(scan: Scan, root: Path) -> dict[str, str]:
     """Return the space that scripts.prepare recorded beside the visits; empty without records. Refuse two spaces."""
     folders = {(root / file).parent for visit in scan.visits for file in visit.files.values()}
-    if not (prepared := sorted(folder for folder in folders if (folder / RECORD).is_file())):
-        return {}
-    from scripts.prepare.subjects import read_record  # late import: slow
-
-    records = [read_record(folder) for folder in prepared]
+    records = [read_json(folder / RECORD) for folder in folders if (folder / RECORD).is_file()]
     spaces = sorted({record["settings"]["like"] for record in records if "settings" in record})
     if len(spaces) > 1:
         raise InputError(f"--root={root}", f"scans prepared for {' and '.join(spaces)}", "the same --like for all")

@@ -86,8 +86,7 @@ def check(
     facts["scans"] = describe(union(measured)) if measured else "no readable image"
     if lacking := count_missing(cases, content["modalities"]):
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
-    if people := people_in(content):
-        facts["people"] = people
+    facts["people"] = people_in(content)
     show(f"{source.name}: " + "; ".join(f"{fact}: {value}" for fact, value in facts.items()))
     for subject, split, file, severity, name, value, expected in rows:
         place = f"{split} {subject}: {file}" if subject else "the cohort"

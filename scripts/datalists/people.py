@@ -6,45 +6,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.data.datalists import SPLITS, person_in
-from common.data.people import COUNTED, NUMBERED, PERSON, VISIT, has_number
 from common.errors import InputError, shortened, show
-
-START = re.compile(r"(.+)[_-][^_-]+")  # names that differ in the last part may be of one person,
-LETTER = re.compile(r"(.*\d)(?:[A-Za-z]|(?:v|t|tp|ses)\d+)", re.IGNORECASE)  # as those that differ in P01a, P01v2
-APART = "(.+)"  # pattern for --person: each visit is a person
-JOINED = {True: r"(.*?\d.*?|\D+)([_-][^_-]+|[A-Za-z]+\d*)?$", False: r"(.+?)([_-][^_-]+)?$"}  # by number in the person
 
 
 def describe_people(person_of: Mapping[str, str]) -> str:
-    """Describe the people of subjects if visits share a person, or names leave open whether they do; else "".
+    """Describe who is taken for a person, with a person of several visits if there is one.
 
-    The text has a value of --person for the opposite reading. `person_of` maps a subject's name to the person.
+    `person_of` maps a subject's name to the person.
+
+    Example:
+        >>> describe_people({"P1_v1": "P1", "P1_v2": "P1", "P2_v1": "P2"})
+        "2 in 3 subjects, such as P1 (P1_v1, P1_v2); to change it: --person='(.+)_.+' or the like"
     """
-    visits, starts = defaultdict(list), defaultdict(list)
+    visits = defaultdict(list)
     for subject, person in sorted(person_of.items()):
         visits[person].append(subject)
-    for person in visits:
-        part = LETTER.fullmatch(person) or (None if PERSON.match(person) else START.fullmatch(person))
-        if part and not COUNTED.fullmatch(part[1]):
-            starts[part[1]].append(person)
-    alike = sorted((start for start in starts if len(starts[start]) > 1), key=lambda start: not has_number(start))
-    is_open = bool(alike) and (has_number(alike[0]) or len(alike) > 1)
-    shared = sorted((names for names in visits.values() if len(names) > 1), key=_is_stated)
-    if not (shared or is_open):
-        return ""
-    line = f"{len(visits)} in {len(person_of)} subjects"
-    if shared:
-        line += f", such as {person_of[shared[0][0]]} ({shortened(shared[0], most=3)})"
-        line += "" if _is_stated(shared[0]) else f"; if these are different people: --person='{APART}'"
-    if is_open:
-        first, second, *_ = starts[alike[0]]
-        line += f"; if {first} and {second} are one person: --person='{JOINED[has_number(alike[0])]}'"
-    return line
-
-
-def _is_stated(names: list[str]) -> bool:
-    """Whether names state that they are visits, rather than end with any number."""
-    return bool(PERSON.match(names[0]) or not NUMBERED.fullmatch(names[0]) or VISIT.fullmatch(names[0]))
+    several = [f"{person} ({shortened(names, most=3)})" for person, names in visits.items() if len(names) > 1]
+    examples = several[0] if several else shortened([*visits], most=3)
+    return (
+        f"{len(visits)} in {len(person_of)} subjects, such as {examples}; to change it: --person='(.+)_.+' or the like"
+    )
 
 
 def people_in(content: Mapping[str, Any]) -> str:
@@ -61,20 +42,16 @@ def with_people(content: Mapping[str, Any], pattern: str | None) -> dict[str, An
         for name in SPLITS:
             if name in content:
                 joined[name] = [{**entry, "person": find(entry["subject"])} for entry in content[name]]
-    if text := people_in(joined):
-        show(f"people: {text}")
+    show(f"people: {people_in(joined)}")
     return joined
 
 
 def person_finder(pattern: str) -> Callable[[str], str]:
     """Return a function that takes a subject's name and returns the person: the first group of `pattern`, a regex.
 
-    Raise an InputError for an invalid pattern; the function raises one for a name without a match or a person.
+    The function raises an InputError for a name without a match or a person.
     """
-    try:
-        form = re.compile(str(pattern))
-    except re.error as error:
-        raise InputError(f"--person={pattern}", f"not a regular expression ({error})") from error
+    form = re.compile(str(pattern))
     if not form.groups:
         raise InputError(f"--person={pattern}", "no group for the person", "one such as (.+)_v[0-9]+")
 

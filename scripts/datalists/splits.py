@@ -1,5 +1,6 @@
-"""Split people into training, validation and testing, at random or by cross-validation folds."""
+"""Split people into training, validation and testing: at random, by cross-validation folds, or a part of them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -7,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from common.data import datalists
 from common.data.datalists import SPLITS, person_in
-from common.errors import InputError, choice, show
+from common.errors import ArgumentError, InputError, choice, show
 from common.files import digest, read_json
+from scripts.datalists.files import output_file, write_datalist
+from scripts.datalists.people import with_people
 
 BATCH = 2  # least number of people for training: the smallest batch of a stage
-VALIDATION = 0.1  # default fraction of people for validation
 ALL = "all"  # value of `testing` that reserves everyone
 
 Datalist = Mapping[str, Any]
@@ -29,7 +32,7 @@ class Split:
         InputError: an option is invalid or, from `draw`, too few people are left for training or validation.
     """
 
-    validation: Any = VALIDATION
+    validation: Any = 0.1
     testing: Any = 0
     seed: int = 0
     least: int = 1
@@ -46,8 +49,8 @@ class Split:
             return dict.fromkeys(people, "testing")
         tested, validated = _count(self.testing, len(people)), _count(self.validation, len(people))
         left = max(0, len(people) - tested - validated)
-        options = f"--validation={self.validation}" + (f" --testing={self.testing}" if self.testing else "")
         if left < BATCH:
+            options = f"--validation={self.validation} --testing={self.testing}"
             raise InputError(options, f"splits leave {left} of {len(people)} people for training; need {BATCH}")
         if validated < self.least:
             problem = f"leaves {validated} of {len(people)} people to select the checkpoint; need {self.least}"
@@ -64,60 +67,118 @@ def _shuffled(people: Sequence[str], seed: int) -> list[str]:
     return [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
 
 
-def split_anew(content: Datalist, split: Split) -> dict[str, Any]:
-    """Return a datalist whose people of `training` and `validation` are split anew; those of `testing` stay there."""
-    entries = sorted(_entries(content), key=lambda entry: entry["subject"])
-    testing = content.get("testing", [])
-    tested = {person_in(entry) for entry in testing}
-    split_of = split.draw(sorted({person_in(entry) for entry in entries} - tested))
-    return _assigned(content, entries, split_of | dict.fromkeys(tested, "testing"), testing)
+def split(
+    datalist: str,
+    output: str,
+    validation: float = 0.1,
+    testing: float | str = 0,
+    seed: int = 0,
+    person: str | None = None,
+) -> None:
+    """Write a copy of a datalist whose people of `training` and `validation` are split anew, such as after a check.
 
-
-def hold_out(
-    content: Datalist, folds: str | int, fold: int, fold_to: str, validation: float | None, seed: int
-) -> dict[str, Any]:
-    """Return a datalist in which fold number `fold` is held out in the split `fold_to`, validation or testing.
-
-    `folds` is a file of folds, or a number of random folds. A fold for testing replaces the datalist's test subjects;
-    `validation` is then the number or fraction of the remaining people for validation (default 0.1). The result records
-    the fold.
-
-    Raises:
-        InputError: an option is invalid, the datalist is a test fold or a subset, or the fold or the rest is too small.
+    Args:
+        datalist: JSON file to split.
+        output: the new datalist, a JSON file.
+        validation: number or fraction of people for validation.
+        testing: number or fraction of people for testing, in addition to the datalist's.
+        seed: seed of the random choice, 0 or more.
+        person: as for generic; by default people are as in the datalist.
     """
-    validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
+    splits, source = Split(validation, testing, seed), Path(datalist).expanduser()
+    target = output_file(output, source)
+    content = with_people(datalists.read(source), person)
+    entries, tests = sorted(_entries(content), key=lambda entry: entry["subject"]), content.get("testing", [])
+    tested = {person_in(entry) for entry in tests}
+    split_of = splits.draw(sorted({person_in(entry) for entry in entries} - tested))
+    write_datalist(_assigned(content, entries, split_of | dict.fromkeys(tested, "testing"), tests), target)
+
+
+def fold(
+    datalist: str,
+    output: str,
+    folds: str | int,
+    fold: int,
+    fold_to: str = "validation",
+    validation: float | None = None,
+    seed: int = 0,
+    person: str | None = None,
+) -> None:
+    """Write a datalist with one fold of the people of `training` and `validation` held out, for cross-validation.
+
+    Args:
+        datalist: JSON file to divide; subjects of `testing` are in no fold.
+        output: the new datalist, a JSON file.
+        folds: number of folds, to which people are assigned at random; or a JSON file in the format of SwinUNETR's
+            brats21_folds.json, which identifies subjects by the names of their folders.
+        fold: number of the held-out fold, from 0.
+        fold_to: split of the held-out fold. In `validation` the fold both selects the checkpoint and gives the score,
+            as in the paper. In `testing` it only gives the score; `--validation` is drawn from the other folds, and the
+            datalist's own `testing` subjects are left out.
+        validation: number or fraction of the remaining people for validation, with `--fold_to=testing`; by default 0.1.
+        seed: seed of the random choices, 0 or more; the same seed gives the same folds.
+        person: as for generic; by default people are as in the datalist.
+    """
+    source = Path(datalist).expanduser()
+    target = output_file(output, source, *([Path(folds).expanduser()] if isinstance(folds, str) else []))
+    validates, numbers = choice("fold_to", fold_to, {"validation": True, "testing": False}), numbers_of(folds)
     if validates and validation is not None:
         raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
     if validates:
-        split = Split(validation=0, seed=seed, least=0)
+        rest = Split(validation=0, seed=seed, least=0)
     else:
-        split = Split(VALIDATION if validation is None else validation, seed=seed)
-    numbers = numbers_of(folds)
+        rest = Split(0.1 if validation is None else validation, seed=seed)
     if fold not in numbers:
         raise InputError(f"--fold={fold}", expected=f"one of {', '.join(map(str, numbers))}, of --folds={folds}")
+    content = with_people(datalists.read(source), person)
     if "subset" in content or content.get("folds", {}).get("split") == "testing":
         raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
-    entries, testing = _entries(content), content.get("testing", [])
+    entries, tests = _entries(content), content.get("testing", [])
     person_of = {entry["subject"]: person_in(entry) for entry in entries}
     people = sorted({*person_of.values()})
     if isinstance(folds, str):
         path = Path(folds).expanduser()
-        fold_of = _published_folds(path, person_of)
-        source = {"source": path.name, "sha256": digest(path)}
-    elif folds > len(people):
-        raise InputError(f"--folds={folds}", expected=f"at most the number of people, {len(people)}")
+        fold_of, origin = _published_folds(path, person_of), {"source": path.name, "sha256": digest(path)}
     else:
         fold_of = {member: index % folds for index, member in enumerate(_shuffled(people, seed))}
-        source = {"source": f"assigned at random, seed {seed}"}
+        origin = {"source": f"assigned at random, seed {seed}"}
     held = [member for member in people if fold_of.get(member) == fold]
-    remaining = [member for member in people if fold_of.get(member, fold) != fold]
     if not held:
-        raise InputError(f"--fold={fold}", f"nobody of the datalist is in this fold of {folds}")
-    if testing and not validates:
-        show(f"subjects in testing, left out of all folds: {len(testing)}, such as {testing[0]['subject']}")
-    record = {"fold": fold, "of": len(numbers), "split": fold_to} | source
-    split_of = split.draw(remaining) | dict.fromkeys(held, fold_to)
-    return _assigned(content, entries, split_of, testing if validates else [], folds=record)
+        raise InputError(f"--fold={fold}", f"none of the datalist's {len(people)} people is in this fold of {folds}")
+    if tests and not validates:
+        show(f"subjects in testing, left out of all folds: {len(tests)}, such as {tests[0]['subject']}")
+    split_of = rest.draw([member for member in people if fold_of.get(member, fold) != fold])
+    record = {"fold": fold, "of": len(numbers), "split": fold_to} | origin
+    split_of |= dict.fromkeys(held, fold_to)
+    write_datalist(_assigned(content, entries, split_of, tests if validates else [], folds=record), target)
+
+
+def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
+    """Write a copy of a datalist with a fraction of its training subjects, for learning curves (DIFF-27).
+
+    Subjects are ranked by the SHA-256 of seed, fraction and name, so that every machine selects the same subjects.
+
+    Args:
+        datalist: JSON file to copy.
+        output: the new datalist, a JSON file.
+        fraction: share of the training subjects, above 0 and up to 1; at least one subject is kept.
+        seed: seed of the choice, 0 or more, which depends on nothing else but fraction and the subjects' names.
+        nested: whether, for the same seed, a larger fraction contains the smaller fractions.
+    """
+    source = Path(datalist).expanduser()
+    target = output_file(output, source)
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise ArgumentError("fraction", fraction, expected="a number above 0, up to 1")
+    content = datalists.read(source)
+    if "subset" in content or not content.get("training"):
+        raise InputError("--datalist: already a subset, or without training subjects; give the whole datalist")
+    entries = content["training"]
+    prefix = f"{seed}" if nested else f"{seed}/{float(fraction)!r}"
+    ranked = sorted(entries, key=lambda it: hashlib.sha256(f"{prefix}/{it['subject']}".encode()).hexdigest())
+    chosen = {entry["subject"] for entry in ranked[: max(1, round(fraction * len(entries)))]}
+    record = {"fraction": fraction, "seed": seed, "nested": nested, "of": len(entries)}
+    part = content | {"subset": record, "training": [entry for entry in entries if entry["subject"] in chosen]}
+    write_datalist(dict(sorted(part.items(), key=lambda item: item[0] in SPLITS)), target)  # splits last
 
 
 def _entries(content: Datalist) -> list[Any]:
@@ -125,10 +186,10 @@ def _entries(content: Datalist) -> list[Any]:
 
 
 def _assigned(
-    content: Datalist, entries: Sequence[Any], split_of: Mapping[str, str], testing: Sequence[Any], **record: Any
+    content: Datalist, entries: Sequence[Any], split_of: Mapping[str, str], tests: Sequence[Any], **record: Any
 ) -> dict[str, Any]:
     """Return a datalist with entries in the splits of their people; people without a split are left out."""
-    parts: dict[str, list[Any]] = {"training": [], "validation": [], "testing": [*testing]}
+    parts: dict[str, list[Any]] = {"training": [], "validation": [], "testing": [*tests]}
     for entry in entries:
         if split := split_of.get(person_in(entry)):
             parts[split].append(entry)
@@ -139,22 +200,16 @@ def _assigned(
 
 
 def _published_folds(path: Path, person_of: Mapping[str, str]) -> dict[str, int]:
-    """Read the fold of each person from a JSON file; a visit in it puts all visits of the person into its fold.
-
-    Raise an InputError if a person is in two folds, or no subject is in the file.
-    """
+    """Read the fold of each person from a JSON file; a visit in it puts all visits of the person into its fold."""
     fold_of: dict[str, int] = {}
     listed = _listed_folds(path)
     for subject, fold in listed:
         person = person_of.get(subject)
         if person is not None and fold_of.setdefault(person, fold) != fold:
             raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {fold}")
-    if not fold_of:
-        raise InputError(f"--folds={path}", f"has none of the subjects; the first in the file is {listed[0][0]}")
+    outside = {subject for subject, person in person_of.items() if person not in fold_of}
     for problem, names in {
-        "subjects left out, as their people are in no fold": [
-            subject for subject, person in person_of.items() if person not in fold_of
-        ],
+        "subjects left out, as their people are in no fold": outside,
         "subjects in a fold, but not in training or validation of the datalist": dict(listed).keys() - person_of.keys(),
     }.items():
         if names:
@@ -172,7 +227,7 @@ def _listed_folds(path: Path) -> list[tuple[str, int]]:
 
 
 def numbers_of(folds: str | int) -> list[int]:
-    """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n (2 to 1000)."""
+    """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n."""
     if isinstance(folds, str):
         return sorted({fold for _, fold in _listed_folds(Path(folds).expanduser())})
     if folds < 2:

@@ -79,7 +79,8 @@ def read_layout(root: Path, naming: Naming, states_regions: bool = False) -> Dat
         show("layout: nnunet")
         files, regions = read_description(folder, images, naming, states_regions)
         data = FileLayout(files, "{subject}", {"part": "Tr|Ts"}, regions).read(folder, images)
-        data.held_out = [name for name, subject in data.subjects.items() if subject.origin["part"] == "Ts"]
+        for subject in data.subjects.values():
+            subject.is_test = subject.origin["part"] == "Ts"
     elif naming.pattern is None and is_bids(images):
         show("layout: bids")
         data = read_bids(folder, images, naming)

@@ -17,13 +17,15 @@ OPTION = f"--pattern='{EXAMPLE}'"
 class SubjectFiles:
     """The files of a subject, or of one visit: relative paths by modality, and by `LABEL` for the label map.
 
-    `origin` is what the paths say of the subject; all files of a subject have the same.
+    `origin` is what the paths say of the subject; all files of a subject have the same. `is_test` is whether the layout
+    reserves the subject for testing.
     """
 
     name: str
     person: str
     files: dict[str, str] = field(default_factory=dict)
     origin: Any = None
+    is_test: bool = False
 
     @property
     def images(self) -> dict[str, str]:
@@ -49,7 +51,6 @@ class DataSet:
         images: All images in the folder.
         order: Modalities in channel order, if the layout defines it.
         convention: Label convention, if the layout defines it.
-        held_out: Names of test subjects, if the layout defines them.
         clashes: Problem by subject and kind, where two files fit; the subject keeps the first.
     """
 
@@ -58,7 +59,6 @@ class DataSet:
     order: Sequence[str] = ()
     convention: str | None = None
     subjects: dict[str, SubjectFiles] = field(default_factory=dict)
-    held_out: Sequence[str] = ()
     clashes: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, name: str, kind: str, path: str, origin: Any, person: str | None = None) -> None:

@@ -1,10 +1,13 @@
 """Writing datalists, and subsets of them."""
 
+import json
+
 import pytest
 
 from common.data import datalists
 from common.errors import InputError
-from scripts.datalists.files import draw_subset, output_file, write
+from scripts.datalists.files import output_file, write
+from scripts.datalists.splits import subset
 
 CONTENT = {
     "name": "Köln 東京 😀",
@@ -19,12 +22,10 @@ CONTENT = {
 
 def test_writing_gives_what_reading_takes_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "new" / "toy.json"
-    part = draw_subset(CONTENT, 1)
-    write(part, path)
+    write(CONTENT, path)
     first = path.read_bytes()
-    write(part, path)
-    assert datalists.read(path) == part
-    assert list(part)[-3:] == ["training", "validation", "unlabelled"]
+    write(CONTENT, path)
+    assert datalists.read(path) == CONTENT
     assert path.read_bytes() == first
     assert list(path.parent.iterdir()) == [path]
     assert b'"regions"' in first
@@ -36,33 +37,31 @@ def test_writing_gives_what_reading_takes_and_leaves_nothing_else(tmp_path):
         output_file(str(path))
 
 
-def _numbered(count):
-    entries = [{"subject": f"s{n}", "image": [f"s{n}/a.nii.gz"]} for n in range(count)]
+def draw(folder, count, *options, turned=False):
+    """A datalist of numbered subjects, and its subset."""
+    entries = [{"subject": f"s{n}", "image": [f"s{n}/a.nii.gz"]} for n in range(count)][:: -1 if turned else 1]
     held_out = [{"subject": f"h{n}", "image": [f"h{n}/a.nii.gz"]} for n in range(3)]
-    return {"name": "toy", "modalities": ["T1"], "label_convention": None, "training": entries, "testing": held_out}
-
-
-def _subjects(content):
-    return {entry["subject"] for entry in content["training"]}
+    head = {"name": "toy", "modalities": ["T1"], "label_convention": None}
+    content = head | {"training": entries, "testing": held_out}
+    (folder / "list.json").write_text(json.dumps(content))
+    subset(str(folder / "list.json"), str(folder / "part.json"), *options)
+    return content, datalists.read(folder / "part.json")
 
 
 @pytest.mark.parametrize(("count", "fraction", "size"), [(1000, 0.4, 400), (3, 0.05, 1), (5, 1, 5)])
-def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(count, fraction, size):
-    content = _numbered(count)
-    part = draw_subset(content, fraction, 3)
-    assert content == _numbered(count)
+def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(tmp_path, count, fraction, size):
+    content, part = draw(tmp_path, count, fraction, 3)
     assert len(part["training"]) == size
     assert part["subset"] == {"fraction": fraction, "seed": 3, "nested": False, "of": count}
     assert [entry for entry in content["training"] if entry in part["training"]] == part["training"]
-    assert part["testing"] == content["testing"]
+    assert (part["testing"], [*part][-2:]) == (content["testing"], ["training", "testing"])
     with pytest.raises(InputError, match="already a subset"):
-        draw_subset(part, fraction)
+        subset(str(tmp_path / "part.json"), str(tmp_path / "again.json"), fraction)
 
 
-def test_the_choice_is_the_one_that_sha256_gives_in_whatever_order_the_subjects_are():
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_choice_is_the_one_that_sha256_gives_in_whatever_order_the_subjects_are(tmp_path, turned):
     """From `for n in 0 1 2 3 4 5; do echo $(printf 7/0.5/s$n | sha256sum) s$n; done | sort`; nested with 7/s$n."""
-    content = _numbered(6)
-    for entries in (content["training"], content["training"][::-1]):
-        turned = {**content, "training": entries}
-        assert _subjects(draw_subset(turned, 0.5, 7)) == {"s3", "s2", "s5"}
-        assert _subjects(draw_subset(turned, 0.5, 7, nested=True)) == {"s2", "s4", "s5"}
+    for nested, expected in ((False, {"s3", "s2", "s5"}), (True, {"s2", "s4", "s5"})):
+        _, part = draw(tmp_path, 6, 0.5, 7, nested, turned=turned)
+        assert {entry["subject"] for entry in part["training"]} == expected

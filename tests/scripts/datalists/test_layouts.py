@@ -81,8 +81,8 @@ def test_layouts_of_public_data_sets_are_read(root, name):
 def test_names_that_fit_nothing_are_listed_with_the_way_to_give_a_pattern(root, capsys):
     touch(root, *[f"P{number}/{name}.nii.gz" for number in (1, 2) for name in ("T1", "P_other")])
     assert len(entries(root)) == 2
-    line = "names that fit no layout: 2 files, such as P1/P_other.nii.gz, P2/P_other.nii.gz; if they are needed, give"
-    assert f"{line} a pattern such as --pattern=" in capsys.readouterr().out
+    line = "not used: 2 files, such as P1/P_other.nii.gz, P2/P_other.nii.gz; if they are needed, give a pattern such as"
+    assert f"{line} --pattern=" in capsys.readouterr().out
     touch(root, "P1/P2_T2.nii", "P2/T2.nii", "P1/T1.nii")
     with pytest.raises(InputError, match=r"two files for the T1 of P1: P1/T1.nii and P1/T1.nii.gz; expected one, by"):
         entries(root)
@@ -135,7 +135,7 @@ def test_files_in_different_folders_are_different_visits_of_a_person(root, capsy
     assert found["P1_baseline"] == {"subject": "P1_baseline", "image": ["P1/baseline/t1.nii.gz", None]}
     late = {"image": [None, "P1/late/flair.nii.gz"], "label": "P1/late/seg.nii.gz"}
     assert found["P1_ses-late"] == {"subject": "P1_ses-late"} | late
-    assert "people: 3 in 6 subjects, such as P1 (P1_baseline, P1_ses-late)\n" in capsys.readouterr().out
+    assert "people: 3 in 6 subjects, such as P1 (P1_baseline, P1_ses-late); " in capsys.readouterr().out
 
 
 def test_people_in_one_folder_are_told_apart_by_a_pattern(root):
@@ -219,7 +219,7 @@ def test_sessions_of_bids_are_subjects_of_one_person(root, capsys):
         "label": f"derivatives/manual_masks/{stem}_label-tumor_mask.nii.gz",
     }
     printed = capsys.readouterr().out
-    assert "labels: manual_masks/label-tumor_mask (6)\n" in printed
+    assert "labels: manual_masks/label-tumor_mask\n" in printed
     assert "not used: " in printed
 
 
@@ -252,7 +252,7 @@ BRATS = {
 }
 
 
-def test_regions_channels_and_test_cases_of_nnunet(root, capsys):
+def test_regions_channels_and_test_cases_of_nnunet(root):
     (root / "dataset.json").write_text(json.dumps(BRATS))
     cases = [("Tr", "C_0"), ("Tr", "C_2"), ("Tr", "C_1_ses-1"), ("Tr", "C_1_ses-2"), ("Ts", "D_0"), ("Ts", "D_1")]
     for part, case in cases:
@@ -267,7 +267,6 @@ def test_regions_channels_and_test_cases_of_nnunet(root, capsys):
     assert sorted(split["training"] + split["validation"]) == ["C_0", "C_1_ses-1", "C_1_ses-2", "C_2"]
     images = [f"imagesTs/D_0_{channel:04}.nii.gz" for channel in range(4)]
     assert content["testing"] == [{"subject": "D_0", "image": images, "label": "labelsTs/D_0.nii.gz"}]
-    assert "dataset.json: region whole tumor renamed to whole_tumor\n" in capsys.readouterr().out
 
 
 def test_the_decathlons_images_of_all_channels_are_refused(root):
