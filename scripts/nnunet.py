@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from common.data.datalists import SPLITS, Datalist
 from common.data.regions import known_labels, regions_of, with_sides
 from common.data.scan_checks import files_in, read_scan
-from common.data.transforms import LoadScand
 from common.data.volumes import forms_of, write_volume
 from common.errors import InputError, choice, show
 from common.files import write_json
@@ -42,8 +40,6 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
     held_out = listed.load(split, label_convention=convention if has_labels else None)
     cases = [*training, *validation, *held_out]
     paths = [path for case in cases for path in files_in(case)]
-    for case in tqdm(cases, desc="subjects"):  # to the checksums, which nnU-Net's readers skip
-        LoadScand([key for key in ("image", "label") if key in case])(case)
     ending = ".nii.gz" if paths[0].endswith(".nii.gz") else ".nii"
     if odd := [path for path in paths if not path.endswith(ending)]:
         raise InputError(f"{odd[0]}: expected all images and labels as .nii.gz, or all as .nii")
@@ -51,6 +47,8 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
     if folder.exists():
         raise InputError(f"--output={output}: {folder} exists; expected a new data set")
     numbers = {value: number for number, value in enumerate(sorted(known_labels(convention)))}
+    nested = sorted(regions_of(convention).items(), key=lambda region: -len(region[1]))  # the outermost first
+    regions = {name: sorted(numbers[value] for value in values) for name, values in nested}
     partial = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(partial, ignore_errors=True)
     for part, entries in {"Tr": [*training, *validation], "Ts": held_out}.items():
@@ -58,7 +56,7 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
             _write_case(case, partial, part, ending, numbers)
     content = {
         "channel_names": {str(channel): name for channel, name in enumerate(modalities)},
-        **labels_of(convention, numbers),
+        **labels_of(regions),
         "numTraining": len(training) + len(validation),
         "file_ending": ending,
         "overwrite_image_reader_writer": "NibabelIO",  # SimpleITK refuses axes that are not quite orthogonal
@@ -67,33 +65,28 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
     write_json(partial / "splits_final.json", splits)
     write_json(partial / "dataset.json", content)
     partial.rename(folder)
-    show(
-        f"{folder}: {len(training)} subjects for training, {len(validation)} for validation, {len(held_out)} of {split}"
-    )
+    counts = f"{len(training)} subjects for training, {len(validation)} for validation, {len(held_out)} of {split}"
+    show(f"{folder}: {counts}")
     if any(value != number for value, number in numbers.items()):
-        regions = ",".join(f"{name}={'+'.join(map(str, values))}" for name, values in _regions(convention, numbers))
-        show(f"renumbered; score with --references={folder}/labelsTs --label_convention={regions}")
+        renumbered = ",".join(f"{name}={'+'.join(map(str, values))}" for name, values in regions.items())
+        show(f"renumbered; score with --references={folder}/labelsTs --label_convention={renumbered}")
     if sided := with_sides(regions_of(convention)):
         show(f"{sided[0]} has a side: train with nnUNetv2_train -tr nnUNetTrainerNoMirroring")
 
 
-def _regions(convention: str, numbers: Mapping[int, int]) -> list[tuple[str, list[int]]]:
-    """Return the renumbered labels of each region, the outermost region first."""
-    regions = sorted(regions_of(convention).items(), key=lambda region: -len(region[1]))
-    return [(name, sorted(numbers[value] for value in values)) for name, values in regions]
-
-
-def labels_of(convention: str, numbers: Mapping[int, int]) -> dict[str, Any]:
+def labels_of(regions: Mapping[str, list[int]]) -> dict[str, Any]:
     """Return the entries `labels` and, for regions of several labels, `regions_class_order` of dataset.json.
 
     The order has the smallest label of each region outside its inner regions, or of the whole region.
     """
-    regions = [{*values} for _, values in _regions(convention, numbers)]
-    inner = [set[int]().union(*(other for other in regions if other < region)) for region in regions]
-    order = [min(region - inside or region) for region, inside in zip(regions, inner, strict=True)]
-    named = {name: values if len(values) > 1 else values[0] for name, values in _regions(convention, numbers)}
+    named = {name: values if len(values) > 1 else values[0] for name, values in regions.items()}
     labels: dict[str, Any] = {"labels": {"background": 0, **named}}
-    return labels if all(len(region) == 1 for region in regions) else labels | {"regions_class_order": order}
+    if all(len(values) == 1 for values in regions.values()):
+        return labels
+    sets = [{*values} for values in regions.values()]
+    inner = [set[int]().union(*(other for other in sets if other < region)) for region in sets]
+    order = [min(region - inside or region) for region, inside in zip(sets, inner, strict=True)]
+    return labels | {"regions_class_order": order}
 
 
 def _write_case(case: Mapping[str, Any], folder: Path, part: str, ending: str, numbers: Mapping[int, int]) -> None:

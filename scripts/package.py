@@ -1,10 +1,9 @@
 """Package a bundle, so that it works without this checkout: `python -m scripts.package BUNDLE`."""
 
-import ast
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -96,26 +95,21 @@ def _fitting(file: Path, source: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _write_configs(source: Path, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the configs, JSON twins of the workflows, and the code that the configs name.
+    """Write the configs, JSON twins of the workflows, and the code.
 
     `common` is renamed to BUNDLE_common, so that packages of several bundles can be loaded in one process.
     """
-    named: set[str] = set()
     renamed = f"{source.name}_common"
+    shutil.copytree(ROOT / "common", folder / renamed, ignore=shutil.ignore_patterns("__pycache__", "*.txt", "*.toml"))
     for file in (source / "configs").glob("*.yaml"):
         if file.stem == "quickstart":  # an overlay of this repository's quick start
             continue
         text = file.read_text(encoding="utf-8")
-        named.update(re.findall(r"\bcommon(?:\.\w+)+", text))
         text = re.sub(r'\bcommon(?=\.\w|"$)', renamed, text, flags=re.MULTILINE)
         if file.stem in WORKFLOWS:
             text = _with_settings(text, settings, file)
             write_json((folder / "configs" / file.name).with_suffix(".json"), yaml.safe_load(text))
         (folder / "configs" / file.name).write_text(text, encoding="utf-8")
-    for file in code_of(named):
-        target = folder / renamed / file.relative_to(ROOT / "common")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
 
 
 def _with_settings(text: str, settings: Mapping[str, Any], file: Path) -> str:
@@ -126,65 +120,6 @@ def _with_settings(text: str, settings: Mapping[str, Any], file: Path) -> str:
             raise InputError(file, f"no line with {option} and a value", "a config as in the other bundles")
         text = text[: value.start()] + json.dumps(settings[option]) + text[value.end() :]
     return text
-
-
-def code_of(names: Iterable[str]) -> set[Path]:
-    """Return the files of `common` that dotted names need: modules, what these import, and files that they mention."""
-    files: set[Path] = set()
-    queue = [file for name in names for file in _modules_of(name)]
-    while queue:
-        file = queue.pop()
-        if file in files:
-            continue
-        files.add(file)
-        text = file.read_text(encoding="utf-8")
-        queue += [other for other in file.parent.glob("*.*") if other.suffix != ".py" and f'"{other.name}"' in text]
-        if file.suffix == ".py":
-            queue += [module for name in _names_in(file) for module in _modules_of(name)]
-        if "iter_modules(__path__)" in text:  # a package that imports all of its modules
-            queue += file.parent.glob("*.py")
-    return files
-
-
-def _modules_of(name: str) -> Iterator[Path]:
-    """Yield the modules that a dotted name imports, such as those of `common.data.LoadScand`."""
-    folder = ROOT
-    for part in name.split("."):
-        if (folder / part / "__init__.py").is_file():
-            folder = folder / part
-            yield folder / "__init__.py"
-            continue
-        module = folder / f"{_exports(folder / '__init__.py').get(part, part)}.py"
-        if module.is_file():
-            yield module
-        return
-
-
-def _exports(file: Path) -> dict[str, str]:
-    """Return the module of each name that a package imports on first use, by `common.lazy`."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "lazy" and isinstance(node.args[1], ast.Dict):
-            modules = ast.literal_eval(node.args[1])
-            return {name: module for module, names in modules.items() for name in names.split()}
-    return {}
-
-
-def _names_in(file: Path) -> Iterator[str]:
-    """Yield the dotted names that a module imports from its own package, and their attributes in its expressions."""
-    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
-    parents = file.relative_to(ROOT).parent.parts
-    imported = {}
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.level:
-            module = [*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])]
-            for alias in node.names:
-                imported[alias.asname or alias.name] = ".".join([*module, alias.name])
-    yield from imported.values()
-    for node in nodes:
-        if isinstance(node, ast.Attribute):
-            first, _, rest = ast.unparse(node).partition(".")
-            if first in imported:
-                yield f"{imported[first]}.{rest}"
 
 
 def _describe(metadata: dict[str, Any], record: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from common.errors import show
 from common.files import move_aside, read_json, write_json
 from scripts import cli
+from scripts.report import report
 from scripts.steps import run_step
 
 COHORTS = {"brats": (36, 4, 8), "ukb": (20, 4, 0), "atlas": (40, 6, 8)}  # subjects; of them validation, testing
@@ -40,8 +41,6 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
         list(pool.map(lambda cohort: fine_tune(folder, cohort, half), ("brats", "atlas")))
     summary = {"seconds": round(time.time() - start, 1)} | summarise(folder / "runs")
     write_json(folder / "summary.json", summary)
-    from scripts.report import report  # late import: `--help` stays fast
-
     report(str(folder))
     show("", f"quick start: {summary['seconds'] / 60:.1f} min; mean Dice on held-out subjects of the embedded cohort:")
     for bundle, scores in summary["scores"].items():

@@ -9,6 +9,7 @@ from common import weights
 from common.errors import InputError, shortened, show
 from common.files import digest
 from common.made import versions
+from common.ssl import SIZES, ModelSize, SSLHead
 from common.values import OPTIONS, names_of
 from scripts import cli
 from scripts.published import published
@@ -86,16 +87,12 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
     Raises an InputError if there is no SwinUNETR encoder that MONAI can build. The remaining tensors are not checked;
     training that starts from the checkpoint reports which of them fit.
     """
-    from common.ssl import SIZES, SSLHead  # late import: `--help` stays fast
-
     expected = "MONAI's 3D SwinUNETR encoder, version 1, alone or in a larger network"
     try:
         size, channels = _size(state), state[weights.STEM].shape[1]
         encoder = {key: tensor.shape for key, tensor in SSLHead(channels, size, tasks=[]).state_dict().items()}
     except (ArithmeticError, IndexError, KeyError, ValueError) as error:
-        raise InputError(
-            name, f"an unknown network, with tensors such as {shortened([*state], 3)}", expected
-        ) from error
+        raise InputError(name, f"unknown tensors, such as {shortened([*state], 3)}", expected) from error
     shapes = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
     if wrong := sorted(key for key in encoder.keys() | shapes.keys() if encoder.get(key) != shapes.get(key)):
         raise InputError(name, f"tensors that differ from MONAI's encoder: {len(wrong)}, first {wrong[0]}", expected)
@@ -116,10 +113,8 @@ def network_of(state: Mapping[str, Any]) -> str:
     return "SwinUNETR's encoder"
 
 
-def _size(state: Mapping[str, Any]) -> Any:
+def _size(state: Mapping[str, Any]) -> ModelSize:
     """Return an encoder's `ModelSize`, from names and shapes [(2 window - 1)^3, heads] of its attention tables."""
-    from common.ssl import ModelSize
-
     table = re.compile(rf"{re.escape(weights.ENCODER)}layers(\d)\.0\.blocks\.\d+\.attn\.relative_position_bias_table")
     shapes: dict[str, list[Any]] = {level: [] for level in "1234"}
     for key, tensor in state.items():

@@ -45,17 +45,17 @@ def make(
     cohort = choice("layout", layout, COHORTS)
     stripped = cohort.space.brain != "none" if skull_stripped is None else skull_stripped
     root = Path(output).expanduser()
-    settings = (root, layout, seed, float(spacing), stripped, dicom)
-    work = partial(_make_subject, settings)
+    work = partial(_make_subject, root, layout, seed, float(spacing), stripped, dicom)
     with claimed("output", root):
         if any(path.name != CLAIM for path in root.iterdir()):
             raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
         map_in_processes(work, range(subjects), workers, "subject", layout)
 
 
-def _make_subject(settings: tuple[Path, str, int, float, bool, bool], index: int) -> None:
+def _make_subject(
+    root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, dicom: bool, index: int
+) -> None:
     """Make and write the person with this index."""
-    root, layout, seed, spacing, skull_stripped, dicom = settings
     cohort = COHORTS[layout]
     images, label = files_of(cohort, index)
     rng = np.random.default_rng([seed, index])
@@ -75,7 +75,7 @@ def _make_subject(settings: tuple[Path, str, int, float, bool, bool], index: int
             from scripts.phantoms.dicom import write_study  # late import: pydicom is for DICOM only
 
             name = cohort.phantom(index)["person"]
-            write_study(root / "dicom" / name, scans, affine, name, f"{name} {settings[1:5]}")
+            write_study(root / "dicom" / name, scans, affine, name, f"{name} {layout, seed, spacing, skull_stripped}")
 
 
 def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:

@@ -29,7 +29,7 @@ SHEARED = np.eye(4) + np.eye(4, k=1) * [0, 0.5, 0, 0]
 @pytest.mark.parametrize(
     ("array", "affine", "message"),
     [
-        (np.zeros((8, 9, 10), np.int16), WIDE, "zero everywhere; expected a brain"),
+        (np.zeros((8, 9, 10), np.int16), WIDE, "expected a brain"),
         (SCAN * (np.arange(9) != 4)[:, None], WIDE, "slice 5 of 9 along the second axis is empty"),
         (SCAN, np.diag([8, 8, 4.8, 1]), "field of view of 64 x 72 x 48 mm"),
         (SCAN, SHEARED, "sheared axes"),
@@ -149,8 +149,7 @@ def stored(scan, axes, degrees):
     return Volume(apply_orientation(scan.array, order), affine.astype(np.float32).astype(float))
 
 
-@pytest.mark.parametrize("way", [("LPS", 0), ("ILA", 0), ("PIR", 20)], ids=str)
-def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
+def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch):
     """Registrations are replaced by their starts; a turned header differs by its rounding."""
     head = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(90, 80, 50)), 3).astype(np.float32)
     mask = np.zeros(head.shape, bool)
@@ -167,7 +166,7 @@ def test_a_head_is_prepared_alike_however_it_is_stored(monkeypatch, way):
             settings,
             stored(Volume(mask, edges), *how).array,
         )
-        for how in (("RAS", 0), way)
+        for how in (("RAS", 0), ("PIR", 20))
     )
     np.testing.assert_array_equal(second.brain, first.brain)
     for modality in settings.modalities:
