@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from unicodedata import combining, normalize
 
 from common import weights
-from common.data.regions import cards_of, label_names, painting_order
+from common.data.regions import Region, cards_of, colours, painting_order
 from common.errors import InputError
 from common.files import digest, read_json
 from common.options import check_stated
@@ -155,9 +155,17 @@ def segments_of(convention: str) -> list[Segment]:
         >>> [segment.label for segment in segments_of("whole=1+2,core=1:6574001 SCT Necrosis")]
         ['core', 'whole outside core']
     """
-    regions, names = [*cards_of(convention).values()], label_names(convention)
-    innermost = {value: regions[channel] for channel, value in painting_order(convention)}
+    regions, shades = cards_of(convention), colours(convention)
+    names = [*regions]
+    innermost = {value: names[channel] for channel, value in painting_order(convention)}
     return [
-        Segment(value, (region.part or names[value][0])[:64], names[value][1], region.code)
-        for value, region in sorted(innermost.items())
+        Segment(value, (regions[name].part or _outside(name, regions))[:64], shades[name], regions[name].code)
+        for value, name in sorted(innermost.items())
     ]
+
+
+def _outside(name: str, regions: Mapping[str, Region]) -> str:
+    """Return the name of the part of a region outside its inner regions, such as "WT outside TC"."""
+    inside = {other: region.labels for other, region in regions.items() if region.labels < regions[name].labels}
+    largest = [other for other, labels in inside.items() if not any(labels < third for third in inside.values())]
+    return f"{name} outside {' and '.join(largest)}" if largest else name

@@ -206,22 +206,6 @@ def colours(convention: str) -> dict[str, str]:
     return {name: regions[name].colour or palette[name] for name in display_order(regions)}
 
 
-def label_names(convention: str) -> dict[int, tuple[str, str]]:
-    """Map each label value except 0 to the name and colour of the innermost region with that value.
-
-    Example:
-        >>> label_names("brats2021")[2]
-        ('WT outside TC', '#56b4e9')
-    """
-    regions, shades, names = regions_of(convention), colours(convention), {}
-    for label in sorted(known_labels(convention) - {0}):
-        name = min((name for name in regions if label in regions[name]), key=lambda name: len(regions[name]))
-        inside = [other for other in regions if regions[other] < regions[name]]
-        largest = [other for other in inside if not any(regions[other] < regions[third] for third in inside)]
-        names[label] = (f"{name} outside {' and '.join(largest)}" if largest else name, shades[name])
-    return names
-
-
 def display_order(names: Iterable[str]) -> list[str]:
     """Sort region names for display: those of tumours outermost first, then all others in their given order."""
     outermost = {"WT": 0, "TC": 1, "ET": 2}

@@ -28,7 +28,7 @@ from .regions import painting_order, regions_of
 from .scan_checks import check_copies, check_grid, check_image, labels_in, read_scan, warn_of_orientation
 from .volumes import forms_of
 
-FORMS = "forms"  # metadata key: grid header (`forms_of`) and shape of an image's first file
+FORMS = "forms"  # metadata key: grid header (`forms_of`) of an image's first file
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
 
 
@@ -73,7 +73,7 @@ def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> M
             image = np.zeros((len(files), *voxels.shape), np.float32)
             affine = reference.get("original_affine", scan.affine)
             meta = {"filename_or_obj": str(file), "affine": affine, "original_affine": affine}
-            meta |= {"spatial_shape": np.array(voxels.shape), FORMS: (forms_of(scan), voxels.shape)}
+            meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
         reference = reference or meta
         expected = reference["spatial_shape"], reference["original_affine"]
         check_grid(str(file), (voxels.shape, scan.affine), expected, Path(reference["filename_or_obj"]).name)

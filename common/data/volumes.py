@@ -105,13 +105,6 @@ def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
     return header if is_sheared else rotated
 
 
-def affine_in(forms: bytes) -> NDArray[np.float64]:
-    """Return the affine [4, 4], to mm in RAS+, of a header from `forms_of`."""
-    header = header_on(forms)
-    header["pixdim"][0] = header["pixdim"][0] or 1  # the standard's default, which nibabel sets when it opens a file
-    return np.asarray(header.get_best_affine(), np.float64)
-
-
 def qform_shift(scan: Any) -> float:
     """Return how far a volume's qform, which some programs read, shifts voxels from the sform, in mm.
 

@@ -14,7 +14,7 @@ from monai.transforms import Transform
 from ..data.regions import display_order, regions_of
 from ..data.scan_checks import check_grid, read_scan
 from ..data.transforms import FORMS
-from ..data.volumes import affine_in, write_volume
+from ..data.volumes import write_volume
 from ..errors import InputError, show
 from ..files import atomic_write, write_csv
 from ..made import Results
@@ -45,10 +45,9 @@ class SaveVolumed(Transform):
         array = volume.detach().cpu().numpy()
         voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
         (path,) = files_of(data["subject"], self.folder)
-        forms, shape = volume.meta[FORMS]
-        grid = voxels.shape[:3], np.asarray(volume.affine, dtype=float)
-        check_grid(data["subject"], grid, (tuple(map(int, shape)), affine_in(forms)), "its scan")
-        write_volume(path, voxels.astype(self.dtype), forms, is_label=self.dtype == np.uint8)
+        scan = tuple(map(int, volume.meta["spatial_shape"])), np.asarray(volume.meta["original_affine"], dtype=float)
+        check_grid(data["subject"], (voxels.shape[:3], np.asarray(volume.affine, dtype=float)), scan, "its scan")
+        write_volume(path, voxels.astype(self.dtype), volume.meta[FORMS], is_label=self.dtype == np.uint8)
         return data
 
 
