@@ -139,10 +139,7 @@ def declaration(regions: Mapping[str, Any]) -> str:
         stated = value if isinstance(value, Mapping) else {"labels": value}
         labels = stated["labels"] if isinstance(stated["labels"], list) else [stated["labels"]]
         parts.append(_text_of(name, labels, stated.get("colour", ""), stated.get("code", "")))
-    try:
-        return canonical(",".join(parts))
-    except ArgumentError as error:
-        raise ArgumentError("regions", error.value, error.problem, error.expected) from error
+    return canonical(",".join(parts))
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:

@@ -1,6 +1,5 @@
 """Reading and writing of NIfTI files, compared with nibabel and MONAI."""
 
-import monai
 import nibabel
 import numpy as np
 import pytest
@@ -50,7 +49,7 @@ def test_a_wrong_checksum_or_length_is_refused(tmp_path, offset):
 
 
 def test_a_rounded_pixdim_leaves_the_sform_where_monai_replaces_it(tmp_path):
-    """The reason for our reader. If the assertion about MONAI fails, delete the assertion, not the reader."""
+    """The reason for our reader."""
     affine = np.diag([-4.0, 4, 4, 1])
     affine[:3, 3] = [98, -134, -72]
     image = nibabel.Nifti1Image(np.ones((5, 6, 7), np.float32), None)
@@ -58,8 +57,6 @@ def test_a_rounded_pixdim_leaves_the_sform_where_monai_replaces_it(tmp_path):
     image.header["pixdim"][1:4] = 4.00016
     nibabel.save(image, tmp_path / "a.nii")
     np.testing.assert_array_equal(load(tmp_path / "a.nii").affine, affine)
-    assert monai.__version__ == "1.6.1"
-    assert np.abs(LoadImage("NibabelReader")(tmp_path / "a.nii").affine - affine).max() > 100
 
 
 @pytest.mark.parametrize(("shear", "code"), [(5e-5, 1), (2e-4, 0), (0.04, 0)])
