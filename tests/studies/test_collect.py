@@ -16,10 +16,17 @@ def test_a_clone_becomes_a_data_set_and_stays(tmp_path, capsys):
         file = work / f"a/case_3/{name}.nii.gz"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gzip.compress(nibabel.Nifti1Image(voxels, affine).to_bytes()))
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    commands = (["init"], ["add", "."], ["commit", "-m", "one"], ["rm", "-r", "a"], ["commit", "-m", "two"])
-    for words in (*commands, ["clone", "--bare", ".", str(tmp_path / "clones/deepvoxnet2.git")]):
-        subprocess.run([*git, *words], cwd=work, check=True, capture_output=True)
+    commands = (
+        "init",
+        "add .",
+        "commit -m one",
+        "rm -r a",
+        "commit -m two",
+        "clone --bare . ../clones/deepvoxnet2.git",
+    )
+    for words in commands:
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words.split()]
+        subprocess.run(git, cwd=work, check=True, capture_output=True)
     collect(str(tmp_path / "clones"), str(tmp_path / "out"))
     assert "no clone of CBICA/NiChart_Project" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.nii.gz")}

@@ -14,19 +14,14 @@ from tests.support import ROOT, run_of
 
 SNAKEMAKE = ROOT / ".venv-studies/bin/snakemake"
 SHIPPED = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml") if path.stem != "paper")
+SHORT = {"iterations": 2, "val_interval": 2, "warmup_iterations": 1, "num_workers": 0, "patch_size": [32, 32, 64]}
+FIRST = {"bundle": "brats_finetune", "datalist": "brats"}
 TINY = {
     "title": "Two trainings",
     "cohorts": {"brats": {"subjects": 6, "spacing": 4, "skull_stripped": True}},
-    "settings": {
-        "overlays": ["quickstart.yaml"],
-        "options": {"iterations": 2, "val_interval": 2, "warmup_iterations": 1, "num_workers": 0}
-        | {"patch_size": [32, 32, 64]},
-    },
+    "settings": {"overlays": ["quickstart.yaml"], "options": SHORT},
     "datalists": {"brats": {"layout": "brats", "options": {"validation": 1, "testing": 2}}},
-    "runs": {
-        "first": {"bundle": "brats_finetune", "datalist": "brats"},
-        "second": {"bundle": "brats_finetune", "datalist": "brats", "pretrained": "first", "evaluate": True},
-    },
+    "runs": {"first": FIRST, "second": FIRST | {"pretrained": "first", "evaluate": True}},
     "tables": [{"table": 8, "rows": {"Second": {"run": "second", "new": True}}}],
 }
 pytestmark = pytest.mark.skipif(not SNAKEMAKE.exists(), reason="make studies")

@@ -57,22 +57,22 @@ def test_values_are_rescaled_slice_by_slice(array, slices):
     np.testing.assert_array_equal(volume.array, expected)
 
 
-PADDED = {
-    "signed": (True, 16, -32768, {"PixelPaddingValue": ("SS", -32768)}),
-    "signed, written unsigned": (True, 16, -2000, {"PixelPaddingValue": ("US", 63536)}),
-    "range": (True, 16, -1500, {"PixelPaddingValue": ("SS", -2000), "PixelPaddingRangeLimit": ("SS", -1000)}),
-    "empty": (True, 16, None, {"PixelPaddingValue": ("SS", None)}),
+PADDED = {  # stored value, attributes
+    "signed": (-32768, {"PixelPaddingValue": ("SS", -32768)}),
+    "signed, written unsigned": (-2000, {"PixelPaddingValue": ("US", 63536)}),
+    "range": (-1500, {"PixelPaddingValue": ("SS", -2000), "PixelPaddingRangeLimit": ("SS", -1000)}),
+    "empty": (None, {"PixelPaddingValue": ("SS", None)}),
 }
 
 
 @pytest.mark.parametrize("name", PADDED)
 def test_padding_is_background_and_other_voxels_are_those_of_gdcm(name, array, tmp_path):
-    signed, bits, value, limits = PADDED[name]
-    array = array.astype(np.int64) % 1000 - 500 * signed
+    value, limits = PADDED[name]
+    array = array.astype(np.int64) % 1000 - 500
     padding = np.indices(array.shape)[:2].sum(axis=0) == 0
     array[padding] = array[padding] if value is None else value
-    format_of = {"PixelRepresentation": int(signed), "BitsStored": bits, "HighBit": bits - 1}
-    write_series(tmp_path, array, AFFINES["axial"], Study(), 1, RescaleSlope="2", RescaleIntercept="10", **format_of)
+    values = {"PixelRepresentation": 1, "RescaleSlope": "2", "RescaleIntercept": "10"}
+    write_series(tmp_path, array, AFFINES["axial"], Study(), 1, **values)
     files = sorted(tmp_path.iterdir())
     for file in files:
         image = pydicom.dcmread(file)

@@ -163,67 +163,42 @@ def test_a_request_is_obeyed_with_remarks(write_study):
     assert choose(write_study(EARLY, t1("axial", at="103000")), T1ce="2")[:2] == ([2, 1], []), "it fits"
 
 
-@pytest.mark.parametrize(
-    ("at", "expected"),
-    [
-        ("101400", "ask"),  # within a minute of the injection is neither before nor after it
-        ("101359", "T1"),
-        ("101600", "ask"),
-        ("101601", "T1ce"),
-        ("141459", "T1ce"),
-        ("141500", "ask"),  # four hours from it is another day, or a wrong entry
-        ("061501", "T1"),
-        ("061500", "ask"),
-    ],
-)
+AFTER_INJECTION = {"101400": "ask", "101600": "ask"}  # at 10:15; up to a minute from it is neither before nor after
+AFTER_INJECTION |= {"061501": "T1", "101359": "T1", "101601": "T1ce", "141459": "T1ce"}
+AFTER_INJECTION |= {"061500": "ask", "141500": "ask"}  # four hours from it is another day, or a wrong entry
+
+
+@pytest.mark.parametrize(("at", "expected"), AFTER_INJECTION.items())
 def test_the_time_since_the_injection_decides_from_a_minute_to_four_hours(at, expected):
     values = {"SeriesDescription": "T1", "StudyDate": "20260102", "ContrastBolusAgent": AGENT}
-    times = {"AcquisitionTime": at, "ContrastBolusStartTime": "101500"}
-    assert modality_of(**values, **times) == expected
+    assert modality_of(**values, AcquisitionTime=at, ContrastBolusStartTime="101500") == expected
 
 
-@pytest.mark.parametrize(
-    ("times", "expected"),
-    [
-        ((60, 2000, 1500), "FLAIR"),
-        ((60, 2000, 1499), "T2"),
-        ((59, 2000, None), None),
-        ((60, 1999, None), None),
-        ((3, 2300, 300), "T1"),
-        ((3, 2300, 299), None),
-        ((15, 200, None), "T1"),
-        ((15, 1000, None), "T1"),
-        ((15, 199, None), None),
-        ((15, 1001, None), None),
-    ],
-)
+BY_TIMES = {(60, 2000, 1500): "FLAIR", (60, 2000, 1499): "T2", (59, 2000, None): None, (60, 1999, None): None}
+BY_TIMES |= {(3, 2300, 300): "T1", (3, 2300, 299): None}  # inverted
+BY_TIMES |= {(15, 199, None): None, (15, 200, None): "T1", (15, 1000, None): "T1", (15, 1001, None): None}
+
+
+@pytest.mark.parametrize(("times", "expected"), BY_TIMES.items())
 def test_times_decide_if_words_do_not(times, expected):
-    echo, repetition, inversion = times
-    values = {"EchoTime": echo, "RepetitionTime": repetition, "InversionTime": inversion}
+    values = dict(zip(("EchoTime", "RepetitionTime", "InversionTime"), times, strict=True))
     assert modality_of(SeriesDescription="axial", **values) == expected
 
 
-@pytest.mark.parametrize(
-    ("description", "values", "kind"),
-    [
-        ("T1", {"EchoTime": 45}, None),  # echo times rule out what words say
-        ("T2", {"EchoTime": 44.9}, None),
-        ("FLAIR", {"EchoTime": 44.9}, None),
-        ("FLAIR", {"InversionTime": 1199}, None),  # so do inversion times
-        ("T2", {"InversionTime": 1500}, None),
-        ("T2", {"RepetitionTime": 999}, None),  # and repetition times
-        ("T2", {"RepetitionTime": 1000}, "T2"),
-        ("T1", {"DerivationDescription": "post - pre, Subtracted"}, None),
-        *(("T1", {"BodyPartExamined": body}, "T1") for body in ("", "HEADNECK", "UNKNOWN")),
-        ("T1", {"BodyPartExamined": "CSPINE"}, None),
-        *(
-            ("T1", {"ImageType": ["DERIVED", "PRIMARY", value]}, None)
-            for value in ("SUBTRACTION_M", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "SYNTHETIC", "FAT", "F", "R", "I")
-        ),
-    ],
-)
-def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
-    assert modality_of(SeriesDescription=description, **values) == kind
+TYPES = ("SUBTRACTION_M", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "SYNTHETIC", "FAT", "F", "R", "I")
+RULED_OUT = [
+    *[("T1", "EchoTime", 45), ("T2", "EchoTime", 44.9), ("FLAIR", "EchoTime", 44.9), ("T2", "RepetitionTime", 999)],
+    *[("FLAIR", "InversionTime", 1199), ("T2", "InversionTime", 1500), ("T1", "BodyPartExamined", "CSPINE")],
+    ("T1", "DerivationDescription", "post - pre, Subtracted"),
+    *(("T1", "ImageType", ["DERIVED", "PRIMARY", value]) for value in TYPES),
+]
+
+
+@pytest.mark.parametrize(("name", "keyword", "value"), RULED_OUT)
+def test_times_body_part_and_image_type_rule_out_what_words_say(name, keyword, value):
+    assert modality_of(SeriesDescription=name, **{keyword: value}) is None
+    assert modality_of(SeriesDescription="T2", RepetitionTime=1000) == "T2"
+    assert modality_of(SeriesDescription="T1", BodyPartExamined="HEADNECK") == "T1"
 
 
 def test_series_of_two_frames_of_reference_are_refused(write_study):
