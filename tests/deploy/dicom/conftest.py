@@ -1,1 +1,0 @@
-from tests.deploy.dicom.dicom_study import cohorts as cohorts
