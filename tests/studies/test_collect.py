@@ -16,7 +16,7 @@ def test_a_clone_becomes_a_data_set_and_stays(tmp_path, capsys):
         file = work / f"a/case_3/{name}.nii.gz"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gzip.compress(nibabel.Nifti1Image(voxels, affine).to_bytes()))
-    for words in "init; add .; commit -m 1; rm -r a; commit -m 2; clone --bare . ../clones/deepvoxnet2.git".split("; "):
+    for words in ["init", "add .", "commit -m 1", "rm -r a", "commit -m 2", "clone --bare . ../clones/deepvoxnet2.git"]:
         git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words.split()]
         subprocess.run(git, cwd=work, check=True, capture_output=True)
     collect(str(tmp_path / "clones"), str(tmp_path / "out"))
