@@ -1,7 +1,5 @@
 """Linear probe: segmentation by linear layers on a frozen encoder, to measure the quality of its features."""
 
-from typing import Self
-
 import torch
 from torch import nn
 from torch.nn.functional import interpolate
@@ -25,12 +23,6 @@ class Probe(nn.Module):
         self.heads = nn.ModuleList(
             nn.Conv3d(size.feature_size * 2**level, out_channels, kernel_size=1) for level in range(5)
         )
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the linear layers to training or evaluation mode; the encoder stays in evaluation mode."""
-        super().train(mode)
-        self.swinViT.eval()
-        return self
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

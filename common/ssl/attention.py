@@ -62,9 +62,7 @@ class CodedLayer(BasicLayer):
     """MONAI's `BasicLayer`, with `window_codes` for its blocks instead of a mask for each window."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.use_hyena or x.ndim != 5:
-            return super().forward(x)
-        edges = tuple(map(int, x.shape[2:]))  # tensors during tracing
+        edges = tuple(x.shape[2:])
         window, shift = get_window_size(edges, self.window_size, self.shift_size)
         grid = tuple(ceil(edge / size) for edge, size in zip(edges, window, strict=True))
         codes = window_codes(grid, window, shift, x.device)
@@ -121,7 +119,7 @@ class RecomputedAttention(FusedAttention):
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         has_dropout = self.training and self.attn_drop.p > 0
-        if has_dropout or torch.jit.is_tracing() or torch.compiler.is_compiling():
+        if has_dropout or torch.compiler.is_compiling():
             return super().attend(q, k, _widened(v, q), bias)[..., : v.shape[3]]
         return _Recomputed.apply(q, k, v, bias, self.scale)
 

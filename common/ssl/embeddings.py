@@ -1,6 +1,6 @@
 """Embed volumes with a pretrained encoder, for linear probes and retrieval."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,6 @@ from monai.utils import convert_to_tensor
 from torch.nn.functional import avg_pool3d
 
 from .networks import check_finite, in_precision
-
-Encoder = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
 
 class EmbeddingInferer(Inferer):
@@ -51,7 +49,7 @@ class EmbeddingInferer(Inferer):
         self.roi_size, self.overlap, self.sw_batch_size = tuple(roi_size), overlap, sw_batch_size
         self.levels, self.dtype = levels, dtype
 
-    def __call__(self, inputs: torch.Tensor, network: Encoder, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
+    def __call__(self, inputs: torch.Tensor, network: Any, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
         image = convert_to_tensor(inputs)  # without metadata
         if len(image) != 1:
             raise ValueError(f"inputs {list(image.shape)}: expected one volume")

@@ -7,7 +7,7 @@ config, such as `{_target_: common.ssl.mirror.Mirrored}`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,14 +28,12 @@ class Views:
         clean: Rotated crops before corruption [2B, C, H, W, D].
         turns: Number of quarter turns of each crop [2B], 0..3.
         generator: Random generator of the views, on the host.
-        drawn: Random draws of `ProxyTask.change`, by task name.
     """
 
     inputs: torch.Tensor
     clean: torch.Tensor
     turns: torch.Tensor
     generator: torch.Generator
-    drawn: dict[str, Any] = field(default_factory=dict)
 
 
 class Encoded(NamedTuple):
@@ -79,7 +77,7 @@ class ProxyTask(ABC):
         """Return the prediction of the heads in `network`; pictures show predictions with the shape of the image."""
 
     def change(self, views: Views) -> None:  # noqa: B027  most tasks change nothing
-        """Change the crops before corruption: replace `views.clean`, and store random draws in `views.drawn[name]`."""
+        """Change the crops before corruption: replace `views.clean`; `target` of the same views follows."""
 
     def target(self, views: Views) -> Any:
         """Return the target, or None for a task without targets; may replace `views.inputs`."""

@@ -34,8 +34,6 @@ def test_the_heads_alone_learn(probe):
     optimizer.step()
     changed = {name for name, tensor in probe.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {f"heads.{level}.{kind}" for level in range(5) for kind in ("weight", "bias")}
-    assert probe.heads.training
-    assert not any(module.training for module in probe.swinViT.modules())
 
 
 @pytest.mark.parametrize("make", [lambda: SSLHead(2, "micro"), lambda: swin_unetr(2, 3, "micro")])

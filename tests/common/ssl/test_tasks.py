@@ -65,12 +65,11 @@ class Mirrored(TokenTask):
     head, outputs, token = "mirror_head", 2, 0
 
     def change(self, views):
-        drawn = torch.randint(2, (len(views.clean),), generator=views.generator)
-        views.drawn[self.name] = drawn.to(views.clean.device)
-        views.clean = torch.where(views.drawn[self.name].view(-1, 1, 1, 1, 1) == 1, views.clean.flip(2), views.clean)
+        self.drawn = torch.randint(2, (len(views.clean),), generator=views.generator)
+        views.clean = torch.where(self.drawn.view(-1, 1, 1, 1, 1) == 1, views.clean.flip(2), views.clean)
 
     def target(self, views):
-        return views.drawn[self.name]
+        return self.drawn
 
     def loss(self, prediction, target):
         return F.cross_entropy(prediction.float(), target)
