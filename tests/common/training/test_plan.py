@@ -32,13 +32,11 @@ def test_each_may_be_given_in_either_unit(iterations, interval, warmup, expected
 
 @pytest.fixture
 def options(tmp_path):
-    """Options of a training on ten subjects, of whom three lack T2; nothing reads their files."""
+    """Options of a training on ten subjects; nothing reads their files."""
     content = {"name": "a", "modalities": ["T1", "T2"], "label_convention": None}
     for split, count in (("training", 10), ("validation", 2)):
         names = [f"{split}{number}" for number in range(count)]
-        second = [None if name in ("training0", "training1", "training2") else f"{name}_t2.nii.gz" for name in names]
-        images = [[f"{name}.nii.gz", file] for name, file in zip(names, second, strict=True)]
-        content[split] = [{"subject": name, "image": files} for name, files in zip(names, images, strict=True)]
+        content[split] = [{"subject": name, "image": [f"{name}_t1.nii", f"{name}_t2.nii"]} for name in names]
     (tmp_path / "list.json").write_text(json.dumps(content))
     places = {"datalist": tmp_path / "list.json", "dataset_dir": tmp_path}
     places |= {"output_dir": tmp_path / "eval", "ckpt_dir": tmp_path / "models"}

@@ -48,11 +48,6 @@ def test_the_checkpoints_of_an_ensemble_agree(file, tmp_path):
     files = [saved(file, **STATED), saved(tmp_path / "b.pt", **STATED | {"model_size": "base"})]
     with refused(f"checkpoint {tmp_path / 'b.pt'}", text=f"trained with model_size=base, but {file} with micro"):
         weights.settings_of(files)
-    files = [
-        saved(tmp_path / f"{number}.pt", **STATED, spacing=value) for number, value in enumerate(([1, 1, 1], None))
-    ]
-    with refused(f"checkpoint {files[1]}", text="trained with spacing=None"):
-        weights.settings_of(files)
     foreign = saved(tmp_path / "b.pt", modalities=UKB)
     assert weights.settings_of([file, foreign]) == weights.settings_of([foreign, file]) == STATED
 
