@@ -69,7 +69,6 @@ class Plan:
 
     Attributes:
         accumulation_steps: Batches per optimiser step on each process.
-        global_batch_size: Crops per optimiser step, over all processes.
         volumes_per_batch: Volumes per batch on each process.
         training_cases: Number of training cases, over all processes.
         length: Optimiser steps in the run, in a validation interval and in the warm-up.
@@ -81,23 +80,23 @@ class Plan:
         self.processes, self.options = processes, options
         crops = getattr(options, "crops_per_volume", 1)
         at_a_time = options.batch_size * processes.count
-        self.global_batch_size = options.global_batch_size or at_a_time
-        self.accumulation_steps, rest = divmod(self.global_batch_size, at_a_time)
+        global_batch_size = options.global_batch_size or at_a_time
+        self.accumulation_steps, rest = divmod(global_batch_size, at_a_time)
         if rest:
             expected = f"a multiple of {at_a_time} (batch_size={options.batch_size} x {processes.count} processes)"
-            raise ArgumentError("global_batch_size", self.global_batch_size, expected=expected)
+            raise ArgumentError("global_batch_size", global_batch_size, expected=expected)
         self.volumes_per_batch = options.batch_size // crops
         self.data = Datalist(options.datalist, options.dataset_dir)
         cases = self.data.load("training", options.modalities, must_exist=False, missing=())
         self.training_cases = len(cases)
-        self.length = length(options, self.training_cases, self.global_batch_size // crops)
+        self.length = length(options, self.training_cases, global_batch_size // crops)
         self.begin()
         self.settings = options.record(
             **self.length._asdict(),
             bundle=bundle,
             preparation=self.data.content.get("preparation"),
             preprocessing="RAS orientation, z-score per channel (see normalization)",
-            global_batch_size=self.global_batch_size,
+            global_batch_size=global_batch_size,
             subjects=self.data.digest(),
             dataset=self.data.counts,
             components=components(),

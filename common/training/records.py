@@ -110,9 +110,8 @@ class TrainingRecord(RunRecord):
                 move_aside(self.folder / name)
         steps, first = _steps_left(trainer), trainer.state.iteration + 1
         epochs = steps / self.plan.length.iterations * self.plan.length.epochs
-        crops, cases, every = steps * self.plan.global_batch_size, self.plan.training_cases, trainer.state.epoch_length
-        epochs_of = f"{epochs:,.1f} epochs of {cases:,} cases"
-        show(f"to do: {steps:,} steps, {crops:,} crops, {epochs_of}; a validation every {every:,} steps")
+        cases, every = self.plan.training_cases, trainer.state.epoch_length
+        show(f"to do: {steps:,} steps, {epochs:,.1f} epochs of {cases:,} cases; a validation every {every:,} steps")
         trainer.add_event_handler(Events.ITERATION_COMPLETED(once=first), self._start_timing)
         trainer.add_event_handler(Events.ITERATION_COMPLETED(once=first + self.TIMED), self._report_time)
         folder = str(self.folder / "tensorboard" / "curves")

@@ -29,7 +29,7 @@ def plan_of(folder, resumed_from=None, **settings):
     """The attributes of a plan that a training reads."""
     values = {"output_dir": str(folder), "ckpt_dir": str(folder / "models"), "iterations": "2 epochs"}
     options = Options(**values | {"save_interval": 3, "keep": 2, "patience": None, "batch_size": 2} | settings)
-    facts = {"settings": METADATA, "resumed_from": resumed_from, "global_batch_size": 4, "training_cases": 5}
+    facts = {"settings": METADATA, "resumed_from": resumed_from, "training_cases": 5}
     return SimpleNamespace(options=options, begin=options.make_folders, **facts)
 
 
