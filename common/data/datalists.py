@@ -110,9 +110,9 @@ class Datalist:
             split: len(self.content[split]) for split in SPLITS if self.content.get(split)
         }
 
-    def digest(self, splits: Sequence[str] = SPLITS) -> str:
+    def digest(self) -> str:
         """Return a SHA-256 of the subjects' names in each split, regardless of their order and of paths."""
-        subjects = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in splits}
+        subjects = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in SPLITS}
         return hashlib.sha256(json.dumps(subjects).encode()).hexdigest()
 
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
-from monai.data import MetaTensor
 
 from common.data.preparation import (
     PREPARATION_CHECKS,
@@ -11,10 +9,6 @@ from common.data.preparation import (
     measure,
     union,
 )
-from common.data.transforms import CheckPreparationd
-from common.errors import InputError
-
-BRATS = np.diag([1.0, 1.0, 1.0, 1.0])
 
 
 def ball(shape=(40, 40, 40), radius=15, shift=0):
@@ -67,21 +61,3 @@ def test_ranges_that_span_several_scans_widen_what_is_expected():
     assert differences(head, ranges(), "a.nii").keys() == {"skull"}  # its box is not held against that of a brain
     strange = ranges(spacing=[9.0, 9.0, 9.0], volume=9.0, air=1.0, overlap=0.5)
     assert differences(strange, None, "a.nii").keys() == {"alignment"}  # without a checkpoint nothing else is checked
-
-
-def scan(image, spacing=1.0):
-    return {"image": MetaTensor(torch.tensor(image), affine=torch.diag(torch.tensor([spacing] * 3 + [1.0])))}
-
-
-def test_a_sound_scan_passes_unchanged_and_another_is_refused():
-    image = ball()[None]
-    expected = [measure(image, BRATS)]
-    sound = scan(image)
-    assert CheckPreparationd("image", expected)(sound) is sound
-    with pytest.raises(InputError, match=r"voxels of 1\.5 x 1\.5 x 1\.5 mm; expected 1 x 1 x 1 mm"):
-        CheckPreparationd("image", expected)(scan(image, 1.5))
-    CheckPreparationd("image", expected, accept=["spacing", "extent"])(scan(image, 1.5))
-    CheckPreparationd("image", expected, accept=["extent"], spacing=[1, 1, 1])(scan(image, 1.5))
-    with pytest.raises(InputError, match=r"voxels of 2 x 2 x 2 mm; expected 1 x 1 x 1 mm"):
-        CheckPreparationd("image", expected, spacing=[2, 2, 2])(sound)
-    CheckPreparationd("image", [])(scan(image, 1.5))
