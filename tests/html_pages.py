@@ -6,26 +6,15 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Collects the tags of a page and checks that they are closed in order."""
-
-    VOID = ("meta", "img", "br")
+    """Collects the tags of a page, with their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def text_of(page: str) -> str:

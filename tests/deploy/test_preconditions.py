@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from nibabel.affines import apply_affine, from_matvec
+from scipy.spatial.transform import Rotation
 
 from deploy.preparation import damaged_series, failed_checks
 from scripts.prepare.resampling import resample
@@ -21,13 +23,9 @@ def brats(cohorts):
 
 def moved(volume, shift=(0, 0, 0), degrees=0):
     """Return a volume, shifted by `shift` mm and rotated by `degrees` about the x axis through its centre."""
-    angle = np.deg2rad(degrees)
-    rotation, to_centre = np.eye(4), np.eye(4)
-    rotation[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    to_centre[:3, 3] = (volume.affine @ [*(np.array(volume.array.shape) / 2), 1])[:3]
-    affine = to_centre @ rotation @ np.linalg.inv(to_centre) @ volume.affine
-    affine[:3, 3] += shift
-    return Volume(volume.array, affine)
+    centre = apply_affine(volume.affine, np.array(volume.array.shape) / 2)
+    turn = Rotation.from_euler("x", degrees, degrees=True).as_matrix()
+    return Volume(volume.array, from_matvec(turn, centre - turn @ centre + shift) @ volume.affine)
 
 
 def check(volumes):
