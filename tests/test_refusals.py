@@ -71,27 +71,21 @@ def _rewrite(path: Path, shift: float = 0, added: int = 0) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the inputs of all command lines, which none of them may change."""
-    folder = tmp_path_factory.mktemp("refusals")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        for name in ("scans", "a", "b", "held"):
-            Path(name).mkdir()
-        Path("held", "result.txt").write_text("of an earlier run")
-        for name in ("text.pt", "text.json"):
-            Path(name).write_text("no such content")
-        for name in ("a", "b"):
-            shutil.copy(next((kept.cohorts() / "brats").rglob("*_flair.nii.gz")), Path(name, "one.nii.gz"))
-        for name in ("cut", "labels", "moved"):
-            shutil.copytree(kept.cohorts() / "brats", name)
-        for path in Path("cut").rglob("*_flair.nii.gz"):
-            cut(path)
-        for path in Path("labels").rglob("*_seg.nii.gz"):
-            _rewrite(path, added=7)
-        for path in Path("moved").rglob("*_seg.nii.gz"):
-            _rewrite(path, shift=20)
-    finally:
-        os.chdir(before)
+    folder, cohort = tmp_path_factory.mktemp("refusals"), kept.cohorts() / "brats"
+    for name in ("scans", "a", "b", "held"):
+        (folder / name).mkdir()
+    for name in ("held/result.txt", "text.pt", "text.json"):
+        (folder / name).write_text("no such content")
+    for name in ("a", "b"):
+        shutil.copy(next(cohort.rglob("*_flair.nii.gz")), folder / name / "one.nii.gz")
+    for name in ("cut", "labels", "moved"):
+        shutil.copytree(cohort, folder / name)
+    for path in (folder / "cut").rglob("*_flair.nii.gz"):
+        cut(path)
+    for path in (folder / "labels").rglob("*_seg.nii.gz"):
+        _rewrite(path, added=7)
+    for path in (folder / "moved").rglob("*_seg.nii.gz"):
+        _rewrite(path, shift=20)
     return folder
 
 
