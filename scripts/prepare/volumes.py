@@ -13,7 +13,7 @@ from common.errors import InputError
 
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
-NARROWEST, WIDEST = 50.0, 1000.0  # mm; smallest and largest accepted field of view along an axis
+NARROWEST = 50.0  # mm; smallest accepted field of view along an axis
 FILLED = 0.25  # the head's end slices have more than this fraction of the fullest slice's non-background voxels
 HIGHEST, MOST = 65535, 64  # largest label, and most labels of a map; a file with more is probably an image
 
@@ -102,8 +102,6 @@ def check_grid(grid: Grid, name: str) -> None:
     """Raise `InputError` unless a head scan can have this grid: voxels of plausible size, no shear."""
     if grid.spacing.min() < EDGES[0] or grid.spacing.max() > EDGES[1]:
         raise InputError(f"{name}: voxels of {_size(grid.spacing)} mm; expected {EDGES[0]:g} to {EDGES[1]:g} mm")
-    if (widest := (grid.spacing * grid.shape).max()) > WIDEST:
-        raise InputError(f"{name}: a field of view of {widest:,.0f} mm; expected at most {WIDEST:g} mm")
     axes = grid.affine[:3, :3] / grid.spacing
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
     if cosine > SHEAR:
