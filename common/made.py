@@ -45,11 +45,6 @@ def origin_of(settings: Mapping[str, Any], is_synthetic: bool = False) -> dict[s
     }
 
 
-def origin_of_inference(options: Any) -> dict[str, Any]:
-    """Return the origin of inference with these `common.options.Options`: `origin_of` plus "settings"."""
-    return origin_of(options.record()) | {"settings": options.of_results()}
-
-
 def read_origin(folder: str | Path) -> dict[str, Any]:
     """Read the origin of a folder's results; one without weights and settings if there is none."""
     file = Path(folder) / MADE
