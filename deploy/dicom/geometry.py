@@ -98,10 +98,8 @@ def _step(
     offsets = np.linalg.norm(positions - positions[0] - np.outer(np.arange(len(positions)), step), axis=1)
     if offsets.max() > max_offset:
         number = int(offsets.argmax()) + 1
-        raise InputError(
-            f"{name}: slice {number} lies {offsets[number - 1]:.1f} mm off the line through the first and last slices; "
-            f"expected {max_offset:.1f} mm at most"
-        )
+        off = f"{offsets[number - 1]:.1f} mm off the line through the first and last slices"
+        raise InputError(f"{name}: slice {number} lies {off}; expected {max_offset:.1f} mm at most")
     return step
 
 

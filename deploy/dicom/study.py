@@ -31,7 +31,6 @@ from common.errors import InputError, show, within
 from .multiframe import ENHANCED_ATTRIBUTES, frames_of
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-
 KEYWORDS = (  # all attributes to read
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"),

@@ -16,6 +16,7 @@ from deploy.outputs.segmentation import ANATOMY, CAUTION, category_of, concept_o
 from deploy.source_header import sanitised_header
 
 STEP = 3
+CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100 lacks brain MRI, but is extensible
 
 
@@ -42,10 +43,7 @@ def make(case: Case, segmentation: Dataset) -> hd.sr.Comprehensive3DSR:
         imaging_measurements=measurements,
     )
     for text in (CAUTION, *case.remarks):
-        comment = hd.sr.TextContentItem(
-            codes.DCM.Comment, text, relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
-        )
-        content[0].ContentSequence.append(comment)
+        content[0].ContentSequence.append(hd.sr.TextContentItem(codes.DCM.Comment, text, CONTAINS))
     headers = {image.SOPInstanceUID: sanitised_header(image) for image in slices}  # each enhanced image once
     return hd.sr.Comprehensive3DSR(
         evidence=[*headers.values(), segmentation],  # highdicom copies patient, study and scanner from the first
