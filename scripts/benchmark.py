@@ -210,6 +210,7 @@ def count(run: Callable[[], Any]) -> tuple[int, int]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: foreach))
         stack.enter_context(patch.object(torch, "Generator", lambda *_, make=torch.Generator, **__: make()))
+        stack.enter_context(patch.object(torch, "autocast", lambda *_, **__: nullcontext()))  # `meta` has none
         stack.enter_context(_FusedAttention())
         stack.enter_context(counter)
         run()  # fills caches
