@@ -10,11 +10,9 @@ import yaml
 from common.data.regions import declaration
 from common.errors import ArgumentError, show, within
 from common.files import existing_folder
-from common.options import check_used, read_config
 from common.values import names_of
 from scripts import cli
 from scripts.datalists.splits import numbers_of
-from scripts.run import config_files, typed
 from scripts.steps import run_step, words_of
 from scripts.yaml_files import read_yaml
 
@@ -56,13 +54,7 @@ def mine(root: str | None = None, *, output: str, yes: bool = False, folds: str 
     plan: dict[str, Any] = read_yaml(file, "a plan as python -m scripts.mine writes it", SCHEMA)
     with within(file):
         declaration(plan["regions"])
-        for config in ("train", "evaluate"):  # before hours of preparation
-            texts = {name: value for name, value in plan[config].items() if isinstance(value, str)}
-            section = plan[config] | {name: text.replace("{fold}", "0") for name, text in texts.items()}
-            overlays, recipe = names_of(section.pop("overlays", [])), section.pop("recipe", "text")
-            files = config_files(BUNDLE, config, overlays, recipe)
-            check_used(read_config(files, {name: typed(name, value) for name, value in section.items()}).get())
-        steps = steps_of(plan, folder, folds)
+    steps = steps_of(plan, folder, folds)
     show("", *(f"{name:<10}{text}" for name, text in plan.get("about", {}).items()))
     if not yes:
         show("", *(f"$ {shlex.join(['python', '-m', *step.command])}" for step in steps.values()))

@@ -4,17 +4,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.data.regions import canonical
-from common.errors import choice
+from common.errors import choice, show
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
-from scripts.datalists.build import scan_any, scan_cohort, select, write_split
+from scripts.datalists.build import Scan, refuse_clashes, scan_any, select, write_split
 from scripts.datalists.check import check
 from scripts.datalists.files import output_file
 from scripts.datalists.people import person_finder
 from scripts.datalists.regions import read_regions
 from scripts.datalists.splits import Split, fold, split, subset
 from scripts.layouts.patterns import naming
+from scripts.layouts.reading import read_cohort
 
 REGIONS = "regions.yaml"  # in the root of a data set
 OPTIONS = """
@@ -50,9 +51,14 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         only_first = choice("visits", visits, {"all": False, "first": True})
         least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
         splits, target = Split(validation, testing, seed, least), output_file(output)
-        folder = Path(root).expanduser()
-        scan = scan_cohort(folder, name, label_convention and canonical(label_convention))
-        scan = select(scan, folder, min_slices=min_slices, only_first=only_first, workers=workers)
+        folder, stated = Path(root).expanduser(), canonical(label_convention) if label_convention else None
+        data = read_cohort(card.layouts, folder)
+        data.show_unused(card.modalities)
+        refuse_clashes(data, card.modalities)
+        if convention := stated or data.convention:
+            show(f"regions: {convention}")
+        found = Scan(name, card.modalities, convention, [visit for _, visit in sorted(data.subjects.items())])
+        scan = select(found, folder, min_slices=min_slices, only_first=only_first, workers=workers)
         write_split(scan, folder, splits, target)
 
     command.__doc__ = card.about + OPTIONS
@@ -92,7 +98,7 @@ def generic(
         pattern: pattern of all paths below `root`, such as {subject}/{session}/*{modality}; * stands for any part of a
             name, ** also for folders.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'; the
-            command prints who it takes for a person where names leave it open.
+            command prints who it takes for a person.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing, in addition to those in imagesTs; or all, if no stage trains
             on the data set.

@@ -13,14 +13,13 @@ from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
 from common.files import read_json
-from scripts.cohorts import COHORTS
 from scripts.datalists.files import write_datalist
 from scripts.datalists.people import describe_people
 from scripts.datalists.regions import from_labels
 from scripts.datalists.splits import Split
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import MIXED, Naming
-from scripts.layouts.reading import read_cohort, read_layout
+from scripts.layouts.reading import read_layout
 from scripts.layouts.subjects import DataSet, SubjectFiles
 from scripts.pools import map_in_processes
 from scripts.prepare.settings import RECORD
@@ -50,16 +49,6 @@ class Scan(NamedTuple):
         return self._replace(visits=visits)
 
 
-def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
-    """Scan a cohort's folder; `cohort` is a key of `COHORTS`, and `convention` replaces its label convention."""
-    data = read_cohort(COHORTS[cohort].layouts, root)
-    data.show_unused(data.order)
-    _refuse_clashes(data, data.order)
-    if convention := convention or data.convention:
-        show(f"regions: {convention}")
-    return Scan(cohort, tuple(data.order), convention, [visit for _, visit in sorted(data.subjects.items())])
-
-
 def scan_any(
     root: Path,
     *,
@@ -84,7 +73,7 @@ def scan_any(
     counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects
     counts = Counter(modality for subject in counted for modality in subject.images)
     data.show_unused(naming.modalities or counts)
-    _refuse_clashes(data, naming.modalities or counts)
+    refuse_clashes(data, naming.modalities or counts)
     modalities = _modalities(data, counts, len(counted), naming.modalities, keep_missing)
     show(f"subjects: {len(subjects)}, modalities: {', '.join(modalities)}")
     labels = [subject.label for subject in subjects if subject.label is not None]
@@ -110,7 +99,7 @@ def _apart(subjects: Sequence[SubjectFiles]) -> Iterator[SubjectFiles]:
             yield replace(subject, name=name, files={MIXED: path})
 
 
-def _refuse_clashes(data: DataSet, modalities: Collection[str]) -> None:
+def refuse_clashes(data: DataSet, modalities: Collection[str]) -> None:
     """Raise an InputError if two files fit the same label map or image of these modalities."""
     for (_, kind), problem in data.clashes.items():
         if kind in (LABEL, *modalities):

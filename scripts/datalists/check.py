@@ -4,7 +4,7 @@ Worker processes examine each subject (`examine`) and return a record; the recor
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def check(
     findings = [(index, problem) for index, record in enumerate(records) for problem in record.problems]
     findings += compare(cases, records, content["label_convention"])
     files = [[*case["image"], case.get("label")] for case in cases] + [[""]]  # the last: of the whole cohort
-    findings.sort(key=lambda item: (item[0], files[item[0]].index(item[1].file), [*CHECKS].index(item[1].check)))
+    findings.sort(key=lambda item: (item[0], files[item[0]].index(item[1].file)))
     owners = [(case["subject"], case["split"]) for case in cases] + [("", "")]
     rows = [
         (*owners[index], problem.file, CHECKS[problem.check], problem.check, problem.problem, problem.expected)
@@ -91,38 +91,26 @@ def check(
     for subject, split, file, severity, name, value, expected in rows:
         place = f"{split} {subject}: {file}" if subject else "the cohort"
         show(f"{severity}: {name}: {place}: {value}; expected {expected}")
-    if not findings:
+    if not rows:
         show("no problems found")
     if output is not None:
         table = Path(output).expanduser() / "findings.csv"
         table.parent.mkdir(parents=True, exist_ok=True)
         write_csv(table, [COLUMNS, *rows])
         show(table)
+    refused = [(index, problem.check) for index, problem in findings if problem.check not in accepted]
     if repaired is not None:
-        _write_fixed(content, cases, findings, repaired, accepted)
-    if any(problem.check not in accepted for _, problem in findings):
+        errors = {index for index, check in refused if CHECKS[check] == "error"}
+        remaining: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
+        for index, case in enumerate(cases):
+            if index not in errors:
+                remaining[case["split"]].append({key: value for key, value in case.items() if key != "split"})
+        if not any(remaining.values()) or (content.get("training") and not remaining["training"]):
+            raise InputError(f"--fixed={fixed}", "every subject, or every subject for training, has an error")
+        write({**content, **remaining}, repaired)
+        show(f"{repaired}: {len(cases) - len(errors)} of {len(cases)} subjects")
+    if refused:
         raise SystemExit(1)
-
-
-def _write_fixed(
-    content: Mapping[str, Any], cases: Cases, findings: Sequence[Finding], target: Path, accepted: Collection[str]
-) -> None:
-    """Write the datalist without the subjects with errors, and name them."""
-    errors: dict[int, list[str]] = defaultdict(list)
-    for index, problem in findings:
-        if CHECKS[problem.check] == "error" and problem.check not in accepted:
-            errors[index].append(problem.check)
-    remaining: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
-    for index, case in enumerate(cases):
-        if index not in errors:
-            remaining[case["split"]].append({key: value for key, value in case.items() if key != "split"})
-    if not any(remaining.values()) or (content.get("training") and not remaining["training"]):
-        raise InputError(f"--fixed={target}", "every subject, or every subject for training, has an error")
-    write({**content, **remaining}, target)
-    show(f"{target}: {len(cases) - len(errors)} of {len(cases)} subjects")
-    for index, checks in sorted(errors.items()):
-        reasons = ", ".join(dict.fromkeys(checks))
-        show(f"left out: {cases[index]['subject']} of {cases[index]['split']}: {reasons}")
 
 
 def compare(cases: Cases, records: Sequence[Record], convention: str | None = None) -> Iterator[Finding]:

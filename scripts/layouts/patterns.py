@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -164,8 +163,6 @@ def naming(modalities: str | Sequence[str] | None, label: Any = None, pattern: A
 def words_of(text: str, option: str) -> str:
     """Check words or a pattern in an option; return them without suffix and leading separators."""
     words = (stem_of(text) or text).removeprefix("./").lstrip(SIGNS + "/")
-    with suppress(re.error):
-        if words and {*re.findall(r"\{([^}]*)\}?", words)} <= FIELDS:
-            ending(words).match("")  # compiles the pattern
-            return words
-    raise InputError(option, "invalid", f"the end of paths, such as lesion_mask, or a pattern such as {EXAMPLE}")
+    if not words or not {*re.findall(r"\{([^}]*)\}?", words)} <= FIELDS:
+        raise InputError(option, expected=f"the end of paths, such as lesion_mask, or a pattern such as {EXAMPLE}")
+    return words
