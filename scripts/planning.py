@@ -91,7 +91,7 @@ def plan(
     finder = None if person is None else person_finder(person)
     names = naming(modalities, label)
     scan = scan_any(folder, naming=names, regions=text, person=finder, is_asking=False)
-    if not (visits := [visit for visit in scan.visits if visit.label and not visit.lacks(scan.modalities)]):
+    if not (visits := [visit for visit in scan.visits if {LABEL, *scan.modalities} <= visit.files.keys()]):
         raise InputError(f"--root={root}", "no label map to learn from", "names that end with seg or mask, or --label")
     Split(SHARE, SHARE).draw(scan.people(visits))  # raises an InputError for fewer than 4 people
     cases = []

@@ -141,7 +141,7 @@ def select(
     """
     visits = []
     for visit in scan.visits:
-        missing = visit.lacks(scan.modalities)
+        missing = [modality for modality in scan.modalities if modality not in visit.files]
         is_kept = not missing or (keep_missing and len(missing) < len(scan.modalities))
         if missing:
             show(f"{'kept' if is_kept else 'left out'}: {visit.name} lacks {', '.join(missing)}")

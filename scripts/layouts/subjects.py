@@ -37,10 +37,6 @@ class SubjectFiles:
         """Path of the label map; None without a label map."""
         return self.files.get(LABEL)
 
-    def lacks(self, modalities: Sequence[str]) -> list[str]:
-        """Return those of the modalities that the subject has no file for."""
-        return [modality for modality in modalities if modality not in self.files]
-
 
 @dataclass
 class DataSet:

@@ -9,7 +9,7 @@ import yaml
 
 from tests.support import execute
 
-TINY = {"patch_size": [32, 32, 64], "iterations": 3, "val_interval": 3, "save_interval": 1, "warmup_iterations": 0}
+TINY = {"patch_size": [32, 32, 64], "iterations": 3, "val_interval": 3, "warmup_iterations": 0}
 
 
 def edit(file, **sections):

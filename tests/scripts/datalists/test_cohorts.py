@@ -120,13 +120,6 @@ def test_the_self_supervised_stage_validates_on_two_people(root, tmp_path):
     assert sizes(subjects(written("ukb", root, validation=2))) == [3, 2, 0]
 
 
-def test_all_visits_of_a_person_are_in_one_split(root):
-    add_ukb(root, *range(1000000, 1000010), visits=("2_0", "3_0"))
-    splits = subjects(written("ukb", root, validation=3, testing=3))
-    assert sizes(splits) == [8, 6, 6]
-    assert [len({name[:7] for name in names}) for names in splits.values()] == [4, 3, 3]
-
-
 def test_subjects_without_mask_are_kept_apart(root, capsys):
     add_atlas(root, *range(6), above="Training/R{:03d}/")
     add_atlas(root, *range(6, 10), above="Testing/R{:03d}/", mask=False)

@@ -10,71 +10,60 @@ from scripts.datalists import __main__ as commands
 from tests.scripts.datalists.folders import entries, label, subjects, touch, written
 
 UPENN = "UPENN-GBM-00{n}_11"
-GLIOMA = [f"images_structural/{UPENN}/{UPENN}_{kind}.nii.gz" for kind in ("FLAIR", "T1GD", "T1", "T2")]
-READ = {  # the images and label maps of each of three subjects; options; images of the datalist
+GLIOMA = " ".join(f"images_structural/{UPENN}/{UPENN}_{kind}.nii.gz" for kind in ("FLAIR", "T1GD", "T1", "T2"))
+IXI = "IXI-{kind}/IXI{{n}}-Guys-0828-{kind}.nii.gz"
+PUBLIC = {  # the images and label maps of each of three subjects; images of the datalist, if not all; options
     "names with and without the subject, other files between them": (
-        ["A{n}/flair.nii", "A{n}/A{n}-T1_Gd.nii", "A{n}/A{n}_T1.nii", "A{n}/A{n}_brain_mask.nii", "A{n}/._A{n}_T1.nii"],
-        ["A{n}/A{n}_lesion_mask.nii.gz"],
-        {},
-        ["A{n}/flair.nii", "A{n}/A{n}-T1_Gd.nii", "A{n}/A{n}_T1.nii"],
+        "A{n}/flair.nii A{n}/A{n}-T1_Gd.nii A{n}/A{n}_T1.nii A{n}/A{n}_brain_mask.nii A{n}/._A{n}_T1.nii",
+        "A{n}/A{n}_lesion_mask.nii.gz",
+        "A{n}/flair.nii A{n}/A{n}-T1_Gd.nii A{n}/A{n}_T1.nii",
     ),
-    "files in one folder": (["{n}_T2_FLAIR.nii", "{n}_T1w.nii"], ["{n}_FLAIR_lesion.nii"], {}, None),
-    "a folder for each modality of each subject": (["P{n}/FLAIR/scan.nii", "P{n}/T1/scan.nii"], [], {}, None),
-    "folders of modalities hold subjects": (["FLAIR/P{n}.nii", "T1/P{n}.nii"], ["masks/P{n}.nii"], {}, None),
-    "UPENN-GBM has subjects below folders for all": (GLIOMA, [f"images_segm/{UPENN}_segm.nii.gz"], {}, None),
-    "a folder of label maps, named as the images": (["P{n}/T1.nii"], ["P{n}/masks/P{n}_T1.nii"], {}, None),
+    "files in one folder": ("{n}_T2_FLAIR.nii {n}_T1w.nii", "{n}_FLAIR_lesion.nii"),
+    "a folder for each modality of each subject": ("P{n}/FLAIR/scan.nii P{n}/T1/scan.nii",),
+    "folders of modalities hold subjects": ("FLAIR/P{n}.nii T1/P{n}.nii", "masks/P{n}.nii"),
+    "UPENN-GBM has subjects below folders for all": (GLIOMA, f"images_segm/{UPENN}_segm.nii.gz"),
+    "a folder of label maps, named as the images": ("P{n}/T1.nii", "P{n}/masks/P{n}_T1.nii"),
     "a registered scan is of its own modality": (
-        ["{n}_FLAIR_to_T1.nii", "{n}_T1.nii", "{n}_T1_2_MNI.nii"],
-        [],
-        {},
-        ["{n}_FLAIR_to_T1.nii", "{n}_T1.nii"],
+        "{n}_FLAIR_to_T1.nii {n}_T1.nii {n}_T1_2_MNI.nii",
+        "",
+        "{n}_FLAIR_to_T1.nii {n}_T1.nii",
     ),
     "IXI, by a pattern": (
-        [f"IXI-{kind}/IXI{{n}}-Guys-0828-{kind}.nii.gz" for kind in ("T1", "T2", "PD", "MRA")],
-        [],
+        " ".join(IXI.format(kind=kind) for kind in ("T1", "T2", "PD", "MRA")),
+        "",
+        " ".join(IXI.format(kind=kind) for kind in ("T1", "T2", "PD")),
         {"pattern": "IXI-*/{subject}-{modality}.nii.gz"},
-        [f"IXI-{kind}/IXI{{n}}-Guys-0828-{kind}.nii.gz" for kind in ("T1", "T2", "PD")],
     ),
-    "any beginning of names in a subject's folder": (
-        ["P{n}/3_ax_FLAIR.nii", "P{n}/5_sag_T1.nii"],
-        ["P{n}/W39_Segm.nii"],
-        {},
-        None,
-    ),
-    "a modality's folder, by a pattern": (["x/T2/P{n}/s.nii"], [], {"pattern": "x/{modality}/{subject}/s"}, None),
-    "words that end names": (
-        ["P{n}/t1_to_mni.nii", "P{n}/other.nii"],
-        [],
-        {"modalities": "T1=t1_to_mni,PD=other"},
-        None,
-    ),
+    "any beginning of names in a subject's folder": ("P{n}/3_ax_FLAIR.nii P{n}/5_sag_T1.nii", "P{n}/W39_Segm.nii"),
+    "a modality's folder, by a pattern": ("x/T2/P{n}/s.nii", "", "", {"pattern": "x/{modality}/{subject}/s"}),
+    "words that end names": ("P{n}/t1_to_mni.nii P{n}/other.nii", "", "", {"modalities": "T1=t1_to_mni,PD=other"}),
     "names without a modality": (
-        ["images/s{n}.nii"],
-        ["labels/s{n}.nii"],
+        "images/s{n}.nii",
+        "labels/s{n}.nii",
+        "",
         {"modalities": "T1=images/{subject}", "label": "labels/{subject}"},
-        None,
     ),
     "folders that the words name are no visits": (
-        ["{n}/pre/FLAIR.nii", "{n}/pre/T1.nii", "{n}/orig/T1.nii"],
-        ["{n}/wmh.nii"],
+        "{n}/pre/FLAIR.nii {n}/pre/T1.nii {n}/orig/T1.nii",
+        "{n}/wmh.nii",
+        "{n}/pre/FLAIR.nii {n}/pre/T1.nii",
         {"modalities": "FLAIR=pre/FLAIR,T1=pre/T1"},
-        ["{n}/pre/FLAIR.nii", "{n}/pre/T1.nii"],
     ),
 }
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_layouts_of_public_data_sets_are_read(root, name):
-    images, labels, options, expected = READ[name]
-    numbers = ("001", "002", "003")
-    for number in numbers:
-        touch(root, *[image.format(n=number) for image in images])
-        for file in labels:
-            label(root / file.format(n=number), 1)
+    images, labels, listed, options = (*PUBLIC[name], *("", "", {})[len(PUBLIC[name]) - 1 :])
+    expected = {}
+    for number in ("001", "002", "003"):
+        touch(root, *images.format(n=number).split())
+        for file in labels.format(n=number).split():
+            label(root / file, 1)
+        expected[number] = [(listed or images).format(n=number).split(), *labels.format(n=number).split()]
     found = entries(root, **options).values()
-    assert [entry["image"] for entry in found] == [[image.format(n=n) for image in expected or images] for n in numbers]
-    assert [entry["label"] for entry in found if "label" in entry] == [
-        file.format(n=n) for n in numbers for file in labels
+    assert [[entry["image"], *([entry["label"]] if "label" in entry else [])] for entry in found] == [
+        *expected.values()
     ]
 
 
@@ -267,6 +256,8 @@ def test_regions_channels_and_test_cases_of_nnunet(root):
     assert sorted(split["training"] + split["validation"]) == ["C_0", "C_1_ses-1", "C_1_ses-2", "C_2"]
     images = [f"imagesTs/D_0_{channel:04}.nii.gz" for channel in range(4)]
     assert content["testing"] == [{"subject": "D_0", "image": images, "label": "labelsTs/D_0.nii.gz"}]
+    apart = subjects(written("generic", root, modalities="each", validation=1))
+    assert {name[:3] for name in apart["testing"]} == {"D_0", "D_1"}, "test cases stay apart as single scans"
 
 
 def test_the_decathlons_images_of_all_channels_are_refused(root):
