@@ -10,6 +10,7 @@ from common.errors import InputError, show
 from common.options import BUNDLES, read_config
 from common.values import OPTIONS
 from scripts import cli
+from scripts.datalists.splits import fold as deal
 from scripts.datalists.splits import numbers_of
 from scripts.run import config_files
 from scripts.steps import run_step, words_of
@@ -59,11 +60,9 @@ def folds(
     trains, scores = read_config(files), read_config([scoring_file])
     training = [name for name in options if name in trains or name not in scores]
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
-    dealing = {"datalist": datalist, "folds": folds, "fold_to": fold_to, "validation": validation}
-    dealing |= {"seed": folds_seed, "person": person}
     for fold in numbers:
-        made = folder / f"fold{fold}/datalist.json"
-        run_step(["scripts.datalists", "fold", *words_of(dealing | {"fold": fold, "output": made})])
+        made = str(folder / f"fold{fold}/datalist.json")
+        deal(datalist, made, folds, fold, fold_to, validation, folds_seed, person)
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
 
     def train_and_score(fold: int) -> int:  # returns the exit status
