@@ -75,8 +75,8 @@ def test_monais_dataset_data_needs_only_images(cohorts, tmp_path):
     opened = workflow("brats_finetune", "inference", tmp_path / "none", tmp_path / "out", **options)
     opened.dataset_data = [{"image": images}]
     opened.run()
-    assert (tmp_path / f"out/{folder.name}.nii.gz").exists()
-    assert {row["subject"] for row in volumes(tmp_path / "out")} == {folder.name}
+    assert (tmp_path / "out" / images[0].name).exists()
+    assert {row["subject"] for row in volumes(tmp_path / "out")} == {images[0].name.removesuffix(".nii.gz")}
 
 
 def test_from_python_the_label_map_is_that_of_the_command(infer, cohorts, tmp_path):
