@@ -10,7 +10,7 @@ __getattr__, __dir__ = lazy(
         "intensities": "NormalizeBraind",
         "regions": "known_labels regions_of symmetric_axes",
         "transforms": "CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd "
-        "RandModalityDropoutd RandRegionCropd RegionsToLabeld",
+        "RandModalityDropoutd RandRegionCropd RegionsToLabeld ToRASd",
         "store": "Store",
     },
 )

@@ -5,7 +5,7 @@ fields (`forms_of`), so that every program shows both at the same position.
 """
 
 import gzip
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes co
 NIFTI_1 = 348  # header size, bytes
 GOOD_RAS = slice(28, 30)  # bytes of an MGH header's goodRASFlag
 NO_FORM = "sform_code and qform_code are 0, so left and right are a guess"
+TIED = 1e-3  # difference of the sums of three cosines below which two orders of axes fit equally
 ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts such axes as orthogonal
 
 
@@ -150,11 +151,24 @@ def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.nd
         return np.asanyarray(scan.dataobj, dtype)
 
 
-def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS, without resampling."""
-    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:
+    """Return nibabel's orientation [3, 2] of the stored axes: the nearest axis of RAS+, and 1 or -1 for its direction.
 
-    axes = io_orientation(affine)
+    Of orders that fit equally, as in scans tilted by 45 degrees, the stored order comes first, however the affine was
+    rounded.
+    """
+    cosines = np.asarray(affine)[:3, :3] / np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    orders = [*permutations(range(3))]
+    fits = [np.abs(cosines[order, range(3)]).sum() for order in orders]
+    order = orders[int(np.argmax(np.array(fits) > max(fits) - TIED))]
+    return np.column_stack([order, np.where(cosines[order, range(3)] < 0, -1.0, 1.0)])
+
+
+def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS (`axes_of`), without resampling."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff
+
+    axes = axes_of(affine)
     return apply_orientation(voxels, axes), affine @ inv_ornt_aff(axes, voxels.shape[:3])
 
 

@@ -6,26 +6,43 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.data.datalists import SPLITS, person_in
+from common.data.people import COUNTED, NUMBERED, PERSON, VISIT, has_number
 from common.errors import InputError, shortened, show
+
+START = re.compile(r"(.+)[_-][^_-]+")  # names that differ in the last part may be of one person,
+LETTER = re.compile(r"(.*\d)(?:[A-Za-z]|(?:v|t|tp|ses)\d+)", re.IGNORECASE)  # as those that differ in P01a, P01v2
+APART = "(.+)"  # pattern for --person: each visit is a person
+JOINED = {True: r"(.*?\d.*?|\D+)([_-][^_-]+|[A-Za-z]+\d*)?$", False: r"(.+?)([_-][^_-]+)?$"}  # by number in the person
 
 
 def describe_people(person_of: Mapping[str, str]) -> str:
-    """Describe who is taken for a person, with a person of several visits if there is one.
+    """Describe the people of subjects; `person_of` maps a subject's name to the person.
 
-    `person_of` maps a subject's name to the person.
-
-    Example:
-        >>> describe_people({"P1_v1": "P1", "P1_v2": "P1", "P2_v1": "P2"})
-        "2 in 3 subjects, such as P1 (P1_v1, P1_v2); to change it: --person='(.+)_.+' or the like"
+    If visits share a person, or names leave open whether they do, the text has --person for the opposite reading.
     """
-    visits = defaultdict(list)
+    visits, starts = defaultdict(list), defaultdict(list)
     for subject, person in sorted(person_of.items()):
         visits[person].append(subject)
-    several = [f"{person} ({shortened(names, most=3)})" for person, names in visits.items() if len(names) > 1]
-    examples = several[0] if several else shortened([*visits], most=3)
-    return (
-        f"{len(visits)} in {len(person_of)} subjects, such as {examples}; to change it: --person='(.+)_.+' or the like"
-    )
+    for person in visits:
+        part = LETTER.fullmatch(person) or (None if PERSON.match(person) else START.fullmatch(person))
+        if part and not COUNTED.fullmatch(part[1]):
+            starts[part[1]].append(person)
+    alike = sorted((start for start in starts if len(starts[start]) > 1), key=lambda start: not has_number(start))
+    is_open = bool(alike) and (has_number(alike[0]) or len(alike) > 1)
+    shared = sorted((names for names in visits.values() if len(names) > 1), key=_is_stated)
+    line = f"{len(visits)} in {len(person_of)} subjects"
+    if shared:
+        line += f", such as {person_of[shared[0][0]]} ({shortened(shared[0], most=3)})"
+        line += "" if _is_stated(shared[0]) else f"; if these are different people: --person='{APART}'"
+    if is_open:
+        first, second, *_ = starts[alike[0]]
+        line += f"; if {first} and {second} are one person: --person='{JOINED[has_number(alike[0])]}'"
+    return line
+
+
+def _is_stated(names: list[str]) -> bool:
+    """Whether names state that they are visits, rather than end with any number."""
+    return bool(PERSON.match(names[0]) or not NUMBERED.fullmatch(names[0]) or VISIT.fullmatch(names[0]))
 
 
 def people_in(content: Mapping[str, Any]) -> str:

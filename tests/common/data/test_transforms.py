@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Orientationd
+from monai.transforms import Compose, Invertd
 from scipy.spatial.transform import Rotation
 
 from common.data.intensities import NormalizeBraind
@@ -16,6 +16,7 @@ from common.data.transforms import (
     NestRegionsd,
     RandRegionCropd,
     RegionsToLabeld,
+    ToRASd,
 )
 
 # The regions of each label value, by the conventions' own papers: NCR 1, ED 2, ET 4 (BraTS 2023: 3); after treatment
@@ -92,16 +93,29 @@ def test_regions_that_are_present_are_equally_likely_centres_and_crops_stay_insi
     assert (starts(label, 1.0, 5) == [1, 2, 1]).all()
 
 
-def test_an_image_and_a_label_of_almost_the_same_affine_are_turned_as_one(tmp_path):
-    """In a scan tilted by 45 degrees, two axes are equally near to the right, and rounding decides."""
+@pytest.mark.parametrize("angles", [("xy", 45, 5), ("yx", 45, 7), ("xy", 45, 45), ("zx", -45, 10), ("xy", 90, 180)])
+@pytest.mark.parametrize("signs", [(-1, 1, 1), (1, 1, 1), (-1, -1, 1)])
+def test_a_case_is_turned_as_one_and_back_to_the_bit(angles, signs, tmp_path):
+    """Voxels keep their place; two axes of equal strength; scan and label differ by rounding; a cube."""
     voxels, affine = np.random.default_rng(0).random((6, 6, 6), np.float32), np.eye(4)
-    affine[:3, :3] = Rotation.from_euler("xy", [45, 5], degrees=True).as_matrix() * 4
+    affine[:3, :3] = Rotation.from_euler(angles[0], angles[1:], degrees=True).as_matrix() @ np.diag(signs) * 4
     for name, shift in (("image", 0), ("label", 1e-7)):
         nibabel.save(nibabel.Nifti2Image(voxels, affine + shift), tmp_path / f"{name}.nii")
-    case = LoadScand(["image", "label"])({"image": [tmp_path / "image.nii"], "label": tmp_path / "label.nii"})
-    case = Orientationd(["image", "label"], axcodes="RAS", labels=None)(case)
+    files = {"image": [tmp_path / "image.nii"], "label": tmp_path / "label.nii"}
+    keys = ["image", "label"]
+    steps = Compose([LoadScand(keys), ToRASd(keys), CropToForegroundd("image", source_key="image")])
+    case = steps(files)
     assert torch.equal(case["image"], case["label"])
     assert torch.equal(case["image"].affine, case["label"].affine)
+    at = np.array([1, 2, 3, 1])
+    source = np.linalg.solve(affine, case["image"].affine.numpy() @ at).round().astype(int)
+    assert case["image"][0, 1, 2, 3] == voxels[tuple(source[:3])]
+    if 90 not in angles:
+        assert (np.diag(case["image"].affine)[:3] > 0).all()
+        assert source[0] == (1 if signs[0] > 0 else 4), "the stored order of axes"
+    back = Invertd("pred", steps, orig_keys="image", nearest_interp=False)(case | {"pred": case["image"].clone()})
+    np.testing.assert_array_equal(back["pred"][0], voxels)
+    np.testing.assert_array_equal(back["pred"].affine, affine)
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1, 500), (0.004, -0.9), (1, -2000)])

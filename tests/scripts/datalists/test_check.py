@@ -60,7 +60,7 @@ def test_a_sound_cohort(cohort, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "list.json: subjects: 6; errors: none; warnings: none; "
         "scans: voxels of 2 x 2 x 2 mm, brains without skull, background 0; "
-        "people: 6 in 6 subjects, such as s0, s1, s2 and 3 more; to change it: --person='(.+)_.+' or the like",
+        "people: 6 in 6 subjects",
         "no problems found",
     ]
 

@@ -124,7 +124,7 @@ def test_files_in_different_folders_are_different_visits_of_a_person(root, capsy
     assert found["P1_baseline"] == {"subject": "P1_baseline", "image": ["P1/baseline/t1.nii.gz", None]}
     late = {"image": [None, "P1/late/flair.nii.gz"], "label": "P1/late/seg.nii.gz"}
     assert found["P1_ses-late"] == {"subject": "P1_ses-late"} | late
-    assert "people: 3 in 6 subjects, such as P1 (P1_baseline, P1_ses-late); " in capsys.readouterr().out
+    assert "people: 3 in 6 subjects, such as P1 (P1_baseline, P1_ses-late)\n" in capsys.readouterr().out
 
 
 def test_people_in_one_folder_are_told_apart_by_a_pattern(root):

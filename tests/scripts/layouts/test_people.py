@@ -1,6 +1,9 @@
 """Who is a person, by the names of public data sets and of common habit."""
 
+import pytest
+
 from common.data.people import person_of
+from scripts.datalists.people import describe_people, person_finder
 from scripts.layouts.names import visit_name
 
 PEOPLE = """
@@ -55,3 +58,12 @@ def test_the_person_in_a_name():
     assert {name: person_of(name) for name in names} == names
     assert person_of("IXI002-Guys-0828") != person_of("IXI012-HH-1211")
     assert {path: person_of(visit_name(path.split("/"))) for path in PATHS} == PATHS
+
+
+@pytest.mark.parametrize("names", ["P01a P01b P02a", "P01v1 P01v2 P02v1", "anna_x anna_y ben_x ben_y", "1a 1b"])
+def test_names_that_leave_people_open_come_with_the_pattern_that_joins_them(names):
+    subjects = names.split()
+    _, _, pattern = describe_people({name: person_of(name) for name in subjects}).partition("--person=")
+    find = person_finder(pattern.strip("'"))
+    assert find(subjects[0]) == find(subjects[1])
+    assert len(subjects) == 2 or find(subjects[-1]) != find(subjects[0])
