@@ -17,6 +17,8 @@ from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from scripts.cli import run
 from scripts.prepare.volumes import check_grid
 
+HELD_STATUS = 3  # exit status of a run whose results a person should see first
+
 
 def segment(
     input: str = os.environ.get("HOLOSCAN_INPUT_PATH", ""),  # MONAI Deploy's names of options and variables
@@ -31,6 +33,8 @@ def segment(
     series_names: str = "",
 ) -> None:
     """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
+
+    The exit status is 3 if `held` in result.json lists what a person should look at first.
 
     Args:
         input: folder with the DICOM files of one study, also in subfolders; by default the variable
@@ -67,11 +71,14 @@ def segment(
             show(f"{modality}: {selected.name}, {len(selected.instances)} images; {selection.reasons[modality]}")
         job = Job(model, selection, reference or model.reference, temporary, options, force, prepare)
         run_guarded(_run_operators, job)
-        for remark in json.loads((temporary / REPORT).read_text())["remarks"]:
+        report = json.loads((temporary / REPORT).read_text())
+        for remark in report["remarks"]:
             show(f"remark: {remark['text']}")
         for name in RESULT_FILES:
             (temporary / name).rename(folder / name)
         show(f"wrote {', '.join(RESULT_FILES)}")
+        if report["held"]:
+            raise SystemExit(HELD_STATUS)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

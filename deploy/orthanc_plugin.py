@@ -1,4 +1,4 @@
-"""Plug-in of Orthanc that runs deploy.app on each stable study; docs/how-to/segment-with-orthanc.md."""
+"""Plug-in of Orthanc that runs deploy.app on each stable study; docs/how-to/run-in-a-hospital.md."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def segment(study: str, folder: Path) -> None:
     command = ["setpriv", "--pdeathsig=TERM", *COMMAND, f"--input={folder}/input", f"--output={folder}/output"]
     run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     outcome = f"failed: {run.stderr.strip().rpartition(chr(10))[2]}"
-    if run.returncode == 0:
+    if run.returncode in (0, 3):  # 3: held
         held = json.loads((folder / "output/result.json").read_text())["held"]
         outcome, node = (f"held: {'; '.join(held)}", REVIEW) if held else ("done", SEND_TO)
         answers = [orthanc.RestApiPost("/instances", path.read_bytes()) for path in (folder / "output").glob("*.dcm")]

@@ -102,7 +102,7 @@ class TrainingRecord(RunRecord):
         return iteration % math.ceil(steps / self.POINTS) == 0 or iteration % length == 0
 
     def _begin(self, trainer: Engine) -> None:
-        if trainer.has_event_handler(self._report_time) or idist.get_rank() != 0:  # a federated client's next round
+        if idist.get_rank() != 0:
             return
         if not self.plan.resumed_from:
             show(*self.report.lines())

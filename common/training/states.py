@@ -107,7 +107,7 @@ class RunStates:
 
     def attach(self, trainer: Engine) -> None:
         epochs, planned = trainer.state.max_epochs, self.plan.length.iterations
-        if epochs * trainer.state.epoch_length > planned:  # a round of a federated client is shorter
+        if epochs * trainer.state.epoch_length > planned:
             raise ArgumentError("max_epochs", epochs, f"longer than --iterations={planned}")
         trainer.add_event_handler(Events.STARTED, self._start)
 
@@ -117,9 +117,6 @@ class RunStates:
             trainer.add_event_handler(Events.COMPLETED, signal.signal, number, signal.SIG_DFL)
         for loader in (self.steps.dataloader, self.validator.data_loader):
             loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
-        self.plan.begin()  # a federated client starts its trainer in each round
-        if trainer.has_event_handler(self._save_or_end):
-            return
         if self.plan.resumed_from:
             self.load(trainer, self.plan.resumed_from)
         elif idist.get_rank() == 0:

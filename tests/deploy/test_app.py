@@ -186,7 +186,7 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
     turn[:3, 3] = [5, -30, 25]
     write_modality(tmp_path / "study", array, turn @ affine, Study(), 2, "T1", shuffle=True)
     bright = np.percentile(array, 75)
-    monkeypatch.setattr("deploy.operators.infer", lambda _, scans, *__: (scans["T1"].array > bright).astype(np.uint8))
+    monkeypatch.setattr("deploy.work.infer", lambda _, scans, *__: (scans["T1"].array > bright).astype(np.uint8))
 
     segment("atlas", tmp_path / "study", prepare=True)
     result = segmentation(tmp_path / "out")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ pytestmark = [
 
 
 @pytest.fixture
-def request_orthanc(tmp_path):
-    """Starts Orthanc and its nodes on free ports; returns a function that requests a path and returns its JSON."""
+def orthanc(tmp_path):
+    """Orthanc and its nodes on free ports, which can be stopped and started; `request` returns the JSON of a path."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
         for free in sockets:
@@ -57,20 +58,36 @@ def request_orthanc(tmp_path):
         except requests.ConnectionError:
             return None
 
-    with ExitStack() as stack:
-        commands = [["Orthanc", "orthanc.json"]]
-        for name, title, port in nodes:
-            (tmp_path / name).mkdir()
-            commands.append(["storescp", "--output-directory", name, "--aetitle", title, str(port)])
-        for words in commands:
-            process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            stack.callback(process.wait, 60)
-            stack.callback(process.terminate)
+    def listens(port):
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    def start(*words):
+        process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stack.callback(process.wait, 60)
+        stack.callback(process.terminate)
+        return process
+
+    def start_node(name):
+        title, port = next((title, port) for node, title, port in nodes if node == name)
+        (tmp_path / name).mkdir(exist_ok=True)
+        process = start("storescp", "--output-directory", name, "--aetitle", title, str(port))
+        wait_until(lambda: listens(port))
+        return process
+
+    def start_orthanc():
+        process = start("Orthanc", "orthanc.json")
         wait_until(answers)
-        yield request
+        return process
+
+    with ExitStack() as stack:
+        running = {name: start_node(name) for name in NODES} | {"orthanc": start_orthanc()}
+        yield SimpleNamespace(request=request, running=running, start_node=start_node, start_orthanc=start_orthanc)
 
 
-def test_results_are_stored_and_sent_and_held_ones_go_to_the_review_node(request_orthanc, tmp_path):
+def test_results_are_stored_and_sent_and_held_ones_go_to_the_review_node(orthanc, tmp_path):
+    request_orthanc = orthanc.request
+
     def send(description, study, number=2):
         """Send a series of three images; return Orthanc's name of the study."""
         values = {"SeriesDescription": description}
@@ -102,3 +119,23 @@ def test_results_are_stored_and_sent_and_held_ones_go_to_the_review_node(request
     request_orthanc(f"studies/{failed}/metadata/4711", "DELETE")  # tries again
     assert outcome(failed).startswith("3 failed")
     assert len((tmp_path / "runs").read_text().splitlines()) == 5
+
+    received("pacs", 6)
+    orthanc.running["pacs"].terminate()
+    orthanc.running["pacs"].wait()
+    assert outcome(send("unsent", Study())) == "3 done"
+    job = wait_until(
+        lambda: next((it for it in request_orthanc("jobs?expand") if it["State"] == "Failure"), None), seconds=600
+    )
+    orthanc.start_node("pacs")
+    request_orthanc(f"jobs/{job['ID']}/resubmit", "POST", data="{}")
+    received("pacs", 9)
+
+    slow = send("slow", Study())
+    wait_until(lambda: "slow" in (tmp_path / "runs").read_text(), seconds=600)
+    orthanc.running["orthanc"].kill()
+    orthanc.running["orthanc"].wait()
+    orthanc.start_orthanc()
+    assert outcome(slow) == "3 done"
+    last = ["refused 3", "unsent 3", "slow 3", "slow 3"]
+    assert (tmp_path / "runs").read_text().splitlines()[4:] == last, "what has a result is not segmented again"

@@ -217,16 +217,6 @@ def test_a_resumed_run_counts_on_and_ends_at_once_if_it_had_ended_unless_it_may_
         assert run.trainer.state.iteration == 3 * epoch
 
 
-def test_a_trainer_that_starts_again_saves_once_and_resumes_once(tmp_path, monkeypatch):
-    """A federated client starts its trainer in each round."""
-    Training(tmp_path, 1)
-    run, numbers = Training(tmp_path, 1, resume=True), []
-    monkeypatch.setattr(RunStates, "save", lambda self, trainer: numbers.append(trainer.state.iteration))
-    for run.trainer.state.max_epochs in (2, 3):
-        run.trainer.run()
-    assert (numbers, len(run.losses)) == ([6, 9], 6)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_the_run_after_its_iteration_with_a_status_of_its_own(tmp_path, straight, capsys, number):
     with pytest.raises(SystemExit) as ended:
