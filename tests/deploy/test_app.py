@@ -27,8 +27,10 @@ from tests.deploy.dicom.dicom_study import (
     Study,
     brats_files,
     canonical,
+    change,
     read,
     to_slices,
+    write_brats,
     write_localiser,
     write_modality,
 )
@@ -175,6 +177,19 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, s
     assert {"kind": "cleanup", "text": "Regions were cleaned up: lesion=largest"} in remarks
     results = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
     assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]  # the first is no image
+
+
+def test_results_in_doubt_are_whole_and_end_with_a_status_of_their_own(cohorts, segment, tmp_path, monkeypatch):
+    """The name of the T1ce states contrast agent, its header does not."""
+    write_brats(tmp_path / "study", cohorts("brats"), Study())
+    for file in (tmp_path / "study/3").iterdir():
+        change(file, ContrastBolusAgent="", SeriesDescription="t1 post contrast")
+    monkeypatch.setattr("deploy.work.infer", lambda _, scans, *__: (scans["T1"].array > 0).astype(np.uint8))
+    with pytest.raises(SystemExit) as ended:
+        segment("brats", tmp_path / "study")
+    assert ended.value.code == 3
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*RESULT_FILES}
+    assert len(json.loads((tmp_path / "out/result.json").read_text())["held"]) == 1
 
 
 def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts, segment, tmp_path, monkeypatch):
