@@ -90,7 +90,7 @@ class Plan:
         cases = self.data.load("training", options.modalities, must_exist=False, missing=())
         self.training_cases = len(cases)
         self.length = length(options, self.training_cases, global_batch_size // crops)
-        self.begin()
+        processes.on_main(options.make_folders)
         self.settings = options.record(
             **self.length._asdict(),
             bundle=bundle,
@@ -119,10 +119,6 @@ class Plan:
     def name(self) -> str:
         """Name of the run in trackers."""
         return f"{self.settings['bundle']} {Path(self.options.output_dir).resolve()}"
-
-    def begin(self) -> None:
-        """Create and lock the run's folders on the main process; all processes must call this, and get its errors."""
-        self.processes.on_main(self.options.make_folders)
 
     def load(self, split: str) -> list[dict[str, Any]]:
         """Return the cases of a split; subjects may lack modalities, except in self-supervised training."""

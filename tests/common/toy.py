@@ -30,7 +30,7 @@ def plan_of(folder, resumed_from=None, **settings):
     values = {"output_dir": str(folder), "ckpt_dir": str(folder / "models"), "iterations": "2 epochs"}
     options = Options(**values | {"save_interval": 3, "keep": 2, "patience": None, "batch_size": 2} | settings)
     facts = {"settings": METADATA, "resumed_from": resumed_from, "training_cases": 5}
-    return SimpleNamespace(options=options, begin=options.make_folders, **facts)
+    return SimpleNamespace(options=options, **facts)
 
 
 def cases(count=5):
@@ -76,6 +76,7 @@ class Training:
         remaining = list(scores)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
         plan = plan_of(folder, resumable(folder / "models", resume, METADATA), **settings)
+        plan.options.make_folders()
         plan.length = SimpleNamespace(iterations=3 * max_epochs, epochs=2.4 * max_epochs)
         self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), handlers)
         data = dataset()
