@@ -112,13 +112,16 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
-    """Raise `InputError` if the names of a subject's images state its modalities in a different order."""
-    images = [(file, modality) for file, modality in zip(files, modalities, strict=True) if file]
-    stated = [split_name(SUFFIX.sub("", Path(file).name))[1] for file, _ in images]
-    if sorted(map(str, stated)) == sorted(modality for _, modality in images):
-        for name, (file, modality) in zip(stated, images, strict=True):
+    """Raise `InputError` if names of a subject's images state its modalities in a different order.
+
+    Names that state none of the modalities do not count.
+    """
+    names = [split_name(SUFFIX.sub("", Path(file or "").name))[1] for file in files]
+    images = [row for row in zip(files, modalities, names, strict=True) if row[2] in modalities]
+    if sorted(str(name) for *_, name in images) == sorted(modality for _, modality, _ in images):
+        for file, modality, name in images:
             if name != modality:
-                raise InputError(file, f"its name says {name}", f"{modality} here")
+                raise InputError(str(file), f"its name says {name}", f"{modality} here")
 
 
 def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 import pytest
 
-from common.data.modalities import UNCLEAR, in_folders, modality_of, split_name
+from common.data.modalities import UNCLEAR, check_order, in_folders, modality_of, split_name
+from tests.support import refused
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,13 @@ def test_folders_state_contrast_agent_of_a_t1(modality, folders):
         folders.split(), modality
     )
     assert {in_folders("FLAIR", path.split("/")) for path in folders.split()} == {"FLAIR"}
+
+
+def test_images_that_exchange_their_modalities_are_refused():
+    """Names that state none of the modalities, or the same twice, are not a different order."""
+    modalities = ["FLAIR", "T1ce", "T1", "T2"]
+    for names in ("P1_flair P1_t1ce P1_t1 P1_t2", "P1_FLAIR_to_T1 Gd/T1 T1 T2", "P1_1 P1_2 P1_3 P1_4"):
+        check_order([f"{name}.nii.gz" for name in names.split()], modalities)
+    for files in (["P1_flair.nii.gz", "P1_t1", "P1_t1ce", "P1_t2"], ["P1_t1", "P1_agent", "P1_flair", None]):
+        with refused("P1_t1", text="its name says T1; expected"):
+            check_order(files, modalities)
