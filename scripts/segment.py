@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, made, weights
-from common.errors import choice, show
+from common.errors import choice, shortened, show
 from common.files import digest, existing_folder
 from common.options import BUNDLES, check_stated
 from scripts import cli
@@ -114,7 +114,10 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
         if scan.is_file():  # it may have moved
             labels, title = read_labels(target / f"{subject}.nii.gz"), f"{subject}, {names[subject]}"
             draw_labels(read_volume(scan), labels, target / f"{subject}.png", title, convention)
-    written = [file.name.removesuffix(".nii.gz") for file in target.glob("*.nii.gz")]
+    present = {file.name.removesuffix(".nii.gz") for file in target.glob("*.nii.gz")}
+    if others := sorted(present - files.keys()):
+        show(f"warning: {target} also has files of earlier runs or of the user: {shortened(others)}", error=True)
+    written = sorted(present & made.read_origin(target).get("inputs", {}).keys())  # by these weights
     write_volumes(target, convention, written)  # an affine registration has changed them
     show(f"label maps, pictures and volumes.csv: {target}")
     return outcomes

@@ -106,13 +106,17 @@ def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_p
         assert (np.asarray(Image.open(folder / f"{name}.png").convert("RGB")) == (red, green, blue)).all(-1).sum() > 100
 
 
-def test_label_maps_of_another_origin_are_not_replaced(segmented, tmp_path):
+def test_label_maps_of_another_origin_are_neither_replaced_nor_measured(segmented, tmp_path, capsys):
     foreign = tmp_path / LABELS / "both.nii.gz"
     write_volume(foreign, np.ones((2, 2, 2), np.float32), np.eye(4))
     before = foreign.read_bytes()
     (outcome,) = bring_back({"both": segmented["both"]}, tmp_path, None, "lesion=1")
     assert outcome.fault == f"{foreign}: not written by this software; expected a different --output"
     assert foreign.read_bytes() == before
+    bring_back({"alone": segmented["alone"]}, tmp_path, None, "lesion=1")
+    assert "of earlier runs or of the user: both" in capsys.readouterr().err
+    rows = (tmp_path / LABELS / "volumes.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == ["alone"]
 
 
 def test_label_maps_that_were_corrected_by_hand_stay_until_their_sources_change(tmp_path, monkeypatch):
