@@ -85,7 +85,9 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_included:
     was_shown = (output / name).exists()
     folder = hide(output, name)
     record = read_record(folder) if (folder / RECORD).is_file() else {}
-    is_new = any(record.get(key) != value for key, value in wanted.items())
+    expected = [scan_file(name, kind) for kind in (*wanted["digests"].keys() - {BRAIN}, MASK)]
+    is_complete = all((folder / file).is_file() for file in expected)
+    is_new = not is_complete or any(record.get(key) != value for key, value in wanted.items())
     if is_new:
         record = _prepare(subject, settings, folder, wanted)
     figures, remarks = Figures(**record["figures"]), tuple(record["remarks"])
@@ -132,7 +134,7 @@ def _prepare(subject: Subject, settings: Settings, folder: Path, wanted: Mapping
     is_synthetic = all(is_made_up(file) for file in scans.values())
     (folder / RECORD).unlink(missing_ok=True)  # results without a record are unfinished
     for earlier in folder.glob("*"):
-        if earlier.name.startswith((name, f".{name}")) and earlier.suffix in SUFFIXES:
+        if earlier.name.startswith((f"{name}_", f"{name}.png", f".{name}")) and earlier.suffix in SUFFIXES:
             earlier.unlink()
     for kind, array in arrays.items():
         description = MADE_UP if is_synthetic else b""

@@ -133,6 +133,9 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_included(cohort, t
         assert ((hidden if is_left_out else output / "lacking") / "notes.txt").read_text() == "mine"
         pictures = re.findall(r'src="(\S+\.png)"', (output / "overview.html").read_text())
         assert len([picture for picture in pictures if (output / picture).is_file()]) == 2
+    (output / "lacking/lacking_T1.nii.gz").unlink()
+    assert "1 new, 1 done before" in prepare(*options, "--include=lacking").stdout, "a lost file is made again"
+    assert (output / "lacking/lacking_T1.nii.gz").is_file()
 
 
 def test_a_wrong_brain_is_left_out_and_a_scan_that_fails_later_leaves_the_readers(cohort, tmp_path):
