@@ -52,6 +52,12 @@ class CaseDataset(CacheDataset):
         cache_rate: float = 0.0,
         store: str | None = None,
     ) -> None:
+        unnamed = [_case_of(entry)["subject"] for entry in data if "subject" not in entry]
+        if len({*unnamed}) < len(unnamed):
+            name = max(unnamed, key=unnamed.count)
+            raise InputError(
+                f"dataset_data: the first files of two cases are called {name}", expected='a "subject" each'
+            )
         data = [_case_of(entry) for entry in data]
         is_main = idist.get_rank() == 0
         super().__init__(data, transform, cache_rate=0 if store else cache_rate, progress=is_main)

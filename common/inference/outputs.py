@@ -45,6 +45,10 @@ class SaveVolumed(Transform):
         array = volume.detach().cpu().numpy()
         voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
         (path,) = files_of(data["subject"], self.folder)
+        if (
+            path.resolve() == Path(volume.meta.get("filename_or_obj", "")).resolve()
+        ):  # a case without subject, named after it
+            raise InputError(path, "a result would overwrite this scan", "another output_dir")
         scan = tuple(map(int, volume.meta["spatial_shape"])), np.asarray(volume.meta["original_affine"], dtype=float)
         check_grid(data["subject"], (voxels.shape[:3], np.asarray(volume.affine, dtype=float)), scan, "its scan")
         write_volume(path, voxels.astype(self.dtype), volume.meta[FORMS], is_label=self.dtype == np.uint8)
