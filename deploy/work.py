@@ -65,7 +65,8 @@ def segment(job: Job, scans: Scans) -> NDArray[Any]:
     """Segment the scans with the bundle's inference; return segment numbers on the grid of the reference."""
     # a remark reports the spacing; the alignment was checked before thick slices were interpolated
     accepted = PREPARATION_CHECKS if job.force else ("spacing", "alignment")
-    options = [f"--accept=[{','.join(accepted)}]", *job.options]
+    accept = f"--accept=[{','.join(accepted)}]"  # the last one counts
+    options = [*job.options, accept] if job.force else [accept, *job.options]
     label = infer(job.bundle, scans.aligned, job.folder, options)
     segments = label_segments(label, job.bundle.segments)
     if scans.preparation is not None:
