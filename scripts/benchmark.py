@@ -10,7 +10,6 @@ from functools import cache, partial
 from itertools import product, repeat
 from multiprocessing import get_context
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +18,7 @@ import torch
 from torch.utils import _foreach_utils, _python_dispatch, _pytree
 
 from common import ROOT
-from common.environment import use_huge_pages
+from common.environment import peak_resident, use_huge_pages
 from common.errors import choice, show
 from common.files import write_json
 from scripts import cli
@@ -83,7 +82,7 @@ def measure(code: str, prepare: Callable[..., Callable[[], Any]], *given: str) -
     run()
     if on_gpu:
         torch.cuda.synchronize()
-    seconds, resident = clock() - start, getrusage(RUSAGE_SELF).ru_maxrss / 2**20
+    seconds, resident = clock() - start, peak_resident()
     return seconds, torch.cuda.max_memory_allocated() / 2**30 if on_gpu else resident
 
 

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 import ignite.distributed as idist
@@ -14,6 +13,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar, TensorboardLogger
 from ignite.handlers.base_logger import BaseLogger
 
+from ..environment import peak_resident
 from ..errors import show
 from ..files import move_aside, write_json
 from ..made import origin_of
@@ -51,7 +51,7 @@ class RunRecord:
         """Write the current record, with the peak memory of all processes, which must all call this."""
         self.content["finished"] = finished
         self.content["seconds"] = round(time.monotonic() - self._start, 1)
-        peaks = {"peak_memory_gib": getrusage(RUSAGE_SELF).ru_maxrss / 2**20}
+        peaks = {"peak_memory_gib": peak_resident()}
         if torch.cuda.is_available():
             peaks["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         for name, value in peaks.items():
