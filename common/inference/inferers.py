@@ -11,7 +11,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
 from .. import weights
-from ..errors import lacks_gpu_memory, show
+from ..errors import ArgumentError, lacks_gpu_memory, show
 from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
@@ -122,9 +122,11 @@ def ensemble(
 ) -> Ensemble:
     """Build an ensemble from a checkpoint or a list of them, such as one per fold; the first is loaded into `network`.
 
-    Raise `InputError` if a checkpoint does not fit (see `common.weights.restore`).
+    Raise `InputError` if a checkpoint does not fit (see `common.weights.restore`), or is listed twice.
     """
     files = weights.checkpoint_files(checkpoint)
+    if len({file.resolve() for file in files}) < len(files):
+        raise ArgumentError("checkpoint", checkpoint, "a file is listed twice", "a different file for each network")
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for member, file in zip(networks, files, strict=True):
         weights.restore(member, file, modalities, normalization)

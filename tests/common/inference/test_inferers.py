@@ -6,7 +6,8 @@ from monai.inferers import SlidingWindowInferer
 from torch import nn
 
 from common.errors import InputError
-from common.inference.inferers import CropInferer, Ensemble, WindowInferer
+from common.inference.inferers import CropInferer, Ensemble, WindowInferer, ensemble
+from tests.support import refused
 
 EDGES = (16, 16, 16)
 
@@ -118,3 +119,9 @@ def test_networks_and_all_combinations_of_mirror_images_are_averaged(flips):
         axes = [axis + 2 for place, axis in enumerate(flips) if number >> place & 1]
         expected += sum(torch.flip(network(torch.flip(image, axes)), axes) for network in networks)
     torch.testing.assert_close(Ensemble(networks, flips)(image), expected / 3 / 2 ** len(flips))
+
+
+def test_a_fold_listed_twice_would_count_twice(tmp_path):
+    files = [f"{tmp_path}/{name}.pt" for name in ("fold0", "fold1", "fold0")]
+    with refused("checkpoint", files):
+        ensemble(nn.Identity(), files, ["T1"])
