@@ -62,6 +62,9 @@ def find_cases(
         problem = f"no prediction for {len(absent)} cases ({shortened(absent)}), no reference for {len(extra)}"
         expected = "one for each reference, or --missing=worst"
         raise InputError(f"--predictions={predictions}", f"{problem} ({shortened(extra)})", expected)
+    for name, file in predicted.items():
+        if file.resolve() == labels[name].resolve():
+            raise InputError(f"--predictions={predictions}", f"{file.name} is the reference itself", "a prediction")
     cases = [Case(name, predicted.get(name), label, images.get(name, ())) for name, label in labels.items()]
     return convention, sorted(cases)
 

@@ -119,3 +119,11 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(cohort):
     assert cases["c4"]["prediction"] == f"{folder}/second/p/c4.nii.gz"
     with refused("case c0"):
         pool(f"{folder}/out", f"{folder}/first/out", output=f"{folder}/twice")
+
+
+def test_a_reference_is_not_scored_against_itself(cohort):
+    folder, _ = cohort
+    (folder / "p/c2.nii.gz").unlink()
+    (folder / "p/c2.nii.gz").symlink_to(folder / "r/c2.nii.gz")
+    with refused(f"--predictions={folder}/p", text="c2.nii.gz is the reference itself"):
+        run(folder)
