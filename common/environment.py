@@ -2,9 +2,7 @@
 
 import ctypes
 import os
-import re
 import resource
-from pathlib import Path
 
 from .errors import report_in_one_line
 
@@ -38,9 +36,3 @@ def use_huge_pages() -> None:
     for name, (parameter, value) in MALLOC.items():
         if name not in os.environ:
             ctypes.CDLL(None).mallopt(parameter, value)
-
-
-def peak_resident() -> float:
-    """Return this process's peak resident memory in GiB; `ru_maxrss` would start at its parent's peak."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[0]) / 2**20

@@ -18,9 +18,10 @@ import torch
 from torch.utils import _foreach_utils, _python_dispatch, _pytree
 
 from common import ROOT
-from common.environment import peak_resident, use_huge_pages
+from common.environment import use_huge_pages
 from common.errors import choice, show
 from common.files import write_json
+from common.training.records import peak_resident
 from scripts import cli
 
 ATEN = torch.ops.aten

@@ -112,16 +112,21 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
-    """Raise `InputError` if names of a subject's images state its modalities in a different order.
+    """Raise `InputError` if a file's name states a modality that is neither its own nor that of the file in its place.
 
-    Names that state none of the modalities do not count.
+    Example:
+        >>> check_order(["P1_FLAIR_to_T1.nii", "P1_T1.nii"], ["FLAIR", "T1"])
+        >>> check_order(["P1_T1.nii", "P1_scan.nii"], ["FLAIR", "T1"])
+        Traceback (most recent call last):
+        common.errors.InputError: P1_T1.nii: its name says T1; expected FLAIR here
     """
-    names = [split_name(SUFFIX.sub("", Path(file or "").name))[1] for file in files]
-    images = [row for row in zip(files, modalities, names, strict=True) if row[2] in modalities]
-    if sorted(str(name) for *_, name in images) == sorted(modality for _, modality, _ in images):
-        for file, modality, name in images:
-            if name != modality:
-                raise InputError(str(file), f"its name says {name}", f"{modality} here")
+    stated: dict[str, str | None] = {}
+    for file, modality in zip(files, modalities, strict=True):
+        path = Path(file or "")
+        stated[modality] = in_folders(split_name(SUFFIX.sub("", path.name))[1], [path.parent.name])
+    for file, (modality, name) in zip(files, stated.items(), strict=True):
+        if name in stated and name not in (modality, stated[name]):
+            raise InputError(str(file), f"its name says {name}", f"{modality} here")
 
 
 def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:

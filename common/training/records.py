@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,17 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar, TensorboardLogger
 from ignite.handlers.base_logger import BaseLogger
 
-from ..environment import peak_resident
 from ..errors import show
 from ..files import move_aside, write_json
 from ..made import origin_of
 from ..weights.surgery import Report
 from .plan import Plan
+
+
+def peak_resident() -> float:
+    """Return this process's peak resident memory in GiB; `ru_maxrss` would start at its parent's peak."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[0]) / 2**20
 
 
 class RunRecord:

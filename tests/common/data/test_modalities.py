@@ -72,11 +72,16 @@ def test_folders_state_contrast_agent_of_a_t1(modality, folders):
     assert {in_folders("FLAIR", path.split("/")) for path in folders.split()} == {"FLAIR"}
 
 
-def test_images_that_exchange_their_modalities_are_refused():
-    """Names that state none of the modalities, or the same twice, are not a different order."""
+def test_images_in_the_place_of_another_modality_are_refused():
+    """Not so a name that states none of the modalities, or the one whose own image states it, too."""
     modalities = ["FLAIR", "T1ce", "T1", "T2"]
     for names in ("P1_flair P1_t1ce P1_t1 P1_t2", "P1_FLAIR_to_T1 Gd/T1 T1 T2", "P1_1 P1_2 P1_3 P1_4"):
         check_order([f"{name}.nii.gz" for name in names.split()], modalities)
-    for files in (["P1_flair.nii.gz", "P1_t1", "P1_t1ce", "P1_t2"], ["P1_t1", "P1_agent", "P1_flair", None]):
-        with refused("P1_t1", text="its name says T1; expected"):
+    for files, name in (
+        (["P1_flair.nii.gz", "P1_t1", "P1_t1ce", "P1_t2"], "T1"),
+        (["P1_t1", "P1_agent", "P1_flair", None], "T1"),
+        ([None, "P1_t1ce", "P1_flair", "P1_t2"], "FLAIR"),
+        (["P1_t1", "P1_t1ce", "P1_native", "P1_t2"], "T1"),
+    ):
+        with refused(f"P1_{name.lower()}", text=f"its name says {name}; expected"):
             check_order(files, modalities)
