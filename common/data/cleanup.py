@@ -38,7 +38,9 @@ def cleanup_of(text: str) -> dict[str, Cleanup]:
     regions: dict[str, Cleanup] = {}
     for part in text.replace(" ", "").split(","):
         region, _, steps = part.partition("=")
-        if not region or region in regions or not all(map(STEP.fullmatch, steps.split("+"))):
+        words = steps.split("+")
+        repeats = len({re.sub(r"[\d.]+", "", word) for word in words}) < len(words)  # such as 10mm3+30mm3
+        if not region or region in regions or repeats or not all(map(STEP.fullmatch, words)):
             raise InputError(f"{part}: expected {EXPECTED}")
         volume = re.search(r"[\d.]+(?=mm3)", steps)
         regions[region] = Cleanup(float(volume[0]) if volume else 0, "largest" in steps, "holes" in steps)

@@ -55,6 +55,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("crop_foreground", "yes"),
         ("label_convention", "core=x"),
         ("cleanup", "WT=most"),
+        ("cleanup", "WT=10mm3+30mm3"),
         ("accept", "[spacinng]"),
     ],
 )
