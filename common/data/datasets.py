@@ -52,17 +52,15 @@ class CaseDataset(CacheDataset):
         cache_rate: float = 0.0,
         store: str | None = None,
     ) -> None:
-        unnamed = [_case_of(entry)["subject"] for entry in data if "subject" not in entry]
+        cases = [_case_of(entry) for entry in data]
+        unnamed = [case["subject"] for case, entry in zip(cases, data, strict=True) if "subject" not in entry]
         if len({*unnamed}) < len(unnamed):
             name = max(unnamed, key=unnamed.count)
-            raise InputError(
-                f"dataset_data: the first files of two cases are called {name}", expected='a "subject" each'
-            )
-        data = [_case_of(entry) for entry in data]
+            raise InputError("dataset_data", f"the first files of two cases are called {name}", 'a "subject" each')
         is_main = idist.get_rank() == 0
-        super().__init__(data, transform, cache_rate=0 if store else cache_rate, progress=is_main)
+        super().__init__(cases, transform, cache_rate=0 if store else cache_rate, progress=is_main)
         self.store = None if store is None else Store(Path(store).expanduser(), self.transform)
-        if self.store is not None and (missing := self.store.missing(data)):
+        if self.store is not None and (missing := self.store.missing(cases)):
             problem = f"lacks {len(missing)} of {len(data)} subjects with these files and settings"
             cure = f"such as {missing[0]['subject']}; run python -m scripts.store with the options of this run"
             raise ArgumentError("store", store, f"{problem}, {cure}")
