@@ -6,10 +6,10 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "cases": "check_missing find_cases pending_cases",
-        "evaluation": "EvaluationFiles RegionScores",
         "inferers": "CropInferer WindowInferer ensemble",
         "outputs": "EmbeddingFile SaveVolumed Volumes",
         "pictures": "Pictures draw_inpainting draw_segmentations",
         "predictor": "Predictor",
+        "scores": "EvaluationFiles RegionScores",
     },
 )

@@ -8,7 +8,7 @@ from monai.engines import SupervisedEvaluator
 from monai.metrics import DiceMetric
 
 from common import metrics
-from common.inference.evaluation import RegionScores
+from common.inference.scores import RegionScores
 from tests.common.training.ranks import on_two_ranks
 
 REGIONS = ("TC", "WT", "ET")
