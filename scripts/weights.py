@@ -9,7 +9,6 @@ from common import weights
 from common.errors import InputError, shortened, show
 from common.files import digest
 from common.made import versions
-from common.ssl import SIZES, ModelSize, SSLHead
 from common.values import OPTIONS, names_of
 from scripts import cli
 from scripts.published import published
@@ -87,6 +86,8 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
     Raises an InputError if there is no SwinUNETR encoder that MONAI can build. The remaining tensors are not checked;
     training that starts from the checkpoint reports which of them fit.
     """
+    from common.ssl import SIZES, SSLHead  # late import: `--help` stays fast
+
     expected = "MONAI's 3D SwinUNETR encoder, version 1, alone or in a larger network"
     try:
         size, channels = _size(state), state[weights.STEM].shape[1]
@@ -113,8 +114,10 @@ def network_of(state: Mapping[str, Any]) -> str:
     return "SwinUNETR's encoder"
 
 
-def _size(state: Mapping[str, Any]) -> ModelSize:
+def _size(state: Mapping[str, Any]) -> Any:
     """Return an encoder's `ModelSize`, from names and shapes [(2 window - 1)^3, heads] of its attention tables."""
+    from common.ssl import ModelSize
+
     table = re.compile(rf"{re.escape(weights.ENCODER)}layers(\d)\.0\.blocks\.\d+\.attn\.relative_position_bias_table")
     shapes: dict[str, list[Any]] = {level: [] for level in "1234"}
     for key, tensor in state.items():
