@@ -294,7 +294,8 @@ OFF: dict[str, Any] = {
     **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
     **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
     **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
-    **{"flips": [], "missing_modalities": [], "without": [], "pretrained_lr_factor": 1, "merging": "monai_1_5"},
+    **{name: [] for name in ("flips", "missing_modalities", "without")},
+    **{"pretrained_lr_factor": 1, "merging": "monai_1_5", "architecture": "swin_unetr"},
 }
 # Settings of a checkpoint that predictions may change
 CHANGEABLE = ("overlap", "window_weighting", "flips", "cleanup")

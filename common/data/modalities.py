@@ -13,6 +13,7 @@ AGENT = (  # words for contrast agent
     *("prohance", "km", "kontrast", "kontrastmittel", "contrast", "agent", "enhanced", "enh", "injected"),
     *("postcontrast", "postce", "postgd", "postgad", "postgado", "postkm", "c+", "+c"),
 )
+ANY = "MR"  # the channel of a network for scans of any sequence
 UNCLEAR = "T1 or T1ce"  # "post" beside T1: after contrast agent, or after surgery
 # Modality -> spellings in lower case, without separators; the cohorts' spellings come first
 SPELLINGS: Mapping[str, tuple[str, ...]] = {

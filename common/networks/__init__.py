@@ -1,7 +1,8 @@
-"""Segmentation networks for the option `architecture`: the paper's SwinUNETR, and baselines to compare it with."""
+"""Networks for the option `architecture`: the paper's SwinUNETR, and baselines to compare it with."""
 
 from .. import lazy
 
 __getattr__, __dir__ = lazy(
-    __name__, {"architectures": "NETWORKS segmentation_network", "probe": "Probe", "transbts": "TransBTS"}
+    __name__,
+    {"architectures": "NETWORKS pretraining_network segmentation_network", "probe": "Probe", "transbts": "TransBTS"},
 )

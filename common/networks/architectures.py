@@ -1,4 +1,4 @@
-"""Build the segmentation network of an architecture and a model size."""
+"""Build the network of an architecture and a model size, for segmentation or pretraining."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any
 from monai.networks.nets.segresnet import SegResNet
 from torch import nn
 
-from ..errors import choice
-from ..ssl import swin_unetr
+from ..errors import ArgumentError, choice
+from ..ssl import Masked, MaskedSegResNet, ProxyTask, SSLHead, swin_unetr
 from .probe import Probe
 from .transbts import TransBTS
 
@@ -20,10 +20,10 @@ NETWORKS = {  # architecture -> name of its class in checkpoints and run.json
     "probe": "Probe",
 }
 
-# DIFF-30: "small" is the published network; "micro" is for trials on a CPU (DIFF-14)
+# DIFF-30: "small" is the published network, of the Model Zoo for SegResNet; "micro" is for trials on a CPU (DIFF-14)
 SEGRESNET: dict[str, dict[str, Any]] = {
-    "small": {"init_filters": 16, "blocks_down": (1, 2, 2, 4)},  # the Model Zoo's brats_mri_segmentation
-    "micro": {"init_filters": 8, "blocks_down": (1, 1, 1, 1)},
+    "small": {"init_filters": 16, "blocks_down": (1, 2, 2, 4), "blocks_up": (1, 1, 1)},  # brats_mri_segmentation
+    "micro": {"init_filters": 8, "blocks_down": (1, 1, 1, 1), "blocks_up": (1, 1, 1)},
 }
 TRANSBTS: dict[str, dict[str, int]] = {
     "small": {},  # Wang et al., MICCAI 2021
@@ -72,9 +72,8 @@ def segmentation_network(
     elif architecture == "probe":
         network = Probe(in_channels, out_channels, model_size, merging, **arguments)
     elif architecture == "segresnet":
-        size = choice("model_size", model_size, SEGRESNET)
-        others: dict[str, Any] = {"blocks_up": (1, 1, 1), "dropout_prob": 0.2} | arguments
-        network = SegResNet(in_channels=in_channels, out_channels=out_channels, **size, **others)
+        others: dict[str, Any] = choice("model_size", model_size, SEGRESNET) | {"dropout_prob": 0.2} | arguments
+        network = SegResNet(in_channels=in_channels, out_channels=out_channels, **others)
     else:
         size = choice("model_size", model_size, TRANSBTS)
         network = TransBTS(in_channels, out_channels, patch_size, **size, **arguments)
@@ -82,3 +81,24 @@ def segmentation_network(
         *_, last = (layer for layer in network.modules() if isinstance(layer, nn.Conv3d))
         nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
     return network
+
+
+def pretraining_network(
+    architecture: str, in_channels: int, tasks: Sequence[ProxyTask], model_size: str = "small", **arguments: Any
+) -> nn.Module:
+    """Build a network with the heads of proxy tasks: images [B, in_channels, H, W, D] to predictions by task.
+
+    Args:
+        architecture: swin_unetr (`SSLHead`), or segresnet, which has only the task `Masked` (DIFF-33).
+        in_channels: Number of modalities.
+        tasks: Proxy tasks.
+        model_size: As in `segmentation_network`.
+        **arguments: Further arguments of `SSLHead`.
+    """
+    if architecture == "swin_unetr":
+        return SSLHead(in_channels, model_size, tasks=tasks, **arguments)
+    size = choice("model_size", model_size, SEGRESNET)
+    if architecture != "segresnet" or [type(task) for task in tasks] != [Masked]:
+        expected = "swin_unetr, or segresnet with the overlay masked"
+        raise ArgumentError("architecture", architecture, "lacks heads of these proxy tasks", expected)
+    return MaskedSegResNet(in_channels, tasks, **size)

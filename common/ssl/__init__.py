@@ -8,7 +8,7 @@ __getattr__, __dir__ = lazy(
         "attention": "set_attention",
         "embeddings": "EmbeddingInferer",
         "losses": "NTXentLoss",
-        "masked": "Masked",
+        "masked": "Masked MaskedSegResNet",
         "networks": "ModelSize SIZES SSLHead encoder in_precision settings swin_unetr",
         "tasks": "Contrastive Encoded ProxyTask Reconstruction Rotation SSLLoss TokenTask Views",
         "terms": "LossTerms",

@@ -11,6 +11,7 @@ import torch
 from monai.networks.nets.swin_unetr import PatchMerging
 from torch import nn
 
+from ..data.modalities import ANY
 from ..errors import ArgumentError, InputError, show
 from .formats import ENCODER, STEM, Checkpoint, read
 
@@ -85,7 +86,7 @@ def initialise(
         pretrained: Checkpoint that names its modalities; None changes nothing.
         modalities: Names of the network's input channels, in order.
         modality_aliases: For a modality that the checkpoint lacks, the modality that supplies its filters: {"T2":
-            "FLAIR"} treats T2 as FLAIR, even if FLAIR is also a channel.
+            "FLAIR"} treats T2 as FLAIR, even if FLAIR is also a channel. `ANY` alone supplies every modality.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -96,6 +97,8 @@ def initialise(
         raise InputError(name, f"does not name its modalities; {cure}")
     _check_merging(network, checkpoint, name)
     aliases = dict(modality_aliases or {})
+    if trained == [ANY]:
+        aliases = {modality: ANY for modality in modalities if modality != ANY}
     for modality, source in aliases.items():
         if modality in trained or source not in trained:
             expected = f"a modality that {pretrained} lacks, and one that it has, of {', '.join(trained)}"

@@ -4,9 +4,10 @@ from math import ceil
 
 import pytest
 import torch
-from monai.networks.nets import SwinUNETR
+from monai.networks.nets import SegResNet, SwinUNETR
 
 from common import weights
+from common.networks import pretraining_network, segmentation_network
 from common.ssl import Contrastive, Masked, Reconstruction, Rotation, SSLHead, SSLLoss, TwoViews, settings
 from common.ssl.masked import hidden_blocks
 
@@ -118,3 +119,46 @@ def test_its_output_layer_follows_the_modalities(tmp_path):
     single = SSLHead(1, "micro", tasks=["masked"])
     weights.initialise(single, tmp_path / "model.pt", ["T2"])
     assert torch.equal(single.masked_out.weight, state["masked_out.weight"][[1]])
+
+
+def test_segresnet_learns_as_in_a_loop_with_monais_network():
+    """Three steps: the loss of each, and the gradients' effect on it, by MONAI's network and this file's mask."""
+    torch.manual_seed(0)
+    tasks = [Masked(0.75, 8)]
+    network = pretraining_network("segresnet", 2, tasks, "micro")
+    whole = SegResNet(init_filters=8, in_channels=2, out_channels=2, blocks_down=(1, 1, 1, 1), blocks_up=(1, 1, 1))
+    names = {"conv_final.2.conv.weight": "masked_out.weight", "conv_final.2.conv.bias": "masked_out.bias"}
+    state = network.state_dict()
+    whole.load_state_dict({name: state[names.get(name, name)].clone() for name in whole.state_dict()})
+    views, loss = TwoViews(seed=1, tasks=tasks), SSLLoss(tasks)
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in (network, whole)]
+    for _ in range(3):
+        inputs, targets = views(CROPS)
+        clean, hidden = targets["clean"], (inputs == 0).all(dim=1, keepdim=True)
+        assert hidden.float().mean() == 0.75
+        ours = loss(network(inputs), targets)["total"]
+        weight = hidden.expand_as(clean).double()
+        mean = (clean * weight).sum(dim=(2, 3, 4), keepdim=True) / weight.sum(dim=(2, 3, 4), keepdim=True)
+        errors, spread = (((guess - clean) ** 2 * weight).sum() for guess in (whole(clean * ~hidden), mean))
+        assert ours.item() == pytest.approx((errors / spread).item(), abs=1e-6)
+        for optimizer, value in zip(optimizers, (ours, errors / spread), strict=True):
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+
+
+def test_segresnet_gives_fine_tuning_every_tensor_but_the_last_layers(tmp_path):
+    """One channel of any sequence supplies the filters of each modality, so that equal images give equal features."""
+    pretrained = pretraining_network("segresnet", 1, [Masked()], "micro")
+    metadata = {"modalities": ["MR"], "tasks": ["masked"]}
+    weights.write({"network": pretrained.state_dict(), "metadata": metadata}, tmp_path / "model.pt")
+    network = segmentation_network("segresnet", 4, 1, "micro")
+    report = weights.initialise(network, tmp_path / "model.pt", ["FLAIR", "T1ce", "T1", "T2"])
+    assert report.missing == ["conv_final.2.conv.weight", "conv_final.2.conv.bias"]
+    assert report.changed == ["convInit.conv.weight"]
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        features = [
+            net.eval().encode(image.expand(1, count, -1, -1, -1))[0] for net, count in ((network, 4), (pretrained, 1))
+        ]
+    torch.testing.assert_close(*features)
