@@ -1,6 +1,6 @@
 """Choose a checkpoint's cleanup: `python -m scripts.cleanup EVALUATION --checkpoint=FILE`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common import weights
 from common.components import box_of
-from common.data.cleanup import Cleanup, Masks, cleaned, text_of
+from common.data.cleanup import LARGEST, cleaned, text_of
 from common.data.regions import painting_order, regions_of
 from common.errors import ArgumentError, InputError, show
 from common.files import digest
@@ -17,17 +17,16 @@ from common.metrics.measures import dice, spacing_of
 from common.values import FILES
 from scripts import cli
 
-CANDIDATES: list[dict[str, Any]] = [{"smallest": mm3} for mm3 in (10.0, 30.0, 100.0, 300.0, 1000.0)]  # in this order
-CANDIDATES += [{"largest": True}, {"holes": True}]
-Case = tuple[Masks, Masks, float]  # regions [R, x, y, z] of prediction and reference; volume of a voxel, mm3
+CANDIDATES = (10.0, 30.0, 100.0, 300.0, 1000.0, LARGEST)  # smallest volumes, mm3
+Case = tuple[NDArray[Any], NDArray[Any], float]  # label maps of prediction and reference; volume of a voxel, mm3
 
 
 def choose_cleanup(evaluation: str, checkpoint: str) -> None:
     """Choose a checkpoint's cleanup on evaluated validation cases, and store it in the checkpoint.
 
-    Regions are cleaned from the outermost inwards. The candidates for each are a smallest component (10 to 1000 mm3),
-    the largest component alone, and filled holes. A candidate is kept if it raises the region's mean Dice over the
-    cases and lowers the mean Dice of no region. Predictions use the choice unless --cleanup is given.
+    Regions are cleaned from the outermost inwards. The candidates for each are smallest components of 10 to 1000 mm3,
+    then the largest component alone. A candidate is kept if it raises the region's mean Dice over the cases and lowers
+    the mean Dice of no region. Predictions use the choice unless --cleanup is given.
 
     Args:
         evaluation: output folder of evaluate.yaml with --split=validation, or of several pooled evaluations.
@@ -45,47 +44,57 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
         listed = ", ".join(made.get("checkpoints", {})) or "unknown weights"
         raise ArgumentError("checkpoint", checkpoint, "not the evaluated weights", f"{listed}, unchanged")
     convention = record["label_convention"]
-    regions = [*regions_of(convention)]
     cases: list[Case] = []
     for entry in record["cases"].values():
         masks = scored_masks(folder, entry, convention)
-        both: Any = np.stack([[part[region] for region in regions] for part in masks[:2]])
-        predicted, true = both[..., *box_of(both.any(axis=(0, 1)))].copy()  # a view would keep the whole volumes
-        cases.append((predicted, true, float(np.prod(spacing_of(masks.affine)))))
+        predicted, true = (label_map(part, convention) for part in masks[:2])
+        box = box_of((predicted > 0) | (true > 0))
+        voxel = float(np.prod(spacing_of(masks.affine)))
+        cases.append((predicted[box].copy(), true[box].copy(), voxel))  # views would keep the whole volumes
     cleanup, before, after = choose(cases, convention)
     text = text_of(cleanup)
     for file in files:
         content = weights.load(file)
         content["metadata"]["cleanup"] = text or None
         weights.write(content, file)
-    for region, old, new in zip(regions, before, after, strict=True):
+    for region, old, new in zip(regions_of(convention), before, after, strict=True):
         show(f"{region}: mean Dice {old:.4f} -> {new:.4f} (cases: {len(cases)})")
     show(*(f"{file}: cleanup {text or 'none'}" for file in files))
 
 
-def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, Cleanup], NDArray[Any], NDArray[Any]]:
+def label_map(masks: Mapping[str, NDArray[np.bool_]], convention: str) -> NDArray[np.uint8]:
+    """Paint the masks of regions into a label map."""
+    regions = [masks[name] for name in regions_of(convention)]
+    label = np.zeros(regions[0].shape, np.uint8)
+    for channel, value in painting_order(convention):
+        label[regions[channel]] = value
+    return label
+
+
+def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, float], NDArray[Any], NDArray[Any]]:
     """Return the cleanup that raises Dice, by region, and the regions' mean Dice before and after it.
 
     Each candidate is tried together with those already chosen, as in nnU-Net v2 (DIFF-37).
     """
     names = [*regions_of(convention)]
-    chosen: dict[str, Cleanup] = {}
+    chosen: dict[str, float] = {}
     before = now = mean_dice(cases, convention, chosen)
     for channel, _ in painting_order(convention):
-        for step in CANDIDATES:
-            trial = chosen | {names[channel]: chosen.get(names[channel], Cleanup())._replace(**step)}
+        for volume in CANDIDATES:
+            trial = chosen | {names[channel]: volume}
             scores = mean_dice(cases, convention, trial)
             if scores[channel] > now[channel] and (scores >= now).all():
                 chosen, now = trial, scores
     return chosen, before, now
 
 
-def mean_dice(cases: Sequence[Case], convention: str, cleanup: dict[str, Cleanup]) -> NDArray[Any]:
+def mean_dice(cases: Sequence[Case], convention: str, cleanup: dict[str, float]) -> NDArray[Any]:
     """Return each region's mean Dice over the cleaned cases; a case with two empty masks counts as 1."""
-    scores = [
-        [dice(mask, true) for mask, true in zip(cleaned(masks, convention, cleanup, voxel), reference, strict=True)]
-        for masks, reference, voxel in cases
-    ]
+    scores = []
+    for predicted, true, voxel in cases:
+        label = cleaned(predicted, convention, cleanup, voxel)
+        regions = [[*labels] for labels in regions_of(convention).values()]
+        scores.append([dice(np.isin(label, labels), np.isin(true, labels)) for labels in regions])
     return np.mean(scores, axis=0)
 
 

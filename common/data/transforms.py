@@ -278,7 +278,7 @@ class NestRegionsd(MapTransform):
     """Make regions [R, H, W, D] consistent with each other: convert them to a label map and back.
 
     A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or disjoint regions
-    may overlap. Metrics must measure the label map that users get. `cleanup` is text such as "WT=100mm3+largest"
+    may overlap. Metrics must measure the label map that users get. `cleanup` is text such as "WT=100mm3,ET=largest"
     (`common.data.cleanup`).
     """
 
@@ -290,11 +290,10 @@ class NestRegionsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         labels = self.to_label(data)
         for key in self.key_iterator(labels):
-            regions = _regions_in(labels[key], self.convention)
             if self.cleanup:
-                voxel = float(abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy())))
-                regions.copy_(torch.from_numpy(cleaned(regions.cpu().numpy(), self.convention, self.cleanup, voxel)))
-            labels[key] = regions.to(data[key].dtype)
+                label, voxel = labels[key][0], float(abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy())))
+                label.copy_(torch.from_numpy(cleaned(label.cpu().numpy(), self.convention, self.cleanup, voxel)))
+            labels[key] = _regions_in(labels[key], self.convention).to(data[key].dtype)
         return labels
 
 

@@ -48,7 +48,7 @@ def test_training_evaluation_and_command_line_agree(cohorts, trained, tmp_path, 
 
 def test_the_checkpoints_cleanup_is_that_of_inference_and_evaluation_and_can_be_switched_off(cohorts, tmp_path):
     """Expected label maps: the written ones, cleaned up afterwards. Records name the cleanup."""
-    text = "WT=largest+holes,ET=1000mm3"
+    text = "WT=largest,ET=1000mm3"
     models = [untrained("brats_finetune", tmp_path / f"{cleanup}.pt", cleanup=cleanup) for cleanup in (None, text)]
 
     def predict(name, config, model, **options):

@@ -24,7 +24,7 @@ from common.values import OPTIONS
         ("spacing", (1, 1, 2.5), [1.0, 1.0, 2.5]),
         ("modalities", "['T1', FLAIR]", ["T1", "FLAIR"]),
         ("cohort", 7, "7"),
-        ("cleanup", "WT = holes+ largest + 50.0mm3", "WT=50mm3+largest+holes"),
+        ("cleanup", "WT = 50.0mm3, ET=largest", "WT=50mm3,ET=largest"),
         ("cleanup", "none", None),
         ("iterations", "5epochs", "5 epochs"),
         ("val_interval", ".5 epochs", ".5 epochs"),
@@ -55,7 +55,6 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("crop_foreground", "yes"),
         ("label_convention", "core=x"),
         ("cleanup", "WT=most"),
-        ("cleanup", "WT=10mm3+30mm3"),
         ("accept", "[spacinng]"),
     ],
 )
@@ -158,7 +157,7 @@ def test_a_key_that_something_uses_passes(options_of, values):
         ("missing_modalities", {"missing_modalities": ["T1", "T2"]}),
         ("frozen_iterations", {"frozen_iterations": 5, "pretrained": None}),
         ("flips", {"flips": [0], "label_convention": "stroke_left=1,stroke_right=2"}),
-        ("cleanup", {"cleanup": "WT=holes", "label_convention": "atlas"}),
+        ("cleanup", {"cleanup": "WT=largest", "label_convention": "atlas"}),
     ],
 )
 def test_options_that_contradict_are_refused(options_of, culprit, values):

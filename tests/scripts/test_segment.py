@@ -73,7 +73,7 @@ def segmented(tmp_path):
             record["transforms"][name] = {"matrix": back.tolist()}
         write_json(tmp_path / PREPARED / subject / "prepare.json", record)
         write_volume(tmp_path / PREDICTED / f"{subject}.nii.gz", box, space, is_label=True)
-    settings = {"label_convention": "lesion=1", "cleanup": "lesion=holes"}
+    settings = {"label_convention": "lesion=1", "cleanup": "lesion=largest"}
     write_json(tmp_path / PREDICTED / made.MADE, {"checkpoints": {}, "settings": settings})
     return {subject: tmp_path / PREDICTED / f"{subject}.nii.gz" for subject in ("alone", "both")}
 
@@ -87,7 +87,7 @@ def test_label_maps_pictures_and_volumes_are_on_the_chosen_grid(segmented, tmp_p
     folder = tmp_path / "labels" / (modality or "")
     assert [path.name for path in sorted(folder.glob("*.png"))] == [f"{name}.png" for name in names]
     settings = made.read_origin(folder)["settings"]
-    assert [settings[name] for name in ("label_convention", "cleanup")] == ["lesion=1", "lesion=holes"]
+    assert [settings[name] for name in ("label_convention", "cleanup")] == ["lesion=1", "lesion=largest"]
     shape, affine = GRIDS[modality or "T1"]
     points = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1)) - [1, 0, 0]
     low, high = np.array([-21, -21, -21]), np.array([3, 11, 19])  # mm, faces of the box
