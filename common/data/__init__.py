@@ -8,7 +8,7 @@ __getattr__, __dir__ = lazy(
         "datalists": "Datalist convention_of write",
         "datasets": "CaseDataset CaseSampler Steps fixed_draws",
         "intensities": "NormalizeBraind",
-        "regions": "known_labels regions_of symmetric_axes",
+        "regions": "regions_of symmetric_axes",
         "transforms": "CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd "
         "RandModalityDropoutd RandRegionCropd RegionsToLabeld ToRASd",
         "store": "Store",

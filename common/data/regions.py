@@ -65,8 +65,6 @@ CONVENTIONS: Mapping[str, Mapping[str, Region]] = {
     },
 }
 
-ALIKE = ("brats2023", "brats2021")  # the same regions; readers accept the labels of both
-ALIASES = {4: 3}  # label of enhancing tumour in brats2021 -> in brats2023
 PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions that declare none
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 
@@ -114,14 +112,11 @@ def canonical(text: str) -> str:
     """
     if text in CONVENTIONS:
         return text
-    return ",".join(
-        _text_of(name, sorted(labels), colour, code) for name, (labels, colour, code, _) in cards_of(text).items()
-    )
-
-
-def _text_of(name: str, labels: Iterable[object], colour: str, code: str) -> str:
-    parts = "+".join(map(str, labels)), colour.removeprefix("#"), code
-    return f"{name}={':'.join(filter(None, parts))}"
+    parts = []
+    for name, region in cards_of(text).items():
+        labels = "+".join(map(str, sorted(region.labels)))
+        parts.append(":".join(filter(None, (f"{name}={labels}", region.colour.removeprefix("#"), region.code))))
+    return ",".join(parts)
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
@@ -138,7 +133,8 @@ def declaration(regions: Mapping[str, Any]) -> str:
     for name, value in regions.items():
         stated = value if isinstance(value, Mapping) else {"labels": value}
         labels = stated["labels"] if isinstance(stated["labels"], list) else [stated["labels"]]
-        parts.append(_text_of(name, labels, stated.get("colour", ""), stated.get("code", "")))
+        further = [stated[key].removeprefix("#") for key in ("colour", "code") if key in stated]
+        parts.append(":".join([f"{name}={'+'.join(map(str, labels))}", *further]))
     return canonical(",".join(parts))
 
 
@@ -167,15 +163,14 @@ def with_sides(names: Iterable[str]) -> list[str]:
         >>> with_sides(["Left-Thalamus", "HippR", "ctx-lh", "Lput", "Rput", "bright", "tumor", "WT"])
         ['Left-Thalamus', 'HippR', 'ctx-lh', 'Lput', 'Rput']
     """
-    names = list(names)
+    names, sided = list(names), []
     lower = {name.lower() for name in names}
-
-    def has_side(name: str) -> bool:
+    for name in names:
         small = name.lower()
         swapped = {small[0].translate(_OTHER_SIDE) + small[1:], small[:-1] + small[-1].translate(_OTHER_SIDE)}
-        return any(map(_SIDE.fullmatch, _WORD.findall(name))) or bool((swapped - {small}) & lower)
-
-    return [name for name in names if has_side(name)]
+        if any(map(_SIDE.fullmatch, _WORD.findall(name))) or (swapped - {small}) & lower:
+            sided.append(name)
+    return sided
 
 
 def known_labels(convention: str) -> frozenset[int]:
@@ -207,13 +202,3 @@ def display_order(names: Iterable[str]) -> list[str]:
     """Sort region names for display: those of tumours outermost first, then all others in their given order."""
     outermost = {"WT": 0, "TC": 1, "ET": 2}
     return sorted(names, key=lambda name: outermost.get(name, 3))
-
-
-def alike(convention: str) -> tuple[str, ...]:
-    """Return the label conventions that have the same regions as `convention`, itself included."""
-    return ALIKE if convention in ALIKE else (convention,)
-
-
-def aliases_of(conventions: Iterable[str]) -> dict[int, int]:
-    """Map labels to labels of equal meaning, such as {4: 3} if "brats2021" is among the conventions; may be empty."""
-    return ALIASES if "brats2021" in conventions else {}

@@ -3,6 +3,7 @@
 A case is a dictionary with "subject", "image" (a file per modality, None if missing) and, optionally, "label" (a file).
 """
 
+import gzip
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from mmap import mmap
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, shortened, show
-from .regions import aliases_of, known_labels
-from .volumes import open_volume, qform_shift, read_voxels
+from .regions import known_labels
+from .volumes import ambiguity, open_volume
 
 AFFINE_TOLERANCE = 1e-3  # mm
 LABEL_TOLERANCE = 1e-5  # distance from a whole number, as a header's scale factor is in single precision
@@ -49,13 +50,17 @@ def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndar
         shape = scan.shape
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
-        if len(shape) != 3:
+        if len(shape) != 3 or min(shape) < 1:
             raise Problem("dimensions", file, f"shape {_shape(shape)}", "three dimensions")
         if scan.get_data_dtype().kind not in "biuf":
             raise Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
         if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
             raise Problem("affine", file, "an affine that cannot be inverted", "an affine from voxels to mm")
-        return scan, read_voxels(scan, file, dtype).reshape(shape)
+        # nibabel stops before the checksum of a compressed file and misses flipped bits
+        whole = file.lower().endswith((".nii.gz", ".mgz"))
+        stored = type(scan).from_bytes(gzip.decompress(Path(path).read_bytes())) if whole else scan
+        with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
+            return scan, np.asanyarray(stored.dataobj, dtype).reshape(shape)
     except FileNotFoundError as error:
         raise Problem("missing", file, "no such file", "a file") from error
     except (Problem, MemoryError):
@@ -76,13 +81,9 @@ def check_grid(file: str, grid: Shaped, expected: Shaped, other: str) -> None:
 
 
 def orientation_problem(file: str, scan: Any) -> Problem | None:
-    """Return a problem if a header leaves positions ambiguous: the affine is assumed, or the qform contradicts it."""
-    if scan.extra["assumed"]:
-        return Problem("orientation", file, scan.extra["assumed"], "a header that states it")
-    if shift := qform_shift(scan):
-        problem = f"sform and qform place voxels up to {shift:.3g} mm apart"
-        return Problem("orientation", file, problem, "equal positions (the sform is used)")
-    return None
+    """Return a problem if a header leaves positions ambiguous (`ambiguity`)."""
+    problem = ambiguity(scan)
+    return Problem("orientation", file, problem, "one position of each voxel (the sform is used)") if problem else None
 
 
 def warn_of_orientation(file: str, scan: Any) -> None:
@@ -117,14 +118,11 @@ def check_copies(volumes: Mapping[str, NDArray[Any]]) -> None:
             raise Problem("copy", other, f"a copy of {name}", "a different image")
 
 
-def labels_in(
-    file: str, voxels: NDArray[Any], conventions: Collection[str] = (), may_fill: bool = False
-) -> frozenset[int]:
+def labels_in(file: str, voxels: NDArray[Any], convention: str | None = None, may_fill: bool = False) -> frozenset[int]:
     """Return the labels in a label map.
 
-    Raise `Problem` if a value is not a whole number, up to 0.00001, as headers may scale values. With `conventions`, a
-    label is valid if any of them has it, but 3 and 4 must not both mark enhancing tumour, and 0 must occur unless
-    `may_fill` (for predictions).
+    Raise `Problem` if a value is not a whole number, up to 0.00001, as headers may scale values. With a label
+    convention, also if a label is unknown, or if 0 does not occur, unless `may_fill` (for predictions).
     """
     exact = np.unique(voxels[voxels != 0]).astype(np.float64)  # only the few non-zero voxels are sorted
     with np.errstate(invalid="ignore"):  # NaN and infinity are broken, too
@@ -132,15 +130,11 @@ def labels_in(
     if len(broken):
         raise Problem("label_values", file, f"label {_listed(broken)}", "whole numbers as labels")
     labels = frozenset(np.rint(exact).astype(int).tolist()) | (frozenset() if voxels.all() else {0})
-    if not conventions:
+    if convention is None:
         return labels
-    valid = frozenset[int]().union(*map(known_labels, conventions))
-    if unknown := sorted(labels - valid):
-        expected = f"labels {', '.join(map(str, sorted(valid)))} ({' or '.join(conventions)})"
+    if unknown := sorted(labels - known_labels(convention)):
+        expected = f"labels {', '.join(map(str, sorted(known_labels(convention))))} ({convention})"
         raise Problem("label_values", file, f"label {_listed(unknown)}", expected)
-    for value, other in aliases_of(conventions).items():
-        if {value, other} <= labels:
-            raise Problem("label_values", file, f"labels {other} and {value}", "one of them for enhancing tumour")
     if 0 not in labels and not may_fill:
         raise Problem("constant", file, f"label {_listed(sorted(labels))} and no 0", "lesions, and 0 elsewhere")
     return labels

@@ -263,7 +263,7 @@ class LabelToRegionsd(MapTransform):
         for key in self.key_iterator(result):
             label = result[key]
             name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
-            labels_in(name, torch.as_tensor(label).cpu().numpy(), [self.convention])
+            labels_in(name, torch.as_tensor(label).cpu().numpy(), self.convention)
             result[key] = _regions_in(label.round() if label.is_floating_point() else label, self.convention).float()
         return result
 

@@ -1,7 +1,7 @@
-"""Read NIfTI and MGH files with verified checksums, and write NIfTI files atomically.
+"""Open NIfTI and MGH files, and write NIfTI files atomically.
 
-Only this module reads headers, as tests/test_headers.py enforces. Results on a scan's grid copy the scan's header
-fields (`forms_of`), so that every program shows both at the same position.
+Only this module reads headers. Results on a scan's grid copy the scan's header fields (`forms_of`), so that every
+program shows both at the same position.
 """
 
 import gzip
@@ -16,15 +16,12 @@ from ..files import atomic_write
 
 MADE_UP = b"made-up subject"  # `descrip` in the header of a synthetic subject's file
 LABEL = 1002  # intent code of a label map
-CODES = ("sform_code", "qform_code")
-HIGHEST_CODE = 5  # form code, in NIfTI-2
 ASSUMED = 2  # form code of an assumed affine in results: aligned, not scanner space
-FIELDS = ("xyzt_units", *CODES, *(f"quatern_{axis}" for axis in "bcd"))  # grid fields besides pixdim
+FIELDS = ("xyzt_units", "sform_code", "qform_code", *(f"quatern_{axis}" for axis in "bcd"))  # of the grid, with pixdim
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
 UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes count as mm
 NIFTI_1 = 348  # header size, bytes
 GOOD_RAS = slice(28, 30)  # bytes of an MGH header's goodRASFlag
-NO_FORM = "sform_code and qform_code are 0, so left and right are a guess"
 TIED = 1e-3  # difference of the sums of three cosines below which two orders of axes fit equally
 ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts such axes as orthogonal
 
@@ -43,26 +40,19 @@ def open_volume(path: str | Path) -> Any:
     scan: Any = nibabel.load(path)
     if not isinstance(scan, nibabel.Nifti1Pair | nibabel.MGHImage):
         raise TypeError(f"of type {type(scan).__name__}")
-    if min(scan.shape, default=1) < 1:  # readers take a negative length for "to the end"
-        raise ValueError(f"shape {scan.shape} with an edge below 1 voxel")
     scan.extra["assumed"] = ""
     with scan.file_map.get("header", scan.file_map["image"]).get_prepare_fileobj("rb") as stream:
         if isinstance(scan, nibabel.MGHImage):
             if not any(stream.read(GOOD_RAS.stop)[GOOD_RAS]):  # nibabel then replaces the voxel size, too
                 raise ValueError("goodRASFlag is 0, so its axes and voxel size are unknown")
             return scan
-        stored = type(scan.header).from_fileobj(stream, check=False)  # before nibabel replaces invalid values
-    codes, unit = [int(stored[code]) for code in CODES], int(stored["xyzt_units"]) & 7
-    for is_wrong, problem in (
-        (not {*codes} <= {*range(HIGHEST_CODE + 1)}, f"sform_code and qform_code {codes}, not 0 to {HIGHEST_CODE}"),
-        (not codes[0] and 0 in stored["pixdim"][1:4], "pixdim 0, so the size of its voxels is unknown"),
-        (np.isinf(stored["scl_slope"]), "scl_slope inf, so the scale of its intensities is unknown"),  # NaN and 0: none
-        (stored.is_single and stored["vox_offset"] < stored.single_vox_offset, "voxels start within the header"),
-        (unit in UNITS, f"lengths in {UNITS.get(unit)}, not mm"),
-    ):
-        if is_wrong:
-            raise ValueError(problem)
-    scan.extra |= {"stored": stored, "assumed": "" if any(codes) else NO_FORM}
+        stored = scan.extra["stored"] = type(scan.header).from_fileobj(stream, check=False)  # nibabel replaces values
+    if not stored["sform_code"] and 0 in stored["pixdim"][1:4]:
+        raise ValueError("pixdim 0, so the size of its voxels is unknown")
+    if (unit := int(stored["xyzt_units"]) & 7) in UNITS:
+        raise ValueError(f"lengths in {UNITS[unit]}, not mm")
+    if not scan.header["sform_code"] and not scan.header["qform_code"]:
+        scan.extra["assumed"] = "sform_code and qform_code are 0, so left and right are a guess"
     return scan
 
 
@@ -71,20 +61,16 @@ def forms_of(scan: Any) -> bytes:
 
     Both forms, their codes, pixdim and the units are copied bit for bit. An assumed affine gets the code `ASSUMED`.
     """
-    if "stored" not in scan.extra or scan.extra["assumed"]:
-        return bytes(header_on(scan.affine, ASSUMED if scan.extra["assumed"] else 1).binaryblock)
-    return bytes(_grid_header(scan.extra["stored"]).binaryblock)
-
-
-def _grid_header(stored: Any) -> Any:
-    """Return a new header with only the grid fields of a stored header."""
     import nibabel
 
+    if "stored" not in scan.extra or scan.extra["assumed"]:
+        return bytes(header_on(scan.affine, ASSUMED if scan.extra["assumed"] else 1).binaryblock)
+    stored = scan.extra["stored"]
     header = (nibabel.Nifti2Header if isinstance(stored, nibabel.Nifti2Header) else nibabel.Nifti1Header)()
     header["pixdim"][:4] = stored["pixdim"][:4]
     for field in FIELDS:
         header[field] = stored[field]
-    return header
+    return bytes(header.binaryblock)
 
 
 def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
@@ -95,7 +81,7 @@ def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
     import nibabel
 
     if isinstance(grid, bytes):
-        return _grid_header((nibabel.Nifti1Header if len(grid) == NIFTI_1 else nibabel.Nifti2Header)(grid, check=False))
+        return (nibabel.Nifti1Header if len(grid) == NIFTI_1 else nibabel.Nifti2Header)(grid, check=False)
     header = nibabel.Nifti1Header()
     header.set_xyzt_units("mm")
     header.set_sform(grid, code)
@@ -106,30 +92,34 @@ def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
     return header if is_sheared else rotated
 
 
-def qform_shift(scan: Any) -> float:
-    """Return how far a volume's qform, which some programs read, shifts voxels from the sform, in mm.
+def ambiguity(scan: Any) -> str:
+    """Return why a volume's header leaves positions ambiguous, or "".
 
-    0 without both forms, or if no voxel shifts by more than half a voxel.
+    Without both forms, the affine is assumed; or the qform, which some programs read, and the sform shift a voxel by
+    more than half of it.
     """
-    if "stored" not in scan.extra or not (scan.header["sform_code"] and scan.header["qform_code"]):
-        return 0.0
+    if scan.extra["assumed"] or "stored" not in scan.extra:
+        return str(scan.extra["assumed"])
+    if not scan.header["sform_code"] or not scan.header["qform_code"]:
+        return ""
     try:
         qform = scan.header.get_qform()
     except ValueError:  # not a rotation, so no program can use it
-        return 0.0
+        return ""
     corners = np.array([[*corner, 1] for corner in product(*((0, edge - 1) for edge in scan.shape[:3]))]).T
     if np.abs(np.linalg.solve(scan.affine, qform @ corners) - corners).max() <= 0.5:
-        return 0.0
-    return float(np.linalg.norm((qform - scan.affine) @ corners, axis=0).max())
+        return ""
+    shift = np.linalg.norm((qform - scan.affine) @ corners, axis=0).max()
+    return f"sform and qform place voxels up to {shift:.3g} mm apart"
 
 
 def is_made_up(path: str | Path) -> bool:
-    """Whether a NIfTI file is marked as that of a synthetic subject; False if the file cannot be read."""
+    """Whether a NIfTI file is marked as that of a synthetic subject."""
     return bool(_header_of(path).get("descrip") == MADE_UP)
 
 
 def is_label_map(path: str | Path) -> bool:
-    """Whether a NIfTI file is marked as a label map, as by `write_volume`; False if the file cannot be read."""
+    """Whether a NIfTI file is marked as a label map, as by `write_volume`."""
     return bool(_header_of(path).get("intent_code") == LABEL)
 
 
@@ -138,17 +128,6 @@ def _header_of(path: str | Path) -> Any:
         return open_volume(path).header
     except Exception:  # reading the voxels reports a damaged file
         return {}
-
-
-def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
-    """Read all voxels with the header's scaling, converted to `dtype` if it is set.
-
-    A .nii.gz or .mgz file is decompressed as a whole, as nibabel stops before the checksum and misses flipped bits.
-    """
-    if str(path).lower().endswith((".nii.gz", ".mgz")):
-        scan = type(scan).from_bytes(gzip.decompress(Path(path).read_bytes()))
-    with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
-        return np.asanyarray(scan.dataobj, dtype)
 
 
 def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:

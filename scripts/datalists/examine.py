@@ -60,7 +60,7 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
             check_grid(file, (volume.shape, scan.affine), *reference)
             is_label = file == case.get("label")
             if is_label:
-                labels = labels_in(file, volume, [] if convention is None else [convention])
+                labels = labels_in(file, volume, convention)
             else:
                 volume = without_background(volume)
                 check_image(file, volume)

