@@ -192,7 +192,7 @@ AXES = Kind(
 UNRECORDED = {"bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "existing", "accept", "pretrained", "resume"}
 UNRECORDED |= {"device", "store", "window_batch_size", "stitch_device", "probabilities", "levels"}
 # Options that a resumed run may change
-RESUMABLE = {"datalist", "cohort", "patience", "iterations", "save_interval", "keep", "num_workers", "cache_rate"}
+RESUMABLE = {"datalist", "cohort", "iterations", "save_interval", "keep", "num_workers", "cache_rate"}
 RESUMABLE |= {"attention", "compile", "activation_checkpointing"}
 
 
@@ -243,7 +243,6 @@ _ALL = (
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     Option("max_grad_norm", or_null(numbers(1e-6, 1e6)), "norm to which larger gradients are scaled; null: no limit"),
     Option("average_decay", numbers(0, 0.99999), "decay per step of the validated average of the weights; 0: none"),
-    Option("patience", or_null(integers(1, unit="validations")), "validations without a new best before a stop"),
     Option("without", some_of(PARTS), "parts of recipe_robust to leave out"),
     Option("iterations", lengths(1), "training length; epochs are rounded up to a multiple of val_interval"),
     Option("val_interval", lengths(1), "interval between validations; epochs are rounded up to an iteration"),
@@ -288,7 +287,7 @@ _ALL = (
 OPTIONS = {option.name: option for option in _ALL}
 # Options that a training config may omit, with their defaults
 TRAINING_DEFAULTS: dict[str, Any] = {"global_batch_size": None, "save_interval": 100, "keep": 2, "accept": []}
-TRAINING_DEFAULTS |= {"patience": None, "cohort": "unnamed"}
+TRAINING_DEFAULTS["cohort"] = "unnamed"
 # Options -> value without effect, which a run without the option has
 OFF: dict[str, Any] = {
     **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),

@@ -32,21 +32,19 @@ class BestModel:
     """Save the network and the run's settings as `model.pt` whenever a validation is better than all before.
 
     `loss` names the metric to minimise; None: the validator's key metric is maximised. A validation before the first
-    iteration does not count. `options.patience` validations in a row without a new best end the run. An `average` of
-    the weights is updated after each step, and saved instead of them. List this handler after `RunStates`.
+    iteration does not count. An `average` of the weights is updated after each step, and saved instead of them. List
+    this handler after `RunStates`.
     """
 
     def __init__(
         self, plan: Plan, network: nn.Module, validator: Engine, loss: str | None = None, average: Any = None
     ) -> None:
         self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
-        self.average = average
-        self.plan, self.loss, self.patience = plan, loss, plan.options.patience or math.inf
+        self.plan, self.loss, self.average = plan, loss, average
         self.is_better = operator.gt if loss is None else operator.lt  # false for NaN
-        self.best, self.waited = -math.inf if loss is None else math.inf, 0
+        self.best = -math.inf if loss is None else math.inf
 
     def attach(self, trainer: Engine) -> None:
-        trainer.add_event_handler(Events.STARTED, self._end_if_waited)
         if self.average is not None:
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self.average.update_parameters, self.network)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
@@ -63,19 +61,13 @@ class BestModel:
         metric = choice("best_metric", self.name, self.validator.state.metrics)
         if trainer.state.iteration == 0:
             return
-        self.waited += 1
         if self.is_better(metric, self.best):
-            self.best, self.waited = metric, 0
+            self.best = metric
             if idist.get_rank() == 0:
                 reached = {"iteration": trainer.state.iteration, self.name: metric}
                 network = self.network if self.average is None else self.average.module
                 weights = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
                 _write(self.file, {"network": weights}, self.plan.settings | {"reached": reached})
-        self._end_if_waited(trainer)
-
-    def _end_if_waited(self, trainer: Engine) -> None:
-        if self.waited >= self.patience:
-            trainer.terminate()
 
     def _conclude(self) -> None:
         if math.isfinite(self.best):
@@ -84,10 +76,10 @@ class BestModel:
             show(f"no model was saved: {self.name} was never finite")
 
     def state_dict(self) -> dict[str, float]:
-        return {"best": self.best, "waited": self.waited}
+        return {"best": self.best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.waited = state["best"], state["waited"]
+        self.best = state["best"]
 
 
 class RunStates:

@@ -28,7 +28,7 @@ METADATA = {"bundle": "toy", "modalities": ["T1"], "model_size": "micro"}
 def plan_of(folder, resumed_from=None, **settings):
     """The attributes of a plan that a training reads."""
     values = {"output_dir": str(folder), "ckpt_dir": str(folder / "models"), "iterations": "2 epochs"}
-    options = Options(**values | {"save_interval": 3, "keep": 2, "patience": None, "batch_size": 2} | settings)
+    options = Options(**values | {"save_interval": 3, "keep": 2, "batch_size": 2} | settings)
     facts = {"settings": METADATA, "resumed_from": resumed_from, "training_cases": 5}
     return SimpleNamespace(options=options, **facts)
 

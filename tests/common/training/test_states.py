@@ -1,4 +1,4 @@
-"""Exact resume, which state a run continues from, the best network, early stopping, and signals."""
+"""Exact resume, which state a run continues from, the best network, and signals."""
 
 import os
 import signal
@@ -195,26 +195,6 @@ def test_a_resumed_run_remembers_the_best_and_a_new_run_moves_it_aside(tmp_path)
     Training(tmp_path, 1, resume="auto")
     for pattern in ("models/model-*.pt", "run-*.json", "tensorboard-*"):
         assert len(list(tmp_path.glob(pattern))) == 1
-
-
-@pytest.mark.parametrize(
-    ("scores", "lower_is_better", "epochs"),
-    [
-        ([0.5, 0.6, 0.6, 0.1, 0.9], False, 4),
-        ([0.5, 0.6, 0.6, 0.1, 0.9], True, 3),
-        ([float("nan"), 0.2, 0.3, float("nan"), 0.1, 0.9], False, 5),
-    ],
-)
-def test_a_run_ends_after_two_validations_in_a_row_without_a_new_best(tmp_path, scores, lower_is_better, epochs):
-    run = Training(tmp_path, 7, scores, lower_is_better=lower_is_better, patience=2)
-    assert (run.trainer.state.epoch, run.record.content["finished"]) == (epochs, True)
-
-
-def test_a_resumed_run_counts_on_and_ends_at_once_if_it_had_ended_unless_it_may_wait_longer(tmp_path):
-    Training(tmp_path, 3, [0.5, 0.6, 0.6], patience=2)
-    for patience, scores, epoch in ((2, [0.1, 0.1], 4), (2, [0.9], 4), (3, [0.1, 0.1], 5)):
-        run = Training(tmp_path, 7, scores, resume=True, patience=patience)
-        assert run.trainer.state.iteration == 3 * epoch
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
