@@ -43,35 +43,31 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
     """Return the kind of numbers from `lowest` to `highest`, in `unit`; `kind` is float or int."""
     limits = f"from {lowest:g}" + (f" to {highest:g}" if math.isfinite(highest) else "")
     noun = "a whole number" if kind is int else "a number"
-    values = f"{noun} {limits}{unit and f', {unit}'}"
-    return Kind(values, lambda value: is_number(value, kind, lowest, highest), is_literal=True)
+
+    def accepts(value: Any) -> bool:
+        return not isinstance(value, bool) and lowest <= value <= highest and isinstance(value, int | kind)
+
+    return Kind(f"{noun} {limits}{unit and f', {unit}'}", accepts, is_literal=True)
 
 
 integers = partial(numbers, kind=int)
 
 
-def is_number(value: Any, kind: type, lowest: float, highest: float = math.inf) -> bool:
-    """Return whether a value is an int, or with `kind=float` an int or float, from `lowest` to `highest`."""
-    kinds = (int,) if kind is int else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= highest
-
-
-def three(values: str, number: Kind, largest: float = 0, convert: type = int) -> Kind:
+def three(values: str, number: Kind, largest: float = 0) -> Kind:
     """Return the kind of three numbers, the largest of which is at least `largest`."""
 
     def accepts(edges: list[float]) -> bool:
         return len(edges) == 3 and all(map(number.accepts, edges)) and max(edges) >= largest
 
-    return Kind(values, accepts, lambda value: [float(edge) if convert is float else edge for edge in value], True)
+    return Kind(values, accepts, list, is_literal=True)
 
 
 def lengths(lowest: int) -> Kind:
     """Return the kind of training lengths: iterations, at least `lowest`, or text such as "5 epochs"."""
-    epochs = re.compile(r"(?=.*[1-9])\d*\.?\d+ epochs")
+    epochs, iterations = re.compile(r"(?=.*[1-9])\d*\.?\d+ epochs"), integers(lowest)
     return Kind(
         f"a whole number of iterations from {lowest}, or text such as 2.5 epochs",
-        lambda value: epochs.fullmatch(value) if isinstance(value, str) else is_number(value, int, lowest),
-        lambda value: re.sub(" ?epochs?$", " epochs", value) if isinstance(value, str) else value,
+        lambda value: epochs.fullmatch(value) if isinstance(value, str) else iterations.accepts(value),
         is_literal=True,
     )
 
@@ -85,7 +81,7 @@ def some_of(values: str) -> Kind:
     """Return the kind of lists of some, all or none of the words in `values`."""
     names = values.split(", ")
     expected = f"a list of some of {values}, such as [{names[0]}]"
-    return Kind(expected, lambda value: _are_names(value) and {*value} <= {*names}, names_of)
+    return Kind(expected, lambda value: isinstance(value, list) and {*value} <= {*names}, names_of)
 
 
 def flags(*others: str) -> Kind:
@@ -95,18 +91,18 @@ def flags(*others: str) -> Kind:
     return Kind(f"one of {', '.join(choices)}", accepts, lambda value: choices.get(str(value).lower()))
 
 
-def or_auto(kind: Kind) -> Kind:
-    """Extend a kind by the word auto."""
-    accepts = lambda value: value == AUTO or kind.accepts(value)  # noqa: E731
-    convert = lambda value: value if value == AUTO else kind.convert(value)  # noqa: E731
-    return Kind(f"{kind.values}, or {AUTO}", accepts, convert, kind.is_literal)
+def or_word(kind: Kind, word: str, meaning: Any) -> Kind:
+    """Extend a kind by a word, which is converted to `meaning`."""
+
+    def convert(value: Any) -> Any:
+        return meaning if optional(value) in (word, meaning) else kind.convert(value)
+
+    accepts = lambda value: value == meaning or kind.accepts(value)  # noqa: E731
+    return Kind(f"{kind.values}, or {word}", accepts, convert, kind.is_literal)
 
 
-def or_null(kind: Kind) -> Kind:
-    """Extend a kind by null."""
-    accepts = lambda value: value is None or kind.accepts(value)  # noqa: E731
-    convert = lambda value: None if optional(value) is None else kind.convert(value)  # noqa: E731
-    return Kind(f"{kind.values}, null", accepts, convert, kind.is_literal)
+or_null = partial(or_word, word="null", meaning=None)
+or_auto = partial(or_word, word=AUTO, meaning=AUTO)
 
 
 def optional(value: Any) -> Any:
@@ -139,49 +135,35 @@ def _paths(value: Any) -> Any:
 
 
 def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return isinstance(value, list) and all(map(PLAIN_TEXT.fullmatch, value))
 
 
-def _loss_weights(value: Any) -> Any:
+def _weights_of(value: Any) -> Any:
+    """Return the weights of proxy tasks, a list or a mapping, as floats."""
     if isinstance(value, Mapping):
-        return {str(task): float(weight) for task, weight in value.items()}
+        return {task: float(weight) for task, weight in value.items()}
     return [float(weight) for weight in value]
 
 
-def _are_weights(value: Any) -> bool:
-    weights = list(value.values() if isinstance(value, Mapping) else value)
-    return len(weights) > 0 and all(is_number(weight, float, 0, 1000) for weight in weights)
-
-
-NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # of a cohort; safe in YAML and HTML
-COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.fullmatch, str)
 FOLDER = Kind("folder", str, _path)
 FILE = Kind("file", str, _path)
 FILES = Kind("a file or a list of files", bool, _paths)
 DEVICE = Kind("cpu, cuda or cuda:N", lambda value: re.match("cpu$|cuda", str(value)))
-NAMES = Kind("a list of names, which may be empty", _are_names, names_of)
-MODALITIES = Kind(
-    "a list of names, such as ['T1','FLAIR']",
-    lambda names: _are_names(names) and names and all(map(PLAIN_TEXT.fullmatch, names)),
-    names_of,
-)
-ALIASES = Kind(
-    "a mapping of names, such as {'T2': 'FLAIR'}",
-    lambda names: isinstance(names, Mapping) and names and _are_names([*names, *names.values()]),
-    is_literal=True,
-)
+NAMES = Kind("a list of names, such as ['T1','FLAIR']", _are_names, names_of)
+ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", bool, dict, is_literal=True)
 EDGES_OF_PATCH = "three multiples of 32 (8 for segresnet and transbts) from 32 to 512 voxels, the largest at least 64"
 PATCH_SIZE = three(f"{EDGES_OF_PATCH}, such as [96,96,96]", integers(32, 512), largest=64)
-SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", numbers(0.1, 20), convert=float)
+SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", numbers(0.1, 20))
 EDGES = three("three whole numbers, such as [96, 96, 96]", integers(1, 1e6))
-LENGTHS = three("three numbers, such as [1.0, 1.0, 1.0]", numbers(0, 1e6), convert=float)
-TASK = Kind("total, or a proxy task", str, str)
-TEXT = Kind("plain text", PLAIN_TEXT.fullmatch)
+LENGTHS = three("three numbers, such as [1.0, 1.0, 1.0]", numbers(0, 1e6))
+TEXT = Kind("plain text", PLAIN_TEXT.fullmatch, str)
+NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # of a cohort; safe in YAML and HTML
+COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.fullmatch, str)
 CONVENTION = Kind(
     f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", str, lambda value: canonical(str(value))
 )
 CLEANUP = Kind(EXPECTED, PLAIN_TEXT.fullmatch, lambda value: text_of(cleanup_of(str(value))))
-LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _are_weights, _loss_weights, True)
+LOSS_WEIGHTS = Kind("numbers, such as [1,1,1] or {'rotation': 0}", bool, _weights_of, is_literal=True)
 AXES = Kind(
     "a list of different axes from 0, 1, 2, such as [0]",
     lambda axes: isinstance(axes, list) and sorted(axes) == sorted({*axes} & {0, 1, 2}),
@@ -222,7 +204,7 @@ _ALL = (
     Option("checkpoint", FILES, "weights for prediction; several files form an ensemble"),
     Option("existing", words("refuse, skip, replace"), "action if results exist already"),
     Option("cohort", COHORT, "name of the data in run.json and in packages"),
-    Option("modalities", MODALITIES, "modalities in channel order, as named in the datalist"),
+    Option("modalities", NAMES, "modalities in channel order, as named in the datalist"),
     Option("label_convention", CONVENTION, "meaning of the label values"),
     Option("normalization", words("brain, nonzero, fixed_range, none"), "voxels that the z-score counts (DIFF-9)"),
     Option("orientation", words("RAS, LPS"), "direction of the axes of the network's input"),
@@ -253,7 +235,7 @@ _ALL = (
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
     Option("head_tokens", words("corner, mean"), "input tokens of the rotation and contrastive heads (DIFF-31)"),
     Option("loss_weights", LOSS_WEIGHTS, "weight of each proxy task in the loss, in the order of `tasks` or by name"),
-    Option("best_metric", TASK, "held-out loss term that chooses model.pt (DIFF-26)"),
+    Option("best_metric", TEXT, "held-out loss term that chooses model.pt (DIFF-26)"),
     Option("normalize_crops", flags(), "compute z-scores per training crop, not per volume (DIFF-24)"),
     Option("crop_foreground", flags(), "crop volumes to the foreground first (DIFF-20)"),
     Option("divisible_foreground", flags(), "pad volumes to multiples of the patch before cropping (DIFF-20, DIFF-24)"),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import InputError, report_in_one_line, within
-from ..values import AXES, CLEANUP, EDGES, LENGTHS, MODALITIES, TEXT, flags, numbers, optional
+from ..values import AXES, CLEANUP, EDGES, LENGTHS, NAMES, TEXT, flags, numbers, optional
 from .storage import load, read_record
 
 ENCODER = "swinViT."  # prefix of the encoder, the pretrained part
@@ -23,7 +23,7 @@ LEFT_OUT = re.compile(r"norm\.(weight|bias)$")
 
 # Metadata that become options of configs; training runs from Python may use sizes that no option accepts
 STATED = dict.fromkeys(("bundle", "architecture", "model_size", "merging", "label_convention", "normalization"), TEXT)
-STATED |= {"modalities": MODALITIES, "tasks": MODALITIES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
+STATED |= {"modalities": NAMES, "tasks": NAMES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
 STATED |= {"orientation": TEXT, "crop_foreground": flags(), "resize": EDGES}
 STATED |= {"overlap": numbers(0, 0.99), "window_weighting": TEXT, "cleanup": CLEANUP}
 LARGEST = 1e9  # limit of weights and running variances: far above trained values; its square fits float32
