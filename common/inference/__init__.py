@@ -8,7 +8,7 @@ __getattr__, __dir__ = lazy(
         "cases": "check_missing find_cases pending_cases",
         "inferers": "CropInferer WindowInferer ensemble",
         "outputs": "EmbeddingFile SaveVolumed Volumes",
-        "pictures": "Pictures draw_inpainting draw_segmentations",
+        "pictures": "Pictures draw_inpainting draw_segmentation",
         "predictor": "Predictor",
         "scores": "EvaluationFiles RegionScores",
     },

@@ -10,10 +10,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor
-from monai.transforms import Orientation
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -30,28 +27,25 @@ Pixels = NDArray[np.uint8]  # [rows, columns, 3]
 
 
 class Pictures:
-    """Draw the inputs and outputs of a validation or an evaluation, as PNG files and in TensorBoard.
+    """Handler that draws the last batch of a validation, as a PNG file and in TensorBoard.
 
-    `draw` is a function from the engine's output and batch to RGB pictures by name.
-    `last_only` draws only the last batch of a run. `epoch_length` makes TensorBoard's steps count iterations. A failed
-    picture does not end the run; a line reports it.
+    `draw` is a function from the engine's output to RGB pixels by name. `epoch_length` makes TensorBoard's steps count
+    iterations. A failed picture does not end the run; a line reports it.
     """
 
-    def __init__(
-        self, output_dir: str, draw: Callable[..., Mapping[str, Pixels]], last_only: bool = False, epoch_length: int = 1
-    ) -> None:
-        self.folder, self.draw, self.last_only, self.epoch_length = Path(output_dir), draw, last_only, epoch_length
+    def __init__(self, output_dir: str, draw: Callable[[Any], Mapping[str, Pixels]], epoch_length: int) -> None:
+        self.folder, self.draw, self.epoch_length = Path(output_dir), draw, epoch_length
 
     def attach(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
-            engine.add_event_handler(Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED, self)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         from torch.utils.tensorboard import SummaryWriter  # imported here because it is slow
 
         try:
             with SummaryWriter(self.folder / "tensorboard" / "pictures") as writer:
-                for name, pixels in self.draw(engine.state.output, engine.state.batch).items():
+                for name, pixels in self.draw(engine.state.output).items():
                     with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
                         Image.fromarray(pixels).save(file, format="PNG")
                     writer.add_image(name, pixels, engine.state.epoch * self.epoch_length, dataformats="HWC")
@@ -88,64 +82,50 @@ def centre_of(mask: NDArray[Any]) -> tuple[int, int, int]:
     return x, y, z
 
 
-def draw_inpainting(output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str]) -> dict[str, Pixels]:
-    """Draw the middle axial slice of a batch's first crops: corrupted input, reconstruction and clean crop.
+def draw_inpainting(output: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Pixels]:
+    """Draw the middle axial slice of a batch's first crop: corrupted input, reconstruction and clean crop.
 
-    `output` is that of an engine that runs a `common.ssl.SSLHead`. Each modality of up to three views is a row, each
-    prediction with the image's shape a column; there is no picture without such a prediction.
+    `output` is that of an engine that runs a `common.ssl.SSLHead`. Each modality is a row, each prediction with the
+    image's shape a column; there is no picture without such a prediction.
     """
     restored = {name: volume for name, volume in output["pred"].items() if volume.shape == output["image"].shape}
     if not restored:
         return {}
     columns = {"corrupted input": output["image"], **restored, "clean crop": output["label"]["clean"]}
-    views = min(3, max(1, 6 // len(modalities)))
-    volumes = [volume[:views].detach().float().cpu().numpy() for volume in columns.values()]
+    volumes = [volume[0].detach().float().cpu().numpy() for volume in columns.values()]
     rows = {}
-    for view, channel in np.ndindex(volumes[-1].shape[:2]):
-        levels = [grey_levels(volume[view, channel], volumes[-1][view, channel]) for volume in volumes]
-        rows[f"crop {view + 1}, {modalities[channel]}"] = [_grey(cube, "axial", cube.shape[-1] // 2) for cube in levels]
+    for channel, modality in enumerate(modalities):
+        levels = [grey_levels(volume[channel], like=volumes[-1][channel]) for volume in volumes]
+        rows[modality] = [_axial(volume, volume.shape[-1] // 2) for volume in levels]
     return {"inpainting": joined(rows, list(columns))}
 
 
-def draw_segmentations(
-    outputs: Sequence[Mapping[str, Any]],
-    batch: Sequence[Mapping[str, Any]],
-    modalities: Sequence[str],
-    convention: str,
-    name: str | None = None,
+def draw_segmentation(
+    outputs: Sequence[Mapping[str, Any]], modalities: Sequence[str], convention: str
 ) -> dict[str, Pixels]:
-    """Draw input, reference and prediction of each case, in three planes through the lesion (see `centre_of`).
+    """Draw each modality of a batch's first case, the reference and the prediction, in an axial slice (`centre_of`).
 
-    The lesion is that of the reference or, if the reference is empty, that of the prediction. The first two modalities
-    that the case has are drawn. The pictures' names are those of the subjects, or `name`.
+    The slice is that of the reference or, if the reference is empty, of the prediction.
 
     Shapes:
-        decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
+        decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1, in RAS orientation.
     """
-    pictures, shades = {}, colours(convention)
-    for output, item in zip(outputs, batch, strict=True):
-        image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
-        shown = [channel for channel in range(len(modalities)) if image[channel].any()][:2] or [0]
-        levels = [grey_levels(image[channel]) for channel in shown]
-        centre = centre_of(np.any(truth if truth.any() else prediction, axis=0))
-        rows = {}
-        for plane, at in zip(PLANES, centre[::-1], strict=True):
-            panels = [_grey(volume, plane, at) for volume in levels]
-            for masks in (truth, prediction):
-                filled = panels[0].astype(float)
-                for channel, _ in painting_order(convention):  # inner regions on top
-                    inside = plane_of(masks[channel], plane, at) > 0
-                    shade = [*bytes.fromhex(shades[[*regions_of(convention)][channel]][1:])]
-                    filled[inside] = (1 - FILLED) * panels[0][inside] + FILLED * np.array(shade)
-                panels.append(filled.astype(np.uint8))
-            rows[f"{plane}, {' to '.join(SIDES[plane])}"] = panels
-        titles = [*(modalities[channel] for channel in shown), "reference", "prediction"]
-        pictures[name or item["subject"]] = joined(rows, titles, shades, item["subject"])
-    return pictures
+    image, truth, prediction = (outputs[0][key].detach().float().cpu().numpy() for key in ("image", "label", "pred"))
+    _, _, at = centre_of(np.any(truth if truth.any() else prediction, axis=0))
+    panels = [_axial(grey_levels(volume), at) for volume in image]
+    shades, regions = colours(convention), [*regions_of(convention)]
+    for masks in (truth, prediction):
+        filled = panels[0].astype(float)
+        for channel, _ in painting_order(convention):  # inner regions on top
+            inside = plane_of(masks[channel], "axial", at) > 0
+            shade = np.array([*bytes.fromhex(shades[regions[channel]][1:])])
+            filled[inside] = (1 - FILLED) * panels[0][inside] + FILLED * shade
+        panels.append(filled.astype(np.uint8))
+    return {"validation": joined({"axial, R to L": panels}, [*modalities, "reference", "prediction"], shades)}
 
 
-def _grey(levels: NDArray[np.uint8], plane: str, at: int) -> Pixels:
-    return np.repeat(plane_of(levels, plane, at)[..., None], 3, axis=-1)
+def _axial(levels: NDArray[np.uint8], at: int) -> Pixels:
+    return np.repeat(plane_of(levels, "axial", at)[..., None], 3, axis=-1)
 
 
 def joined(
@@ -172,9 +152,3 @@ def joined(
         draw.text((left, canvas.height - LINE), name, colour)
         left += draw.textlength(name) + LINE
     return np.asarray(canvas)
-
-
-def _array(volume: torch.Tensor) -> NDArray[Any]:
-    """Return a volume [C, H, W, D], reoriented to RAS if it has an affine."""
-    turned = Orientation("RAS", labels=None)(volume) if isinstance(volume, MetaTensor) else volume
-    return np.asarray(turned.detach().float().cpu())
