@@ -10,6 +10,7 @@ from common.errors import InputError, choice, explained, show
 from deploy.bundle import open_bundle, split_options
 from deploy.dicom.geometry import grid_of
 from deploy.dicom.series.choice import choose_series, parse_series_option
+from deploy.dicom.series.evidence import candidates_of
 from deploy.dicom.series.names import read_table
 from deploy.dicom.study import read_study
 from deploy.job import REPORT, RESULT_FILES, Job
@@ -31,6 +32,7 @@ def segment(
     force: bool = False,
     prepare: bool = False,
     series_names: str = "",
+    preview: bool = False,
 ) -> None:
     """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
 
@@ -50,25 +52,35 @@ def segment(
         prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
             that. Preconditions are checked afterwards, and results are resampled to the grid of the reference series.
         series_names: YAML file with the modality of each of the site's series names or patterns.
+        preview: print the evidence for each series, then the series that would be chosen or an open question; write
+            nothing.
     """
-    if missing := [name for name, value in {"input": input, "bundle": bundle, "output": output}.items() if not value]:
+    places = {"input": input, "bundle": bundle} | ({} if preview else {"output": output})
+    if missing := [name for name, value in places.items() if not value]:
         raise InputError(f"--{missing[0]}: missing; it has no default")
     options = split_options(bundle_options)
     model = open_bundle(Path(bundle), Path(checkpoint) if checkpoint else None)
     if reference:
         choice("reference", reference, model.modalities)
-    exit_cleanly_on_signals()
     requested = parse_series_option(series, model.modalities)
-    study, folder = Path(input), Path(output)
-    if folder.resolve().is_relative_to(study.resolve()):
+    names = read_table(Path(series_names) if series_names else None)
+    folder = Path(output)
+    if not preview and folder.resolve().is_relative_to(Path(input).resolve()):
         raise InputError("--output: inside --input; expected a folder outside the study")
+    study = read_study(Path(input))
+    if preview:
+        for scan in candidates_of(study, names):
+            show(f"{scan.series.name}, {len(scan.series.instances)} images: {scan.reason}")
+    selection = choose_series(study, model.modalities, requested, not prepare, names)
+    for modality, selected in selection.series.items():
+        check_grid(grid_of([instance.header for instance in selected.instances], selected.name)[0], selected.name)
+        show(f"{modality}: {selected.name}, {len(selected.instances)} images; {selection.reasons[modality]}")
+    if preview:
+        show(*(f"remark: {remark.text}" for remark in selection.remarks))
+        return
+    exit_cleanly_on_signals()
     temporary = _working_folder(folder)
     try:
-        names = read_table(Path(series_names) if series_names else None)
-        selection = choose_series(read_study(study), model.modalities, requested, not prepare, names)
-        for modality, selected in selection.series.items():
-            check_grid(grid_of([instance.header for instance in selected.instances], selected.name)[0], selected.name)
-            show(f"{modality}: {selected.name}, {len(selected.instances)} images; {selection.reasons[modality]}")
         job = Job(model, selection, reference or model.reference, temporary, options, force, prepare)
         run_guarded(_run_operators, job)
         report = json.loads((temporary / REPORT).read_text())

@@ -24,19 +24,14 @@ from scripts.run import typed
 from scripts.steps import ending_of
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
-# `python -m monai.bundle` without MONAI Deploy, which `import monai` would load, with Holoscan: 2 s and 150 MB
-MONAI_BUNDLE = """
-import runpy, sys
-sys.modules["monai.deploy"] = None
-runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
-"""
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
 
 
 def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str]) -> NDArray[Any]:
     """Run the bundle's inference on volumes that share a grid; return the label map on that grid.
 
-    Temporary files go into the folder `work`, under names that do not identify the patient.
+    Temporary files go into the folder `work`, under names that do not identify the patient. If the command fails, raise
+    an InputError with the reason, without the path of `work`, which may name the patient.
     """
     images = {modality: f"{CASE}_{modality}.nii.gz" for modality in bundle.modalities}
     for modality, name in images.items():
@@ -53,9 +48,17 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
         "label_convention": bundle.convention,
         "checkpoint": bundle.checkpoint,
     }
-    command = [sys.executable, "-c", MONAI_BUNDLE, "run", f"--config_file={bundle.config}"]
     words = [*(f"--{name}={value}" for name, value in arguments.items()), *options]
-    run_command([*command, *map(argument, words)], bundle.root, work)
+    command = [sys.executable, "-m", "monai.bundle", "run", f"--config_file={bundle.config}", *map(argument, words)]
+    own = ("PYTHONPATH", "PYTHONSAFEPATH")  # the bundle has its own code, in its folder
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    result = subprocess.run(command, cwd=bundle.root, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
+        causes = re.findall(rf"{FAILURE}.*|^[\w.]+Error: .*", result.stderr, re.MULTILINE)  # MONAI's last says little
+        message = (causes or lines[-1:])[0].replace(f"{work}/", "")
+        why = f": {message[:300]}" if result.returncode > 0 else ""
+        raise InputError(f"the bundle's inference {ending_of(result.returncode)}{why}")
     return read_labels(work / f"predictions/{CASE}.nii.gz", aligned[bundle.modalities[0]].grid).array
 
 
@@ -63,19 +66,3 @@ def argument(word: str) -> str:
     """Rewrite `--option=text` so that MONAI's own command takes the same value as our commands."""
     option, equals, text = word.partition("=")
     return f"{option}={quoted(typed(option.removeprefix('--'), text))}" if equals else option
-
-
-def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
-    """Run the bundle's inference command in `folder` without showing its output.
-
-    If the command fails, raise an InputError with the reason, without the path of `work`, which may name the patient.
-    """
-    own = ("PYTHONPATH", "PYTHONSAFEPATH")  # the bundle has its own code, in `folder`
-    environment = {name: value for name, value in os.environ.items() if name not in own}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
-        causes = re.findall(rf"{FAILURE}.*|^[\w.]+Error: .*", result.stderr, re.MULTILINE)  # MONAI's last says little
-        message = (causes or lines[-1:])[0].replace(f"{work}/", "")
-        why = f": {message[:300]}" if result.returncode > 0 else ""
-        raise InputError(f"the bundle's inference {ending_of(result.returncode)}{why}")

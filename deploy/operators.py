@@ -1,47 +1,147 @@
-"""MONAI Deploy's operators of the application; the work is in `deploy.work`.
+"""The operators of the MONAI Deploy application, from the chosen series to the result files.
 
 MONAI Deploy's own operators are not used; docs/explanation/architecture.md lists their faults.
 """
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
+import numpy as np
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application, Operator, OperatorSpec
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
-from deploy import work
-from deploy.job import Job
+from common.data.preparation import PREPARATION_CHECKS, without_background
+from common.errors import InputError
+from common.files import write_json
+from common.values import optional
+from deploy.bundle import named
+from deploy.dicom.geometry import read_series
+from deploy.dicom.series.choice import HELD, Remark
+from deploy.inference import infer
+from deploy.job import REPORT, Case, Job
+from deploy.outputs import make_all
+from deploy.outputs.segmentation import label_segments
+from deploy.preparation import Preparation, damaged_series, failed_checks, prepare_scans, spacing_remarks
+from deploy.source_header import burned_in_annotation
+from scripts.cohorts import COHORTS
+from scripts.prepare.resampling import resample
+from scripts.prepare.volumes import Volume
+
+
+class Scans(NamedTuple):
+    """The scans of a study, aligned for the model and as acquired."""
+
+    aligned: dict[str, Volume]  # on the reference's grid or, if prepared, the model's
+    reference: Volume  # as acquired
+    slices: dict[str, list[Dataset]]  # by modality, in the order of the volume's last axis
+    preparation: Preparation | None
 
 
 class Prepare(Operator):
-    """Read and prepare the scans of the job."""
+    """Read the series, prepare them (if requested) or resample them to one grid, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("scans")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        op_output.emit(work.prepare(self.fragment.job), "scans")
+        job: Job = self.fragment.job
+        volumes, slices = {}, {}
+        for modality, series in job.choice.series.items():
+            volumes[modality], slices[modality] = read_series(series)
+        reference, preparation, failed = volumes[job.reference], None, damaged_series(slices, volumes)
+        if job.prepare:
+            volumes, preparation = prepare_scans(volumes, job.choice.series, job.bundle, job.reference)
+            aligned, failed = volumes, failed + preparation.failed
+        else:
+            volumes = {name: Volume(without_background(scan.array), scan.affine) for name, scan in volumes.items()}
+            aligned = {modality: resample(volume, reference.grid) for modality, volume in volumes.items()}
+        in_mni_space = COHORTS[job.bundle.space].space.code == 4  # NIfTI's code
+        failed += failed_checks(volumes, aligned, job.reference, job.bundle.skull_stripped, in_mni_space)
+        if failed and not job.force:
+            hint = "" if job.prepare else "--prepare prepares scans, "
+            text = "; ".join(failed)
+            raise InputError(f"{text}. See deploy/README.md, Preconditions; {hint}--force continues anyway")
+        remarks = job.choice.remarks
+        remarks += [] if preparation is None else preparation.remarks
+        remarks += [Remark("precondition", text) for text in failed]
+        remarks += spacing_remarks(aligned[job.reference], job.bundle.spacing)
+        if cleanup := optional(named(job.options).get("cleanup", job.bundle.cleanup)):
+            remarks.append(Remark("cleanup", f"Regions were cleaned up: {cleanup}"))
+        op_output.emit(Scans(aligned, reference, slices, preparation), "scans")
 
 
 class Infer(Operator):
-    """Segment the scans."""
+    """Segment the scans with the bundle's inference; emit segment numbers on the grid of the reference."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.input("scans")
-        spec.output("case")
+        spec.output("result")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        scans = op_input.receive("scans")
-        op_output.emit((scans, work.segment(self.fragment.job, scans)), "case")
+        job: Job = self.fragment.job
+        scans: Scans = op_input.receive("scans")
+        # a remark reports the spacing; the alignment was checked before thick slices were interpolated
+        accepted = PREPARATION_CHECKS if job.force else ("spacing", "alignment")
+        accept = f"--accept=[{','.join(accepted)}]"  # the last one counts
+        options = [*job.options, accept] if job.force else [accept, *job.options]
+        label = infer(job.bundle, scans.aligned, job.folder, options)
+        segments = label_segments(label, job.bundle.segments)
+        if scans.preparation is not None:
+            segments = scans.preparation.segments_on(scans.reference.grid, segments)
+        op_output.emit((scans, segments), "result")
 
 
 class Write(Operator):
-    """Write the result files."""
+    """Write the result files into the job's folder."""
 
     def setup(self, spec: OperatorSpec) -> None:
-        spec.input("case")
+        spec.input("result")
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
-        work.write(self.fragment.job, *op_input.receive("case"))
+        job: Job = self.fragment.job
+        scans, segments = op_input.receive("result")
+        preparation = scans.preparation
+        bundle, choice = job.bundle, job.choice
+        volumes = _volumes(job, scans.reference, segments)
+        burned_in = burned_in_annotation(image for images in scans.slices.values() for image in images)
+        remarks = [remark.text for remark in choice.remarks]
+        slices = scans.slices[job.reference]
+        objects = make_all(Case(segments, scans.reference, slices, volumes, bundle, remarks, burned_in))
+        for name, image in objects.items():
+            image.save_as(job.folder / f"{name}.dcm")
+        report = {
+            "model": {
+                "name": bundle.name,
+                "version": bundle.version,
+                "checkpoint_sha256": bundle.checkpoint_sha256,
+                "trained_on": bundle.trained_on,
+            },
+            "series": {modality: series.number for modality, series in choice.series.items()},
+            "sources": {
+                modality: {"series_uid": str(series.uid), "images": len(series.files)}
+                for modality, series in choice.series.items()
+            },
+            "evidence": choice.reasons,
+            "reference": job.reference,
+            "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
+            "remarks": [remark._asdict() for remark in choice.remarks],
+            "held": [remark.text for remark in choice.remarks if remark.kind in HELD],
+            "preparation": preparation
+            and {"description": preparation.description, "figures": asdict(preparation.figures)},
+        }
+        for name, image in objects.items():
+            report[name] = {"sop_instance_uid": image.SOPInstanceUID, "series_uid": image.SeriesInstanceUID}
+        write_json(job.folder / REPORT, report)
+
+
+def _volumes(job: Job, reference: Volume, segments: NDArray[Any]) -> dict[str, float]:
+    """Return the volume of each segment in mL, by label."""
+    described = job.bundle.segments
+    counts = np.bincount(segments.ravel(), minlength=len(described) + 1)[1:]
+    voxel = abs(np.linalg.det(reference.affine[:3, :3])) / 1000
+    return {segment.label: float(count * voxel) for segment, count in zip(described, counts, strict=True)}
 
 
 class SegmentationApplication(Application):
@@ -57,4 +157,4 @@ class SegmentationApplication(Application):
         segment = Infer(self, name="infer")
         write = Write(self, name="write")
         self.add_flow(prepare, segment, {("scans", "scans")})
-        self.add_flow(segment, write, {("case", "case")})
+        self.add_flow(segment, write, {("result", "result")})

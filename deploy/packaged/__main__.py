@@ -10,22 +10,14 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-
-def bundle_below(models: Path) -> Path:
-    """Return the packaged bundle: the folder of the models, or its only subfolder with an inference config."""
-    bundles = [
-        path.parents[1] for path in (*models.glob("configs/inference.yaml"), *models.glob("*/configs/inference.yaml"))
-    ]
+if __name__ == "__main__":
+    models = Path(os.environ.get("HOLOSCAN_MODEL_PATH", "/opt/holoscan/models"))
+    bundles = [path.parents[1] for path in models.rglob("configs/inference.yaml")]
     if len(bundles) != 1:
         sys.exit(f"error: HOLOSCAN_MODEL_PATH={models}: {len(bundles)} bundles; expected one")
-    return bundles[0]
-
-
-if __name__ == "__main__":
-    model = bundle_below(Path(os.environ.get("HOLOSCAN_MODEL_PATH", "/opt/holoscan/models")))
-    os.environ["HOLOSCAN_MODEL_PATH"] = str(model)
+    os.environ["HOLOSCAN_MODEL_PATH"] = str(bundles[0])
     with TemporaryDirectory() as folder:
-        Path(folder, "common").symlink_to(next(model.glob("*_common")).resolve())
+        Path(folder, "common").symlink_to(next(bundles[0].glob("*_common")).resolve())
         sys.path.insert(1, folder)
         from deploy.process import restrict_output
 

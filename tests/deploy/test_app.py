@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -11,10 +12,12 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import yaml
 from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from common.errors import InputError
 from common.metrics.measures import dice
 from deploy import app
 from deploy.dicom.geometry import volume_of
@@ -143,6 +146,27 @@ def test_the_results_are_complete_valid_and_private(finished):
     assert measured == content["volumes_ml"]
 
 
+def test_the_packaged_application_does_the_same_without_the_checkout(finished, package, tmp_path):
+    laid_out = execute([sys.executable, "-m", "deploy.layout", f"--package={package}", f"--output={tmp_path / 'map'}"])
+    assert laid_out.returncode == 0, laid_out.stderr
+    config = yaml.safe_load((tmp_path / "map/app/app.yaml").read_text())
+    assert config["application"].keys() >= {"title", "version"}
+    places = {"INPUT": finished.folder / "study", "OUTPUT": tmp_path / "out", "MODEL": tmp_path / "map/models"}
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    own |= {f"HOLOSCAN_{name}_PATH": str(path) for name, path in places.items()}
+    own["SEGMENT_OPTIONS"] = f"--bundle_options={OPTIONS}"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    words = [sys.executable, str(tmp_path / "map/app")]
+    alone = subprocess.run(words, cwd=empty, env=own, capture_output=True, text=True, check=False)
+    assert alone.returncode == 0, alone.stderr
+    assert not list(empty.iterdir())
+    for one, other in zip(segmentation(tmp_path / "out"), segmentation(finished.folder / "out"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    content = json.loads((tmp_path / "out/result.json").read_text())
+    assert content["volumes_ml"] == finished.content["volumes_ml"]
+
+
 @pytest.fixture
 def segment(models, tmp_path, monkeypatch):
     """Runs the application in this process, with the checkpoint of a layout."""
@@ -154,6 +178,20 @@ def segment(models, tmp_path, monkeypatch):
         app.segment(str(study), str(bundle), str(tmp_path / "out"), checkpoint=str(checkpoint), **options)
 
     return run
+
+
+def test_a_preview_prints_choice_and_evidence_and_writes_nothing(segment, tmp_path, capsys):
+    write_brats(tmp_path / "study", None, Study())
+    segment("brats", tmp_path / "study", preview=True)
+    printed = capsys.readouterr().out
+    assert "SENTINEL" not in printed
+    assert len([line for line in printed.splitlines() if line.startswith("series ")]) == 5
+    assert "T1ce: series 3 (UID " in printed
+    for file in (tmp_path / "study/3").iterdir():
+        change(file, ContrastBolusAgent="", SeriesDescription="t1_mprage_tra")
+    with pytest.raises(InputError, match="T1ce: no series states contrast agent in its name or header: series 3"):
+        segment("brats", tmp_path / "study", preview=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, segment, tmp_path, capsys):
@@ -184,7 +222,7 @@ def test_results_in_doubt_are_whole_and_end_with_a_status_of_their_own(cohorts, 
     write_brats(tmp_path / "study", cohorts("brats"), Study())
     for file in (tmp_path / "study/3").iterdir():
         change(file, ContrastBolusAgent="", SeriesDescription="t1 post contrast")
-    monkeypatch.setattr("deploy.work.infer", lambda _, scans, *__: (scans["T1"].array > 0).astype(np.uint8))
+    monkeypatch.setattr("deploy.operators.infer", lambda _, scans, *__: (scans["T1"].array > 0).astype(np.uint8))
     with pytest.raises(SystemExit) as ended:
         segment("brats", tmp_path / "study")
     assert ended.value.code == 3
@@ -201,7 +239,7 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
     turn[:3, 3] = [5, -30, 25]
     write_modality(tmp_path / "study", array, turn @ affine, Study(), 2, "T1", shuffle=True)
     bright = np.percentile(array, 75)
-    monkeypatch.setattr("deploy.work.infer", lambda _, scans, *__: (scans["T1"].array > bright).astype(np.uint8))
+    monkeypatch.setattr("deploy.operators.infer", lambda _, scans, *__: (scans["T1"].array > bright).astype(np.uint8))
 
     segment("atlas", tmp_path / "study", prepare=True)
     result = segmentation(tmp_path / "out")
