@@ -1,11 +1,11 @@
 """The notebook of docs/tutorials, every cell but the installation, in a kernel of this environment."""
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from tests.support import ROOT
 
+nbformat = pytest.importorskip("nbformat", reason="make tracking")
+nbclient = pytest.importorskip("nbclient", reason="make tracking")
 TUTORIALS = ROOT / "docs/tutorials"
 LENGTH = '"iterations": {}, "val_interval": {}, "warmup_iterations": {}'
 
@@ -22,7 +22,9 @@ def test_the_notebook_trains_a_model_and_shows_its_page(tmp_path):
         assert old in tagged[tag].source
         tagged[tag].source = tagged[tag].source.replace(old, new)
     places = {"metadata": {"path": TUTORIALS}}
-    NotebookClient(notebook, timeout=None, kernel_name="python3", resources=places, allow_errors=True).execute()
+    nbclient.NotebookClient(
+        notebook, timeout=None, kernel_name="python3", resources=places, allow_errors=True
+    ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = "".join(output.get("text", "") for output in outputs)
     assert "error: " not in shown, shown
