@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import kept, processes
+from tests import kept
 from tests.support import COHORT_OF, ROOT, Result, execute
 
 
@@ -51,4 +51,3 @@ def without_initialisation(monkeypatch):
 
 
 torch.set_num_threads(1)
-processes.reset_signals()

@@ -16,14 +16,8 @@ from tests.support import BUNDLES, COHORT_OF, ROOT, TINY, execute
 
 KEPT = ROOT / ".pytest_cache" / "kept"
 SIZES = {"ukb": (6, 3, 0), "atlas": (7, 3, 1)}  # subjects, validation, testing; (6, 2, 1) in other cohorts
-CODE = (
-    "common",
-    "scripts/phantoms",
-    "scripts/cohorts",
-    "scripts/datalists",
-    "scripts/layouts",
-    "requirements.lock",
-)  # makes the cohorts
+COHORT_MAKERS = ("phantoms", "cohorts", "datalists", "layouts")
+CODE = ("common", *(f"scripts/{name}" for name in COHORT_MAKERS), "requirements.lock")
 
 
 def cohorts() -> Path:
@@ -42,17 +36,13 @@ def trained(bundle: str) -> Path:
 def made(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> Path:
     """Return a folder filled by `make`; call `make` only if `sources` or `CODE` have changed since the last call."""
     KEPT.mkdir(parents=True, exist_ok=True)
+    folder, stamp, digest = KEPT / name, KEPT / f"{name}.digest", _digest((*CODE, *sources))
     with FileLock(KEPT / f"{name}.lock"):
-        digest = _digest((*CODE, *sources))
-        folder, done = KEPT / name / digest, KEPT / name / f"{digest}.done"
-        if not done.exists():
-            for old in sorted((KEPT / name).glob("*.done"), key=lambda file: file.stat().st_mtime)[:-1]:
-                shutil.rmtree(old.with_suffix(""))  # keep the last: a different worker may be using it
-                old.unlink()
+        if not stamp.exists() or stamp.read_text() != digest:
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            folder.mkdir()
             make(folder)
-            done.touch()
+            stamp.write_text(digest)
     return folder
 
 
@@ -64,7 +54,7 @@ def _digest(sources: tuple[str, ...]) -> str:
             name = file.relative_to(ROOT)
             if file.suffix in (".py", ".yaml", ".json", ".lock") and not {"models", "eval"} & {*name.parts}:
                 digest.update(f"{name}\n".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def _make_cohorts(folder: Path) -> None:

@@ -1,27 +1,9 @@
-"""Processes of the tests: signals act as in a terminal."""
+"""Wait for processes."""
 
-import os
-import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-
-def reset_signals() -> None:
-    """Restore the default handlers of signals that are ignored, as under nohup or in a script's background.
-
-    The tests become a process group of their own, so that a closing terminal does not end them.
-    """
-    defaults = dict.fromkeys((signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP), signal.SIG_DFL)
-    defaults[signal.SIGINT] = signal.default_int_handler
-    ignored = {number: default for number, default in defaults.items() if signal.getsignal(number) is signal.SIG_IGN}
-    if ignored:
-        with suppress(PermissionError):  # already a session, as by setsid
-            os.setpgrp()
-    for number, default in ignored.items():
-        signal.signal(number, default)
 
 
 def is_running(process: int | str) -> bool:

@@ -14,6 +14,8 @@ from string import Template
 
 import numpy as np
 import pytest
+from nibabel.affines import from_matvec
+from scipy.spatial.transform import Rotation
 
 import scripts.run
 from common.errors import InputError
@@ -99,28 +101,18 @@ def run_command(command: str, place: Path, environment: Mapping[str, object]) ->
     return printed
 
 
-def one_line(error) -> str:
-    """Return the message of an exception that `pytest.raises` caught; assert that it is a single line."""
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 @contextmanager
 def refused(what: object = ..., value: object = ..., text: object = "") -> Iterator[None]:
     """Context manager: assert that the block raises an `InputError` of one line with this culprit, value and text."""
     with pytest.raises(InputError) as error:
         yield
-    assert str(text) in one_line(error)
+    assert "\n" not in str(error.value)
+    assert str(text) in str(error.value)
     assert what is ... or error.value.what == str(what)
     assert value is ... or error.value.value is value or error.value.value == value
 
 
 def oblique(spacing: tuple[float, float, float] = (1.5, 1.0, 3.0)) -> np.ndarray:
     """Return an affine rotated about two axes; `spacing` in mm."""
-    a, b = np.deg2rad([20, -12])
-    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    affine = np.eye(4)
-    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
-    affine[:3, 3] = [-40.5, 17.25, 3.0]
-    return affine
+    turn = Rotation.from_euler("ZX", [20, -12], degrees=True).as_matrix()
+    return from_matvec(turn @ np.diag(spacing), [-40.5, 17.25, 3.0])

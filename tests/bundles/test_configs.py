@@ -76,10 +76,3 @@ def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts,
     with pytest.raises(RuntimeError, match="Failed to") as error:
         workflow(bundle, name, cohorts, tmp_path, checkpoint=checkpoint, normalization="brain")
     assert "--normalization=brain: " in explained(error.value)
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-@pytest.mark.parametrize("split", ["train", "validate"])
-def test_dropout_does_not_depend_on_the_number_of_workers(bundle, split):
-    """MONAI's DataLoader resets PyTorch's global generator if it has no workers, unless it has its own generator."""
-    assert config(bundle)[split]["dataloader"]["generator"] == "$torch.Generator()"

@@ -27,24 +27,21 @@ if __name__ == "__main__":
 """
 
 
-def run(error, workers):
+INPUT = 'InputError("subject P1", "a.nii.gz: label 3")'
+
+
+@pytest.mark.parametrize(
+    ("error", "workers", "status", "last"),
+    [
+        (INPUT, 0, 2, "error: subject P1: a.nii.gz: label 3"),
+        (INPUT, 2, 2, "error: subject P1: a.nii.gz: label 3"),
+        ('OSError(28, "full", "a.nii.gz")', 0, 2, "error: a.nii.gz: full"),
+        ('KeyError("mine")', 0, 1, "RuntimeError: an engine's run\nof many lines"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_bug_a_traceback(error, workers, status, last):
     code = PROCESS.format(error=error, workers=workers)
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_bad_input_is_one_line(workers):
-    ended = run('InputError("subject P1", "a.nii.gz: label 3")', workers)
-    assert (ended.returncode, ended.stderr) == (2, "error: subject P1: a.nii.gz: label 3\n")
-
-
-def test_a_bug_is_a_traceback():
-    ended = run('KeyError("mine")', 0)
-    assert ended.returncode == 1
-    assert "Traceback" in ended.stderr
-    assert "KeyError: 'mine'" in ended.stderr
-
-
-def test_a_full_disk_is_one_line():
-    ended = run('OSError(28, "full", "a.nii.gz")', 0)
-    assert (ended.returncode, ended.stderr) == (2, "error: a.nii.gz: full\n")
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == status
+    assert ended.stderr.endswith(f"{last}\n")
+    assert ended.stderr.startswith("Traceback" if status == 1 else last)

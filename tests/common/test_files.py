@@ -1,58 +1,10 @@
-"""Files appear when they are complete, also if the writer is killed or the disk is full; JSON and YAML are strict."""
-
-import resource
-import signal
-import subprocess
-import sys
+"""Files appear when they are complete; JSON and YAML are strict."""
 
 import pytest
 
 from common.errors import InputError
 from common.files import atomic_write, read_json
-from common.locks import claimed
 from scripts.yaml_files import read_yaml
-from tests.support import ROOT
-
-WRITING = """
-import sys, time
-from common.files import atomic_write
-with atomic_write(sys.argv[1]) as file:
-    file.write_bytes(b"new" * 1000)
-    print(flush=True)
-    time.sleep(float(sys.argv[2]))
-"""
-
-
-def start(path, seconds, **options):
-    command = [sys.executable, "-c", WRITING, str(path), str(seconds)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
-def test_a_killed_writer_leaves_what_was_there_and_the_next_run_removes_its_half(tmp_path):
-    path = tmp_path / "figures.json"
-    path.write_text("old")
-    with start(path, 600) as writer:
-        writer.stdout.readline()
-        writer.kill()
-    assert path.read_text() == "old"
-    assert len([*tmp_path.iterdir()]) == 2
-    with claimed("output", tmp_path):
-        pass
-    assert [*tmp_path.iterdir()] == [path]
-
-
-def test_a_full_disk_leaves_what_was_there(tmp_path):
-    path = tmp_path / "figures.json"
-    path.write_text("old")
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
-    with start(path, 0, preexec_fn=limit) as writer:
-        assert f"{path}: cannot be written: File too large" in writer.stderr.read()
-    assert path.read_text() == "old"
-    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import pytest
 
@@ -21,23 +20,12 @@ with claimed("output_dir", sys.argv[1]):
 """
 
 
-@contextmanager
-def another_process(folder):
-    """Context manager: start a process that claims a folder; its child outlives it."""
-    command = [sys.executable, "-c", CLAIMING, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        child = int(process.stdout.readline())
-        try:
-            yield process
-        finally:
-            process.kill()
-            os.kill(child, 9)
-
-
 def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(tmp_path):
     with claimed("ckpt_dir", tmp_path / "a"), claimed("output_dir", tmp_path / "b" / ".." / "a"):  # the same folder
         pass
-    with another_process(tmp_path / "a") as other:
+    command = [sys.executable, "-c", CLAIMING, str(tmp_path / "a")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        child = int(other.stdout.readline())
         with pytest.raises(ArgumentError) as refused, claimed("ckpt_dir", tmp_path / "a"):
             pass
         assert str(refused.value).startswith(f"ckpt_dir={tmp_path}/a: in use by another run")
@@ -46,4 +34,5 @@ def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(t
         other.wait()
         with claimed("output", tmp_path / "a"):
             assert [path.name for path in (tmp_path / "a").iterdir()] == [".in_use"]
+        os.kill(child, 9)
     assert list((tmp_path / "a").iterdir()) == []

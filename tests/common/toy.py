@@ -58,15 +58,13 @@ class Training:
         at_iteration=None,
         at_completion=None,
         network=None,
-        optimizer=None,
-        handlers=(),
         **settings,
     ):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
         random.seed(0)
         self.network = network or nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-        self.optimizer = optimizer or torch.optim.AdamW(self.network.parameters(), lr=0.1, fused=True)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1, fused=True)
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=2, gamma=0.7)
         self.views = TwoViews(seed=1)
         self.losses, self.seen, self.drawn = [], [], []
@@ -78,18 +76,13 @@ class Training:
         plan = plan_of(folder, resumable(folder / "models", resume, METADATA), **settings)
         plan.options.make_folders()
         plan.length = SimpleNamespace(iterations=3 * max_epochs, epochs=2.4 * max_epochs)
-        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), handlers)
+        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), ())
         data = dataset()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
         step = Step()
         self.best = BestModel(plan, self.network, self.validator, "score" if lower_is_better else None)
-        objects = {
-            "network": self.network,
-            "optimizer": self.optimizer,
-            "lr_scheduler": self.schedule,
-            "step": step.scaler,
-        }
-        objects |= {"record": self.record, "best": self.best}
+        objects = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.schedule}
+        objects |= {"step": step.scaler, "record": self.record, "best": self.best}
         self.states = RunStates(plan, objects, steps, self.validator, {"views": self.views})
         self.trainer = SupervisedTrainer(
             device=CPU,

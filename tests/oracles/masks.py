@@ -55,19 +55,11 @@ def cube(first, edge=4):
 
 
 KINDS = {  # conversions of a boolean array to other types and memory layouts
-    "bool": lambda mask: mask,
-    **{
-        name: lambda mask, name=name: mask.astype(name)
-        for name in ("uint8", "int8", "uint16", "int64", "float16", "float64")
-    },
-    "F order": np.asfortranarray,
+    "uint8": lambda mask: mask.astype(np.uint8),
+    "float16": lambda mask: mask.astype(np.float16),
     "view": lambda mask: np.repeat(mask.astype(np.uint8), 2, axis=1)[:, ::2],
     "reversed": lambda mask: np.ascontiguousarray(mask[::-1, :, ::-1])[::-1, :, ::-1],
-    "list": lambda mask: mask.astype(int).tolist(),
-    **{
-        str(dtype): lambda mask, dtype=dtype: torch.from_numpy(mask).to(dtype)
-        for dtype in (torch.bool, torch.uint8, torch.bfloat16)
-    },
+    "bfloat16": lambda mask: torch.from_numpy(mask).to(torch.bfloat16),
     "gradient": lambda mask: torch.from_numpy(mask).float().requires_grad_(),
     "strided tensor": lambda mask: torch.from_numpy(np.ascontiguousarray(mask.T)).permute(2, 1, 0),
     "MetaTensor": lambda mask: MetaTensor(torch.from_numpy(mask).float()),

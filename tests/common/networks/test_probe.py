@@ -27,15 +27,6 @@ def test_logits_are_a_linear_map_of_the_features_of_each_level_brought_to_the_im
         torch.testing.assert_close(probe(IMAGE), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_heads_alone_learn(probe):
-    before = {name: tensor.clone() for name, tensor in probe.state_dict().items()}
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=0.1, weight_decay=0.1)
-    probe(IMAGE).square().mean().backward()
-    optimizer.step()
-    changed = {name for name, tensor in probe.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert changed == {f"heads.{level}.{kind}" for level in range(5) for kind in ("weight", "bias")}
-
-
 @pytest.mark.parametrize("make", [lambda: SSLHead(2, "micro"), lambda: swin_unetr(2, 3, "micro")])
 def test_it_starts_from_any_encoder(make, tmp_path, probe):
     torch.manual_seed(1)

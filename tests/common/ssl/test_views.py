@@ -1,6 +1,7 @@
 import math
 import random
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -50,41 +51,22 @@ def test_turns_are_uniform_and_independent_between_views_and_samples():
 # Boxes
 
 
-@pytest.mark.parametrize("sides", [(20, 40, 60), (96, 96, 48)])
-def test_a_box_is_uniform_in_whole_voxels(sides, monkeypatch):
-    monkeypatch.setattr(views, "LARGEST_SHARE", 1e-9)  # reached by the first box
-    starts, edges = views.boxes(4000, sides, generator())
-    assert (edges.all(dim=-1).sum(dim=1) == 1).all()
-    starts, edges = starts[:, 0].numpy(), edges[:, 0].numpy()
-    free = np.ones(len(starts), dtype=bool)
-    for axis, side in enumerate(sides):
-        shortest, longest = int(0.05 * side), int(0.25 * side)
-        start, edge = starts[:, axis], edges[:, axis]
-        counts = np.bincount(start)
-        assert len(counts) == side - shortest  # the last start is one voxel before it
-        assert stats.chisquare(counts).pvalue > 1e-3
-        whole = start + longest <= side
-        lengths = Counter(edge[whole].tolist())
-        assert set(lengths) == set(range(shortest, longest))
-        assert stats.chisquare(list(lengths.values())).pvalue > 1e-3
-        assert (start + edge).max() == side  # cut off, not moved back
-        assert edge[start == side - shortest - 1].max() == shortest + 1
-        free &= whole
-    independent = np.corrcoef(np.concatenate([starts[free], edges[free]], axis=1).T) - np.eye(6)
-    assert np.abs(independent).max() < 4 / free.sum() ** 0.5
-
-
 @pytest.mark.parametrize("sides", [(20, 24, 40), (64, 64, 32)])
-def test_boxes_are_dropped_until_the_share_is_reached(sides):
-    ours = [volumes_of(boxes) for boxes in listed(*views.boxes(1000, sides, generator(2)))]
-    draw = random.Random(0)
-    expected = [volumes_of(corruption.drop(sides, draw)) for _ in range(1000)]
-    assert all(sum(volumes[:-1]) < 0.3 * np.prod(sides) for volumes in ours)
+def test_boxes_are_drawn_as_the_method_describes(sides):
+    """Places and edges of the boxes, and how many a crop gets until their share is reached."""
+    ours, draw = listed(*views.boxes(1000, sides, generator(2))), random.Random(0)
+    expected = [corruption.drop(sides, draw) for _ in range(1000)]
+    assert all(sum(volumes_of(boxes)[:-1]) < 0.3 * np.prod(sides) for boxes in ours)
     assert max(map(len, ours)) > views.BOXES_AT_ONCE
     for measure in (sum, len):
-        of_ours, of_expected = ([measure(volumes) for volumes in drawn] for drawn in (ours, expected))
+        of_ours, of_expected = ([measure(volumes_of(boxes)) for boxes in drawn] for drawn in (ours, expected))
         assert stats.ks_2samp(of_ours, of_expected).pvalue > 1e-2
         assert np.mean(of_ours) == pytest.approx(np.mean(of_expected), rel=0.08)
+    of_ours, of_expected = (np.array([*chain(*drawn)]).reshape(-1, 6).T for drawn in (ours, expected))
+    for one, other in zip(of_ours, of_expected, strict=True):  # starts along the axes, then edges
+        assert {*one} == {*other}
+        assert stats.ks_2samp(one, other).pvalue > 1e-3
+    np.testing.assert_allclose(np.corrcoef(of_ours), np.corrcoef(of_expected), atol=0.05)
 
 
 def test_crops_too_small_for_a_voxel_get_no_boxes():
