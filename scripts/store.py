@@ -22,7 +22,7 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
     Args:
         bundle: bundle to train, such as brats_finetune.
         overlays: configs that change the bundle's train.yaml, such as quickstart, or YAML files.
-        store: folder of the preprocessed volumes; two to three times as large as the .nii.gz files.
+        store: folder of the preprocessed volumes; about five times as large as the .nii.gz files.
         jobs: subjects at a time, each in a process; 0 for one per core.
         recipe: recipe of the training, as for python -m scripts.run.
         options: options of training, such as --dataset_dir and --datalist.
