@@ -121,6 +121,8 @@ def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -
         Traceback (most recent call last):
         common.errors.InputError: P1_T1.nii: its name says T1; expected FLAIR here
     """
+    if len(modalities) < 2:
+        return
     stated: dict[str, str | None] = {}
     for file, modality in zip(files, modalities, strict=True):
         path = Path(file or "")

@@ -13,6 +13,7 @@ from scripts.datalists.check import check
 from scripts.datalists.files import output_file
 from scripts.datalists.people import person_finder
 from scripts.datalists.regions import read_regions
+from scripts.datalists.scans import scans
 from scripts.datalists.splits import Split, fold, split, subset
 from scripts.layouts.patterns import naming
 from scripts.layouts.reading import read_cohort
@@ -93,7 +94,6 @@ def generic(
         modalities: modalities to take, in this order, such as T1,FLAIR; by default those of every subject or, with
             `--missing=keep`, of any. For other names, give the last words of names or paths, such as
             T1=t1_mprage,FLAIR=pre/FLAIR, or patterns, such as T1={subject}/pre/T1; of nnU-Net the channels' names.
-            `each` makes every scan a subject of the modality MR, for self-supervised training.
         label: last words or pattern of label maps' names, such as lesion_mask or masks/{subject}.
         pattern: pattern of all paths below `root`, such as {subject}/{session}/*{modality}; * stands for any part of a
             name, ** also for folders.
@@ -122,7 +122,7 @@ def generic(
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}
-COMMANDS |= {"generic": generic, "split": split, "fold": fold, "subset": subset, "check": check}
+COMMANDS |= {"generic": generic, "scans": scans, "split": split, "fold": fold, "subset": subset, "check": check}
 
 if __name__ == "__main__":
     run(COMMANDS, "datalists")

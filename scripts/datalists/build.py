@@ -1,8 +1,7 @@
 """Build a datalist: scan a folder, select and split visits, write the file."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from scripts.datalists.people import describe_people
 from scripts.datalists.regions import from_labels
 from scripts.datalists.splits import Split
 from scripts.layouts.names import LABEL
-from scripts.layouts.patterns import MIXED, Naming
+from scripts.layouts.patterns import Naming
 from scripts.layouts.reading import read_layout
 from scripts.layouts.subjects import DataSet, SubjectFiles
 from scripts.pools import map_in_processes
@@ -67,9 +66,6 @@ def scan_any(
     """
     data = read_layout(root, naming, regions is None)
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
-    if naming.modalities == (MIXED,):
-        subjects = sorted(_apart(subjects), key=lambda subject: subject.name)
-        data.subjects = {subject.name: subject for subject in subjects}
     counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects
     counts = Counter(modality for subject in counted for modality in subject.images)
     data.show_unused(naming.modalities or counts)
@@ -91,21 +87,13 @@ def scan_any(
     return scan
 
 
-def _apart(subjects: Sequence[SubjectFiles]) -> Iterator[SubjectFiles]:
-    """Yield a subject for each image, of the modality `MIXED`."""
-    for subject in subjects:
-        for kind, path in subject.images.items():
-            name = subject.name if kind == MIXED else f"{subject.name}_{kind}"
-            yield replace(subject, name=name, files={MIXED: path})
-
-
 def refuse_clashes(data: DataSet, modalities: Collection[str]) -> None:
     """Raise an InputError if two files fit the same label map or image of these modalities."""
-    for (_, kind), problem in data.clashes.items():
+    for name, kind in data.clashes:
         if kind in (LABEL, *modalities):
             option = "--label=WORDS" if kind == LABEL else f"--modalities={kind}=WORDS"
             expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
-            raise InputError(f"--root={data.root}", problem, expected)
+            raise InputError(f"--root={data.root}", data.problem(name, kind), expected)
 
 
 def _modalities(

@@ -25,8 +25,8 @@ Datalist = Mapping[str, Any]
 class Split:
     """Numbers (int) or fractions (float) of people for validation and testing, and the seed of the random choice.
 
-    A fraction above 0 gives at least one person; "all" reserves everyone for testing. `least` is the smallest number of
-    people for validation.
+    A fraction above 0 gives at least one person, for validation at least `least`, the smallest number there; "all"
+    reserves everyone for testing.
 
     Raises:
         InputError: an option is invalid or, from `draw`, too few people are left for training or validation.
@@ -47,7 +47,7 @@ class Split:
         """Return the split of each person; the choice for testing does not depend on `validation`."""
         if self.testing == ALL:
             return dict.fromkeys(people, "testing")
-        tested, validated = _count(self.testing, len(people)), _count(self.validation, len(people))
+        tested, validated = _count(self.testing, len(people)), _count(self.validation, len(people), self.least)
         left = max(0, len(people) - tested - validated)
         if left < BATCH:
             options = f"--validation={self.validation} --testing={self.testing}"
@@ -59,8 +59,8 @@ class Split:
         return dict(zip(_shuffled(people, self.seed), names, strict=True))
 
 
-def _count(value: float, people: int) -> int:
-    return value if isinstance(value, int) else max(round(value * people), int(value > 0))
+def _count(value: float, people: int, least: int = 1) -> int:
+    return value if isinstance(value, int) else max(round(value * people), least * (value > 0))
 
 
 def _shuffled(people: Sequence[str], seed: int) -> list[str]:

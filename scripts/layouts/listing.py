@@ -37,19 +37,23 @@ def list_images(root: str | Path, enters: Callable[[str], bool] = lambda folder:
 
     Links to folders are followed if they lead out of the root. Raise OSError for a folder that cannot be read.
     """
-    base, files = Path(root).resolve(), list[ImageFile]()
+    top, base, files = str(Path(root)), Path(root).resolve(), list[ImageFile]()
 
-    def is_wanted(path: Path) -> bool:
-        real = path.resolve()
-        is_listed = path.is_symlink() and real.is_relative_to(base)
-        is_loop = path.parent.resolve().is_relative_to(real)
-        return not (path.name.startswith(".") or is_listed or is_loop) and enters(str(path.relative_to(root)))
+    def is_wanted(folder: str) -> bool:
+        path = Path(folder)
+        if path.is_symlink():
+            real = path.resolve()
+            if real.is_relative_to(base) or path.parent.resolve().is_relative_to(
+                real
+            ):  # listed in its place, or a loop
+                return False
+        return enters(folder[len(top) :].lstrip("/"))
 
-    for folder, names, members in os.walk(root, onerror=_fail, followlinks=True):
-        names[:] = [name for name in names if is_wanted(Path(folder, name))]
+    for folder, names, members in os.walk(top, onerror=_fail, followlinks=True):
+        names[:] = [name for name in names if name[0] != "." and is_wanted(f"{folder}/{name}")]
         for name in members:
             if stem := stem_of(name):  # even a lost link, which the file checks report
-                files.append(ImageFile(str(Path(folder, name).relative_to(root)), stem))
+                files.append(ImageFile(f"{folder}/{name}"[len(top) :].lstrip("/"), stem))
     return sorted(files, key=lambda file: file.path.split("/"))
 
 

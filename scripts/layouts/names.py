@@ -75,11 +75,11 @@ class Identity(NamedTuple):
     person: str | None = None
 
 
-def identify(file: ImageFile, modalities: Sequence[str] = (), default: str | None = None) -> Identity | None:
+def identify(file: ImageFile, modalities: Sequence[str] = ()) -> Identity | None:
     """Return what a file shows, and of whom, by the names of the file and its folders; None if no name states a kind.
 
     Files in different folders are of different visits, except in folders of one kind, such as FLAIR or masks. In no
-    other folder, the beginning of a file's name is the subject. `default` is the kind of files whose names state none.
+    other folder, the beginning of a file's name is the subject.
 
     Example:
         >>> [identify(ImageFile(f"{path}.nii", path.split("/")[-1]))[:2] for path in ("P1/v1/t1", "T1/P1", "P1_T1_seg")]
@@ -100,7 +100,6 @@ def identify(file: ImageFile, modalities: Sequence[str] = (), default: str | Non
         stated = [kinds[folder] for folder in folders if folder not in plain]
         before, kind = file.stem, in_folders(stated[-1], [*file.folders, file.stem])
         folders = plain
-    kind = kind or default
     return None if kind is None else Identity(kind, [parts_of(folders, before)])
 
 

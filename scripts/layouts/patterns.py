@@ -11,7 +11,6 @@ from common.errors import InputError
 from scripts.layouts.listing import ImageFile, stem_of
 from scripts.layouts.names import ANATOMY, LABEL, SIGNS, Identity, identify, kind_of_folder, name_of, parts_of
 
-MIXED = "MR"  # modality of --modalities=each: every scan is a subject, whatever it shows
 EXAMPLE = "{subject}/{session}/{modality}"
 FIELDS = {"subject", "session", "modality"}
 _TOKEN = re.compile(r"(\{\w+\}|\*\*/|\*+|\?|\[[^\]/]+\])")
@@ -97,8 +96,8 @@ class Naming:
             return found
         if self.pattern is not None:
             found = self._by_pattern(file, self.pattern)
-        elif usual := identify(file, self.modalities or (), MIXED if self.modalities == (MIXED,) else None):
-            found = Identity(file.stem, [file.folders]) if usual.kind == MIXED and file.folders else usual
+        else:
+            found = identify(file, self.modalities or ())
         return found if found and self.takes(found.kind) else None
 
     def stated(self, file: ImageFile) -> Identity | None:
@@ -149,7 +148,7 @@ def naming(modalities: str | Sequence[str] | None, label: Any = None, pattern: A
     if modalities is None:
         return Naming(None, words, template)
     listed = ",".join(map(str, modalities)) if isinstance(modalities, list | tuple) else str(modalities)
-    option, usual = f"--modalities={listed}", {"each": MIXED, **{name.lower(): name for name in SPELLINGS}}
+    option, usual = f"--modalities={listed}", {name.lower(): name for name in SPELLINGS}
     names = []
     for name, sign, text in (pair.partition("=") for pair in listed.split(",")):
         names.append(usual.get(name.strip().lower(), name.strip()))

@@ -47,7 +47,7 @@ class DataSet:
         images: All images in the folder.
         order: Modalities in channel order, if the layout defines it.
         convention: Label convention, if the layout defines it.
-        clashes: Problem by subject and kind, where two files fit; the subject keeps the first.
+        clashes: Paths by subject and kind, where two or more files fit; the subject keeps the first.
     """
 
     root: str
@@ -55,7 +55,7 @@ class DataSet:
     order: Sequence[str] = ()
     convention: str | None = None
     subjects: dict[str, SubjectFiles] = field(default_factory=dict)
-    clashes: dict[tuple[str, str], str] = field(default_factory=dict)
+    clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def add(self, name: str, kind: str, path: str, origin: Any, person: str | None = None) -> None:
         """Give a file to a subject; raise `InputError` if the subject's other files are of another origin."""
@@ -64,7 +64,17 @@ class DataSet:
             first = next(iter(subject.files.values()))
             raise InputError(f"--root={self.root}", f"{first} and {path} would both be of {name}", "distinct names")
         if (first := subject.files.setdefault(kind, path)) != path:
-            self.clashes.setdefault((name, kind), f"two files for the {kind} of {name}: {first} and {path}")
+            self.clashes.setdefault((name, kind), [first]).append(path)
+
+    def paths(self, name: str, kind: str) -> list[str]:
+        """Return all files of a kind of a subject."""
+        return self.clashes.get((name, kind)) or [self.subjects[name].files[kind]]
+
+    def problem(self, name: str, kind: str) -> str | None:
+        """Describe two files that fit the same kind of a subject; None without a clash."""
+        if (name, kind) not in self.clashes:
+            return None
+        return f"two files for the {kind} of {name}: {' and '.join(self.clashes[name, kind][:2])}"
 
     def show_unused(self, modalities: Collection[str], takes_labels: bool = True, option: str = OPTION) -> None:
         """Print the number of images that are not used, and some of them, those whose names say nothing first."""

@@ -152,14 +152,6 @@ def test_visits_of_a_person_stay_together(root, tmp_path):
     assert Datalist(tmp_path / "moved.json", "").leaked == [content["training"][0]["subject"][:2]]
 
 
-def test_each_scan_is_a_subject_on_request(root):
-    for number in (1, 2, 3):
-        touch(root, *[f"sub_{number}/{name}.nii.gz" for name in ("ses_1/t1", "ses_1/flair", "ses_2/dwi_x")])
-    content = written("generic", root, modalities="each", validation=1)
-    assert (content["modalities"], len(content["training"]), len(content["validation"])) == (["MR"], 6, 3)
-    assert len({entry["subject"][:5] for entry in content["validation"]}) == 1
-
-
 @pytest.mark.parametrize("options", [{}, {"pattern": "{subject}/*/{modality}"}, {"modalities": "T1=T1,T1ce=Gd/T1"}])
 def test_contrast_agent_in_the_name_of_a_folder_makes_t1ce(root, options):
     touch(root, *[f"P{number}/{folder}/T1.nii.gz" for number in (1, 2) for folder in ("Gd", "anat")])
@@ -243,7 +235,15 @@ BRATS = {
 
 def test_regions_channels_and_test_cases_of_nnunet(root):
     (root / "dataset.json").write_text(json.dumps(BRATS))
-    cases = [("Tr", "C_0"), ("Tr", "C_2"), ("Tr", "C_1_ses-1"), ("Tr", "C_1_ses-2"), ("Ts", "D_0"), ("Ts", "D_1")]
+    cases = [
+        ("Tr", "C_0"),
+        ("Tr", "C_2"),
+        ("Tr", "C_3"),
+        ("Tr", "C_1_ses-1"),
+        ("Tr", "C_1_ses-2"),
+        ("Ts", "D_0"),
+        ("Ts", "D_1"),
+    ]
     for part, case in cases:
         touch(root, *[f"images{part}/{case}_{channel:04}.nii.gz" for channel in range(4)])
         touch(root, *([] if case == "D_1" else [f"labels{part}/{case}.nii.gz"]))
@@ -253,10 +253,10 @@ def test_regions_channels_and_test_cases_of_nnunet(root):
     assert list(content["regions"].items()) == regions
     split = subjects(content)
     assert (split["testing"], split["unlabelled"]) == (["D_0"], ["D_1"])
-    assert sorted(split["training"] + split["validation"]) == ["C_0", "C_1_ses-1", "C_1_ses-2", "C_2"]
+    assert sorted(split["training"] + split["validation"]) == ["C_0", "C_1_ses-1", "C_1_ses-2", "C_2", "C_3"]
     images = [f"imagesTs/D_0_{channel:04}.nii.gz" for channel in range(4)]
     assert content["testing"] == [{"subject": "D_0", "image": images, "label": "labelsTs/D_0.nii.gz"}]
-    apart = subjects(written("generic", root, modalities="each", validation=1))
+    apart = subjects(written("scans", root, validation=2))
     assert {name[:3] for name in apart["testing"]} == {"D_0", "D_1"}, "test cases stay apart as single scans"
 
 
