@@ -22,7 +22,6 @@ class Metric(NamedTuple):
     unit: str = "1"  # 1 for a fraction
     digits: int = 3  # decimals on pages
     more_is_better: bool = True
-    ranks: bool = True  # whether it ranks systems, as in the challenge
 
 
 DICE = Metric(

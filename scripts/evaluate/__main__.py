@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from common.data.volumes import is_made_up
-from common.errors import choice, show
+from common.errors import aligned, choice, show
 from common.files import write_csv
 from common.locks import claimed
 from common.metrics.cards import Protocol, Scores
@@ -83,8 +83,7 @@ def protocols() -> None:
         for metric in card.metrics:
             unit = "fraction" if metric.unit == "1" else metric.unit
             better = "higher" if metric.more_is_better else "lower"
-            use = "; used for ranking" * metric.ranks
-            show(f"  {metric.name} ({unit}; {better} is better{use}): {metric.meaning}")
+            show(f"  {metric.name} ({unit}; {better} is better): {metric.meaning}")
         show("")
 
 
@@ -103,22 +102,22 @@ def page(folder: str, slices: str = "chosen", background: str | None = None) -> 
 
 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
-    """Compare evaluations of the same cases by the same protocol, pair by pair, and rank them as BraTS does.
+    """Compare evaluations of the same cases by the same protocol, pair by pair.
 
     Args:
         folders: two or more evaluation folders, written by this command or by a bundle's evaluate.yaml.
-        output: folder for comparison.csv (bootstrap intervals, Wilcoxon's test, Holm's correction) and ranking.csv.
-        names: names of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
+        output: folder for comparison.csv, with bootstrap intervals, Wilcoxon's test and Holm's correction.
+        names: names of the systems, such as ours,theirs; by default the folders as given.
     """
     from scripts.evaluate import several  # late import: `--help` stays fast
 
-    tests, ranking = several.compare(*several.read_all(folders, names))
-    show(*several.lines(tests, ranking))
+    tests = several.compare(*several.read_all(folders, names))
+    rounded = [[f"{value:.4g}" if isinstance(value, float) else value for value in test] for test in tests]
+    show(*aligned([several.PairedTest._fields, *rounded]))
     if output is not None:
-        folder = Path(output).expanduser()
-        write_csv(folder / "comparison.csv", [several.PairedTest._fields, *tests])
-        write_csv(folder / "ranking.csv", [several.Rank._fields, *ranking])
-        show("", folder)
+        file = Path(output).expanduser() / "comparison.csv"
+        write_csv(file, [several.PairedTest._fields, *tests])
+        show("", file)
 
 
 def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -> None:
@@ -127,7 +126,7 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -
     Args:
         folders: two or more folders of evaluations by the same protocol, as for compare.
         output: folder for the scores of all cases and evaluation.html; an earlier evaluation in it is moved aside.
-        names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the paths.
+        names: names of the evaluations, such as fold0,fold1; by default the folders as given.
     """
     from scripts.evaluate import several
 

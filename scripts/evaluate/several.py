@@ -1,4 +1,4 @@
-"""Read, pool and compare several evaluations: paired differences and tests, and the ranking of BraTS."""
+"""Read, pool and compare several evaluations: paired differences and tests."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
-from common.errors import InputError, aligned
+from common.errors import InputError
 from common.inference.evaluation import Record
 from common.made import origin_of
 from common.metrics.cards import Protocol
@@ -18,8 +17,6 @@ from common.metrics.statistics import FEWEST, mean_interval
 from common.values import names_of
 from scripts.evaluate.records import read_record
 from scripts.paired_tests import DIGITS, holm, signed_rank
-
-Values = Mapping[tuple[str, str], NDArray[np.float64]]  # of all cases, by region and metric
 
 
 class PairedTest(NamedTuple):
@@ -40,26 +37,15 @@ class PairedTest(NamedTuple):
     losses: int
 
 
-class Rank(NamedTuple):
-    """A row of ranking.csv; `score` is the mean cumulative rank, 1 for a system that is always first."""
-
-    place: int
-    system: str
-    score: float
-
-
 def read_all(folders: Sequence[str], names: str | Sequence[str] | None) -> tuple[dict[str, Record], Protocol]:
     """Read two or more evaluations by the same protocol; return the records by name, and the protocol.
 
-    The default names are the shortest distinct ends of the paths. In a record, paths of files become absolute.
+    The default names are the folders as given. In a record, paths of files become absolute.
     """
     paths = [Path(folder).expanduser().resolve() for folder in folders]
-    if len(paths) < 2 or len(set(paths)) < len(paths):
-        raise InputError(", ".join(folders), expected="two or more different folders")
-    ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]
-    words = next(labels for labels in ends if len(set(labels)) == len(labels)) if names is None else names_of(names)
-    if len(set(words)) != len(paths):
-        raise InputError(f"--names={','.join(words)}", expected=f"a different name for each of {', '.join(folders)}")
+    words = names_of(names or folders)
+    if len(paths) < 2 or len(set(paths)) < len(paths) or len(set(words)) != len(paths):
+        raise InputError(", ".join(folders), f"names {', '.join(words)}", "two or more folders, all different")
     records = {}
     for name, path in zip(words, paths, strict=True):
         records[name], protocol = read_record(path)
@@ -90,8 +76,8 @@ def pool(records: Mapping[str, Record]) -> Record:
     return pooled | {"cases": dict(sorted(cases.items()))}
 
 
-def compare(records: Mapping[str, Record], protocol: Protocol) -> tuple[list[PairedTest], list[Rank]]:
-    """Test all pairs of systems in every region and metric, and rank the systems."""
+def compare(records: Mapping[str, Record], protocol: Protocol) -> list[PairedTest]:
+    """Test all pairs of systems in every region and metric."""
     (base, expected), *others = ((name, _references(record)) for name, record in records.items())
     for name, references in others:
         if differing := sorted({*expected.items()} ^ {*references.items()}):
@@ -105,30 +91,16 @@ def compare(records: Mapping[str, Record], protocol: Protocol) -> tuple[list[Pai
             differences = np.round(ours - values[second][region, metric], DIGITS)
             low, high = mean_interval(differences) if len(differences) >= FEWEST else (math.nan, math.nan)
             gains = differences if protocol.metric(metric).more_is_better else -differences
-            counts = (int(np.sum(gains > 0)), int(np.sum(gains == 0)), int(np.sum(gains < 0)))
-            figures = float(differences.mean()), low, high, signed_rank(differences), math.nan
-            tests.append(PairedTest(first, second, region, metric, protocol.units[metric], *figures, *counts))
+            wins, ties, losses = (int(np.sum(np.sign(gains) == sign)) for sign in (1, 0, -1))
+            difference, p = float(differences.mean()), signed_rank(differences)
+            names = first, second, region, metric, protocol.units[metric]
+            tests.append(PairedTest(*names, difference, low, high, p, math.nan, wins, ties, losses))
     corrected = holm([test.p for test in tests])
-    tests = [test._replace(p_holm=p) for test, p in zip(tests, corrected, strict=True)]
-    scores = cumulative_ranks(list(values.values()), protocol).mean(axis=1)
-    ranks = rankdata(np.round(scores, DIGITS), method="min")
-    return tests, sorted(Rank(int(rank), name, float(s)) for rank, name, s in zip(ranks, records, scores, strict=True))
+    return [test._replace(p_holm=p) for test, p in zip(tests, corrected, strict=True)]
 
 
-def cumulative_ranks(systems: Sequence[Values], protocol: Protocol) -> NDArray[np.float64]:
-    """Return cumulative ranks [systems, cases]: mean ranks over regions and ranked metrics (Bakas et al. 2018).
-
-    Rank 1 is best, and ties share their mean rank.
-    """
-    ranks = []
-    for region, metric in systems[0]:
-        if (definition := protocol.metric(metric)).ranks:
-            values = np.round([system[region, metric] for system in systems], DIGITS)
-            ranks.append(rankdata(-values if definition.more_is_better else values, method="average", axis=0))
-    return np.mean(ranks, axis=0)
-
-
-def _values(record: Record, protocol: Protocol) -> Values:
+def _values(record: Record, protocol: Protocol) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """Return the scores of all cases, by region and metric."""
     entries = [entry["regions"] for entry in record["cases"].values()]
     return {
         (region, metric): np.array([regions[region]["values"][metric] for regions in entries], dtype=float)
@@ -144,16 +116,3 @@ def _references(record: Record) -> dict[tuple[str, str], str]:
         for case, entry in record["cases"].items()
         for region, scores in entry["regions"].items()
     }
-
-
-def lines(tests: Sequence[PairedTest], ranking: Sequence[Rank]) -> list[str]:
-    """Return a comparison as lines for the terminal: the rows of comparison.csv and ranking.csv."""
-    tables = (PairedTest._fields, tests), (Rank._fields, ranking)
-    return [
-        line
-        for fields, rows in tables
-        for line in [
-            *aligned([fields, *([f"{x:.4g}" if isinstance(x, float) else x for x in row] for row in rows)]),
-            "",
-        ]
-    ]

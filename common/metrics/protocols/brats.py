@@ -25,7 +25,6 @@ HD95 = Metric(
     "mm",
     digits=1,
     more_is_better=False,
-    ranks=False,
 )
 
 
@@ -76,7 +75,7 @@ BRATS = Protocol(
             digits=1,
             more_is_better=False,
         ),
-        DICE._replace(ranks=False),
+        DICE,
         HD95,
     ),
     function=brats,

@@ -111,11 +111,11 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(cohort):
             shutil.copy(folder / f"{kind}/{case}.nii.gz", part / kind)
     for part in ("first", "second"):
         run(folder / part)
-    pool(f"{folder}/second/out", f"{folder}/first/out", output=f"{folder}/pooled")
+    pool(f"{folder}/second/out", f"{folder}/first/out", output=f"{folder}/pooled", names=["2", "1"])
     assert read(folder / "pooled/summary.json") == whole[1]
     assert (folder / "pooled/metrics.csv").read_bytes() == (folder / "out/metrics.csv").read_bytes()
     cases = read(folder / "pooled/cases.json")["cases"]
-    assert [entry["part"] for entry in cases.values()] == ["first/out"] * 3 + ["second/out"] * 2
+    assert [entry["part"] for entry in cases.values()] == ["1"] * 3 + ["2"] * 2
     assert cases["c4"]["prediction"] == f"{folder}/second/p/c4.nii.gz"
     with refused("case c0"):
         pool(f"{folder}/out", f"{folder}/first/out", output=f"{folder}/twice")
