@@ -30,13 +30,11 @@ def run_step(
     results: Path | None = None,
     log: Path | None = None,
     environment: Mapping[str, str] = os.environ,
-    leaves_out: bool = False,
 ) -> None:
     """Print and run `python -m COMMAND`; skip it if `target` is there, made by this command from these input files.
 
     The command and the SHA-256 of its inputs are kept beside `target`; if they have changed, `results` are moved aside.
-    Output goes to the terminal, or to `log`. Raise SystemExit with the command's status if it fails; with `leaves_out`,
-    status 1 of a command that has written its target says that subjects are left out, and it runs again next time.
+    Output goes to the terminal, or to `log`. Raise SystemExit with the command's status if it fails.
     """
     words, suffix = [str(word) for word in command], f" >> {log}" if log else ""
     line = shlex.join(["python", "-m", *words]) + suffix
@@ -49,17 +47,12 @@ def run_step(
         if results:
             show(f"moved aside  {results}: its command or input has changed")
             move_aside(results)
-    if leaves_out and target and stamp:  # the last time's target must not pass for this time's
-        target.unlink(missing_ok=True)
-        stamp.unlink(missing_ok=True)
     show(f"$ {line}")
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") if log else os.fdopen(os.dup(1), "wb") as output:
         error = output if log else None
         status = subprocess.run([sys.executable, "-m", *words], env=environment, stdout=output, stderr=error).returncode
-    if status == 1 and leaves_out and target and target.exists():
-        return
     if status:
         show(f"status {status} of {line}", error=True)
         raise SystemExit(status if status > 0 else 1)

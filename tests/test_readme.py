@@ -67,7 +67,9 @@ def test_the_commands_run_in_their_order(cohorts, tmp_path):
     assert all(f"fold{fold}/models/model.pt" in printed for fold in (0, 1)), "the ensemble"
     shutil.copytree(copy / "bundles/brats_finetune/eval/evaluation/predictions", theirs)
     compared = run_command(command("scripts.evaluate compare"), copy, environment)
-    assert "bundles/brats_finetune/eval/evaluation  scores/theirs  " in compared, "the bundle's own files are an evaluation"
+    assert "bundles/brats_finetune/eval/evaluation  scores/theirs  " in compared, (
+        "the bundle's own files are an evaluation"
+    )
     assert (copy / "scores/theirs/evaluation.html").is_file()
     assert (copy / "scores/comparison.csv").is_file()
     written = run_command("git ls-files --others --exclude-standard", copy, {})

@@ -3,15 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from common.data import preparation
 from common.data.modalities import SPELLINGS
-from common.data.scan_checks import AFFINE_TOLERANCE, files_in
-from common.data.transforms import measure_case
-from common.data.volumes import open_volume
 from common.errors import InputError, choice, shortened, show
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import Naming, words_of
@@ -88,15 +81,3 @@ def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing:
         return Subject(name, fault=f"{missing[0]}: no file; expected one file ({cure})")
     scans = {modality: paths[modality] for modality in modalities if modality in paths}
     return Subject(name, scans, paths.get(LABEL), paths.get(BRAIN))
-
-
-def need_preparation(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> tuple[bool, str]:
-    """Return whether scans are raw, that is on several grids or with skull, and a description of the evidence."""
-    for case in cases:
-        first, *others = ((scan.shape, scan.affine) for scan in map(open_volume, files_in(case)))
-        for shape, affine in others:
-            if shape != first[0] or np.abs(affine - first[1]).max() > AFFINE_TOLERANCE:
-                return True, "files of a subject on different grids"
-    ranges = preparation.union([measure_case(case, modalities) for case in preparation.spread(cases)])
-    is_apart = ranges["overlap"][0] < preparation.OVERLAP_ON_ONE_GRID
-    return is_apart or preparation.skull_in(ranges) != preparation.WITHOUT_SKULL, preparation.describe(ranges)
