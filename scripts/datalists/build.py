@@ -56,28 +56,25 @@ def scan_any(
     person: Callable[[str], str] | None = None,
     keep_missing: bool = False,
     workers: int = 0,
-    is_asking: bool = True,
 ) -> Scan:
     """Scan any data set and print its layout, modalities and regions, which are read from the label maps if None.
 
     `person` takes a subject's name and returns the person. If `naming` lists no modalities, those of every subject are
-    taken or, with `keep_missing`, those of any subject. Without `is_asking`, only subjects with a label map decide on
-    the modalities, and the label values become regions (`from_labels`).
+    taken or, with `keep_missing`, those of any subject.
     """
     data = read_layout(root, naming, regions is None)
     subjects = [subject for _, subject in sorted(data.subjects.items()) if subject.images]
-    counted = subjects if is_asking else [subject for subject in subjects if subject.label] or subjects
-    counts = Counter(modality for subject in counted for modality in subject.images)
+    counts = Counter(modality for subject in subjects for modality in subject.images)
     data.show_unused(naming.modalities or counts)
     refuse_clashes(data, naming.modalities or counts)
-    modalities = _modalities(data, counts, len(counted), naming.modalities, keep_missing)
+    modalities = _modalities(data, counts, len(subjects), naming.modalities, keep_missing)
     show(f"subjects: {len(subjects)}, modalities: {', '.join(modalities)}")
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels and (regions is not None or LABEL in naming.words):
         raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
     convention = (regions or data.convention) if labels else None
     if labels and convention is None:
-        convention = from_labels(data.root, labels, workers, is_asking)
+        convention = from_labels(data.root, labels, workers)
     elif convention is not None:
         show(f"regions: {convention}")
     for subject in subjects:

@@ -12,7 +12,6 @@ from scripts.pools import map_in_processes
 from scripts.yaml_files import read_yaml
 
 SHOWN = 32  # regions in the example of a message
-UNNAMED = "lesion=1"  # regions of label maps without a regions file whose only value is 1
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
 
@@ -25,37 +24,25 @@ def read_regions(path: Path) -> str:
         return declaration(content)
 
 
-def from_labels(root: str, files: Sequence[str], workers: int, is_asking: bool = True) -> str:
-    """Read the values of label maps and return regions as text, such as `lesion=1` if 1 is the only value above 0.
+def from_labels(root: str, files: Sequence[str], workers: int) -> str:
+    """Read the values of label maps and return regions as text: `lesion=1` if 1 is the only value above 0.
 
-    For further values, raise an InputError with an example file of regions or, without `is_asking`, return a region for
-    each value, such as `label1=1,label2=2`. Also raise an InputError for a damaged label map (without `is_asking`, only
-    if all are damaged), and if no value is above 0.
+    For other values, raise an InputError with an example file of regions.
     """
-    results = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
-    faults = [result for result in results if isinstance(result, InputError)]
-    if faults and (is_asking or len(faults) == len(files)):
-        raise InputError(f"--root={root}", faults[0])
-    show(*(f"label map not used: {fault}" for fault in faults))
-    values = [result for result in results if isinstance(result, frozenset)]
+    values = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
     numbers = sorted(frozenset[int]().union(*values) - {0})
     count = f"{len(values)} label map{'s' if len(values) > 1 else ''}"
     if numbers == [1]:
         show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
-        return UNNAMED
-    names = {("lesion" if len(numbers) == 1 else f"label{number}"): number for number in numbers}
-    if is_asking or not numbers:
-        regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in [*names.items()][:SHOWN])
-        problem = f"missing; the values in {count} are {shortened(list(map(str, numbers))) or '0'}"
-        expected = f"a YAML file that names the regions, the outermost first, such as {{{regions}}}"
-        raise InputError("--regions", problem, expected)
-    show(f"regions: one for each of {', '.join(map(str, numbers))} in {count}; --regions=REGIONS.yaml names them")
-    return declaration(names)
+        return "lesion=1"
+    names = {("lesion" if len(numbers) == 1 else f"label{number}"): number for number in numbers[:SHOWN]}
+    regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in names.items())
+    problem = f"missing; the values in {count} are {shortened(list(map(str, numbers))) or '0'}"
+    raise InputError(
+        "--regions", problem, f"a YAML file that names the regions, the outermost first, such as {{{regions}}}"
+    )
 
 
-def label_values(file: str, root: str) -> frozenset[int] | InputError:
-    """Return the values of a label map, or why they cannot be labels; `file` is relative to `root`."""
-    try:
-        return labels_in(file, read_scan(Path(root, file))[1])
-    except InputError as error:
-        return error
+def label_values(file: str, root: str) -> frozenset[int]:
+    """Return the values of a label map; `file` is relative to `root`."""
+    return labels_in(file, read_scan(Path(root, file))[1])
