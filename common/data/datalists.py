@@ -100,6 +100,11 @@ class Datalist:
         return {entry["subject"]: split for split in SPLITS for entry in self.content.get(split, [])}
 
     @property
+    def people(self) -> dict[str, str]:
+        """The person of each subject (see `person_in`)."""
+        return {entry["subject"]: person_in(entry) for split in SPLITS for entry in self.content.get(split, [])}
+
+    @property
     def leaked(self) -> list[str]:
         """The sorted people with visits in two or more of training, validation and testing (see `person_in`)."""
         people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}

@@ -7,7 +7,7 @@ workers, therefore sees the same data as an uninterrupted run.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -103,26 +103,57 @@ def naming_errors(entry: Mapping[str, Any]) -> Iterator[None]:
 
 
 class CaseSampler(Sampler[Draw]):
-    """An endless training order: passes over all cases, each in a new random order, starting at `position`."""
+    """An endless training order: passes over all cases, each in a new random order, starting at `position`.
 
-    def __init__(self, data: Sized, seed: int = 0) -> None:
+    With the person of each case, no batch of `batch_size` cases has two of one person, so that none is the other's
+    negative in a contrastive loss (`apart`).
+    """
+
+    def __init__(self, data: Sized, seed: int = 0, people: Sequence[str] = (), batch_size: int = 1) -> None:
         self.cases, self.seed, self.position = len(data), seed, 0
+        self.people, self.batch_size = people, batch_size
 
     def __iter__(self) -> Iterator[Draw]:
-        order = None
-        for position in count(self.position):
-            epoch, index = divmod(position, self.cases)
-            if order is None or index == 0:
-                order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.cases)
-            yield Draw(int(order[index]), _seed_of(self.seed, 1, position))
+        before: list[int] = []  # cases of the pass before, in the batch with this pass's first
+        for epoch in count(0 if self.people else self.position // self.cases):
+            order = np.random.default_rng([self.seed, 0, epoch]).permutation(self.cases).tolist()
+            order = apart(order, self.people, self.batch_size, before) if self.people else order
+            start = epoch * self.cases
+            for position in range(max(start, self.position), start + self.cases):
+                yield Draw(order[position - start], _seed_of(self.seed, 1, position))
+            left = (start + self.cases) % self.batch_size
+            before = (before + order)[-left:] if left else []
 
 
-def fixed_draws(data: CaseDataset, seed: int = 0) -> list[Draw]:
-    """Return a `Draw` for each case, in order, so that self-supervised validation always has the same random crops.
+def fixed_draws(data: CaseDataset, seed: int = 0, people: Sequence[str] = (), batch_size: int = 1) -> list[Draw]:
+    """Return a `Draw` for each case, so that self-supervised validation always has the same random crops.
 
-    A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes.
+    A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes. The order
+    is that of the data, but for people who would occur twice in a batch.
     """
-    return [Draw(case, _seed_of(seed, 2, *str(entry["subject"]).encode())) for case, entry in enumerate(data.data)]
+    order = apart(range(len(data)), people, batch_size) if people else range(len(data))
+    return [Draw(case, _seed_of(seed, 2, *str(data.data[case]["subject"]).encode())) for case in order]
+
+
+def apart(order: Sequence[int], people: Sequence[str], size: int, before: Sequence[int] = ()) -> list[int]:
+    """Swap cases so that, if possible, no batch of `size` has two of one person; others keep their places.
+
+    `people` has the person of each case; `before`, shorter than a batch, are the cases that begin the first batch.
+    """
+    cases = [*before, *order]
+    names = [people[case] for case in cases]
+    for place in range(len(before), len(cases)):
+        first = place - place % size
+        if names[place] not in names[first:place]:
+            continue
+        for other in chain(range(first + size, len(cases)), range(len(before), first)):
+            begin = other - other % size
+            rest = names[begin:other] + names[other + 1 : begin + size]
+            if names[other] not in names[first:place] and names[place] not in rest:
+                cases[place], cases[other] = cases[other], cases[place]
+                names[place], names[other] = names[other], names[place]
+                break
+    return cases[len(before) :]
 
 
 def _seed_of(*entropy: int) -> int:

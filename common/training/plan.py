@@ -132,10 +132,22 @@ class Plan:
         """
         if not self._cases:
             cases = {name: self.load(name) for name in ("training", "validation")}
-            self._cases = {name: self.processes.share(cases[name]) for name in cases}
+            self._cases = {name: self._share(cases[name]) for name in cases}
             self.processes.on_main(lambda: self._check_splits(cases))
             self.measure(spread(cases["training"]))
         return self._cases[split]
+
+    def people(self, split: str) -> list[str]:
+        """Return the person of each of `cases(split)`."""
+        return [self.data.people[case["subject"]] for case in self.cases(split)]
+
+    def _share(self, cases: Sequence[Any]) -> list[Any]:
+        """Return this process's share of cases; in self-supervised training, one process has all cases of a person."""
+        if self.convention:
+            return self.processes.share(cases)
+        person_of = self.data.people
+        people = {*self.processes.share([*dict.fromkeys(person_of[case["subject"]] for case in cases)])}
+        return [case for case in cases if person_of[case["subject"]] in people]
 
     def _check_splits(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Warn of people in several splits and of regions absent from a split."""

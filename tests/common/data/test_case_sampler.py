@@ -76,3 +76,27 @@ def test_a_subjects_fixed_crop_depends_on_its_name_and_the_seed_alone():
     corners = [int(image.min()) - int(name[-1:]) for name, image in everyone.items()]  # voxel numbers within a volume
     assert len(set(corners)) == 7
     assert not any(torch.equal(everyone[name], image) for name, image in crops(VOLUMES, seed=1).items())
+
+
+@pytest.mark.parametrize("batch_size", [2, 4])
+def test_no_batch_has_two_cases_of_a_person_and_each_pass_has_every_case(batch_size):
+    """People with one to five scans; batches run on from pass to pass, and a resumed order agrees."""
+    people = [f"P{number}" for number in range(15) for _ in range(1 + number % 5)]
+    sampler = CaseSampler(people, seed=3, people=people, batch_size=batch_size)
+    draws = [*islice(sampler, 5 * len(people))]
+    order = [people[draw] for draw in draws]
+    batches = [order[start : start + batch_size] for start in range(0, len(order) - batch_size, batch_size)]
+    assert all(len({*batch}) == batch_size for batch in batches)
+    assert all(
+        sorted(draws[start : start + len(people)]) == [*range(len(people))] for start in range(0, len(draws), 45)
+    )
+    sampler.position = 103
+    assert [*islice(sampler, 50)] == draws[103:153]
+    data = CaseDataset([{"subject": f"S{n}", "image": "x.nii"} for n in range(len(people))], Compose([]))
+    fixed = [people[draw] for draw in fixed_draws(data, people=people, batch_size=batch_size)]
+    assert all(len({*fixed[at : at + batch_size]}) == batch_size for at in range(0, 45 - batch_size, batch_size))
+
+
+def test_people_with_one_scan_each_keep_the_order_of_a_sampler_without_people():
+    people = [f"P{number}" for number in range(7)]
+    assert [*islice(CaseSampler(people, 1, people, 3), 30)] == [*islice(CaseSampler(people, 1), 30)]
