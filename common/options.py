@@ -169,13 +169,14 @@ def _component(config: Any, id: str) -> Any:
 def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
     """Refuse options that contradict each other or would have no effect."""
     get, modalities = options.get, options.get("modalities", [])
-    multiple = 8 if get("architecture") in ("segresnet", "transbts") else 32
+    multiple, longest = (8, 32) if get("architecture") in ("segresnet", "transbts") else (32, 64)
     edges, crops = get("patch_size", [96, 96, 96]), get("crops_per_volume", 1)
     batch_size = get("batch_size", 2 * crops)
     missing, aliases = get("missing_modalities", []), get("modality_aliases") or {}
     from_scratch, on_cpu = get("pretrained") is None, str(get("device")) == "cpu"
     problems = [
         ("patch_size", any(edge % multiple for edge in edges), f"expected multiples of {multiple}"),
+        ("patch_size", max(edges) < longest, f"expected an edge of {longest} or more"),
         ("amp", on_cpu and "ckpt_dir" in options and get("amp"), "needs a GPU in training"),
         ("patch_size", self_supervised and edges[0] != edges[1], "x and y differ, but crops are rotated about z"),
         ("batch_size", self_supervised and batch_size < 2, "the contrastive task needs at least 2 crops"),

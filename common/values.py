@@ -53,13 +53,9 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
 integers = partial(numbers, kind=int)
 
 
-def three(values: str, number: Kind, largest: float = 0) -> Kind:
-    """Return the kind of three numbers, the largest of which is at least `largest`."""
-
-    def accepts(edges: list[float]) -> bool:
-        return len(edges) == 3 and all(map(number.accepts, edges)) and max(edges) >= largest
-
-    return Kind(values, accepts, list, is_literal=True)
+def three(values: str, number: Kind) -> Kind:
+    """Return the kind of three numbers."""
+    return Kind(values, lambda edges: len(edges) == 3 and all(map(number.accepts, edges)), list, is_literal=True)
 
 
 def lengths(lowest: int) -> Kind:
@@ -151,8 +147,7 @@ FILES = Kind("a file or a list of files", bool, _paths)
 DEVICE = Kind("cpu, cuda or cuda:N", lambda value: re.match("cpu$|cuda", str(value)))
 NAMES = Kind("a list of names, such as ['T1','FLAIR']", _are_names, names_of)
 ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", bool, dict, is_literal=True)
-EDGES_OF_PATCH = "three multiples of 32 (8 for segresnet and transbts) from 32 to 512 voxels, the largest at least 64"
-PATCH_SIZE = three(f"{EDGES_OF_PATCH}, such as [96,96,96]", integers(32, 512), largest=64)
+PATCH_SIZE = three("three multiples of 32, or of 8 for segresnet and transbts, up to 512 voxels", integers(32, 512))
 SPACING = three("three numbers from 0.1 to 20, such as [1,1,1], mm", numbers(0.1, 20))
 EDGES = three("three whole numbers, such as [96, 96, 96]", integers(1, 1e6))
 LENGTHS = three("three numbers, such as [1.0, 1.0, 1.0]", numbers(0, 1e6))

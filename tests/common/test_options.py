@@ -36,7 +36,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
     [
         ("batch_size", 0),
         ("iterations", "5"),
-        ("patch_size", [32, 32, 32]),
+        ("patch_size", [24, 32, 64]),
         ("modalities", ["../T1"]),
         ("output_dir", 20261127),
         ("flips", [0, 0]),
@@ -134,6 +134,7 @@ def test_a_key_that_something_uses_passes(options_of, values):
     ("culprit", "values"),
     [
         ("patch_size", {"patch_size": [72, 72, 72]}),
+        ("patch_size", {"patch_size": [32, 32, 32]}),
         ("patch_size", {"patch_size": [64, 96, 96], **SSL}),
         ("batch_size", {"batch_size": 3, "crops_per_volume": 2}),
         ("amp", {"amp": "bf16", "ckpt_dir": "models"}),
