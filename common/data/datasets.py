@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 import numpy as np
@@ -23,15 +23,11 @@ from .scan_checks import files_in
 from .store import Store
 
 
-class Draw(int):
-    """The index of a case in a dataset, and the `seed` for its random transforms, which MONAI's datasets ignore."""
+class Draw(NamedTuple):
+    """The index of a case in a dataset, and the seed for its random transforms."""
 
+    case: int
     seed: int
-
-    def __new__(cls, case: int, seed: int = 0) -> Self:
-        draw = super().__new__(cls, case)
-        draw.seed = seed
-        return draw
 
 
 class CaseDataset(CacheDataset):
@@ -53,10 +49,10 @@ class CaseDataset(CacheDataset):
         store: str | None = None,
     ) -> None:
         cases = [_case_of(entry) for entry in data]
-        unnamed = [case["subject"] for case, entry in zip(cases, data, strict=True) if "subject" not in entry]
-        if len({*unnamed}) < len(unnamed):
-            name = max(unnamed, key=unnamed.count)
-            raise InputError("dataset_data", f"the first files of two cases are called {name}", 'a "subject" each')
+        subjects = [case["subject"] for case in cases]
+        if len({*subjects}) < len(subjects):
+            name = max(subjects, key=subjects.count)
+            raise InputError("dataset_data", f"two cases are called {name}", 'a "subject" each')
         is_main = idist.get_rank() == 0
         super().__init__(cases, transform, cache_rate=0 if store else cache_rate, progress=is_main)
         self.store = None if store is None else Store(Path(store).expanduser(), self.transform)
@@ -68,6 +64,7 @@ class CaseDataset(CacheDataset):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Draw):
             self.transform.set_random_state(seed=index.seed)
+            index = index.case
         return super().__getitem__(index)
 
     def _load_cache_item(self, index: int) -> Any:

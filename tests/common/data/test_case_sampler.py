@@ -36,7 +36,7 @@ def drawn(seed, position=0):
     """Return the cases and seeds from a position to position 42."""
     sampler = CaseSampler(range(7), seed)
     sampler.position = position
-    return [(int(draw), draw.seed) for draw in islice(sampler, 42 - position)]
+    return [*islice(sampler, 42 - position)]
 
 
 def test_what_is_drawn_belongs_to_the_seed_and_the_position():

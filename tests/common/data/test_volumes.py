@@ -59,18 +59,6 @@ def test_a_rounded_pixdim_leaves_the_sform_where_monai_replaces_it(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "a.nii").affine, affine)
 
 
-@pytest.mark.parametrize(("shear", "code"), [(5e-5, 1), (2e-4, 0), (0.04, 0)])
-def test_a_sheared_affine_is_the_sform_alone(tmp_path, shear, code):
-    """A qform has no shear; ITK also accepts axes as orthogonal up to 1e-4."""
-    affine = AFFINE.copy()
-    affine[:3, 2] += shear * affine[:3, 1]
-    write_volume(tmp_path / "a.nii", np.ones((2, 3, 4), np.uint8), affine)
-    header = nibabel.load(tmp_path / "a.nii").header
-    np.testing.assert_allclose(header.get_sform(), affine, atol=1e-6)
-    assert (header["qform_code"], header["sform_code"]) == (code, 1)
-    np.testing.assert_allclose(header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0), rtol=1e-6)
-
-
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image, nibabel.Nifti1Pair])
 def test_forms_of_any_nifti_are_copied_and_nothing_else(tmp_path, kind):
     """Double precision in NIfTI-2, a pair of files, and a big-endian header."""
