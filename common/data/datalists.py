@@ -20,7 +20,7 @@ from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, within
-from ..files import check_schema, read_json
+from ..files import check_schema, existing_folder, read_json
 from .modalities import check_order, missing_in
 from .people import person_of
 from .regions import CONVENTIONS, declaration, regions_of
@@ -65,13 +65,12 @@ class Datalist:
             ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
         """
         available, stated = self.content["modalities"], self.content["label_convention"]
-        names, folder = modalities or available, Path(self.root).expanduser().absolute()
+        names = modalities or available
+        folder = existing_folder(self.root, f"root {self.root}", f"that of the paths in {self.path}").absolute()
         chosen = [entry for part in SPLITS if split in (part, ALL) for entry in self.content.get(part, [])]
         if not chosen:
             filled = ", ".join(part for part in SPLITS if self.content.get(part)) or "none"
             raise InputError(f"{self.path}: the split {split} is empty; splits with subjects: {filled}")
-        if not folder.is_dir():
-            raise InputError(f"root {self.root}", "no such folder", f"that of the paths in {self.path}")
         if unknown := [modality for modality in names if modality not in available]:
             raise InputError(f"modality {unknown[0]}: not in {self.path}, which has {', '.join(available)}")
         if label_convention is not None and (stated is None or regions_of(stated) != regions_of(label_convention)):
