@@ -1,20 +1,19 @@
 """Label conventions: regions, label values, colours and codes.
 
 A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours
-and codes, `core=1+3:d1495b:6574001 SCT Necrosis` (without #, which MONAI would turn into ::). `CONVENTIONS` has the
-named ones.
+and codes, `core=1+3:d1495b:6574001 SCT Necrosis` (without #, which MONAI would turn into ::). regions.json has the
+named ones, in the form of a datalist's `regions`.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import combinations, cycle
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import ArgumentError
-
-# Okabe and Ito, Color Universal Design, 2008: distinct with every kind of colour vision
-VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE = "#d55e00", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00"
+from ..files import read_json
 
 
 class Region(NamedTuple):
@@ -29,43 +28,28 @@ class Region(NamedTuple):
     """
 
     labels: frozenset[int]
-    colour: str
+    colour: str = ""
     code: str = ""
     part: str = ""
 
 
-NCR = "6574001 SCT Necrosis", "Necrotic tumour core (NCR)"
-ED = "79654002 SCT Edema", "Peritumoural oedema (ED)"
-ET = "108369006 SCT Neoplasm", "Enhancing tumour (ET)"
+def _regions(stated: Mapping[str, Any]) -> dict[str, Region]:
+    """Return regions from their values in JSON: a whole number, a list, or a mapping with the names in `Region`."""
+    regions = {}
+    for name, value in stated.items():
+        card = dict(value) if isinstance(value, Mapping) else {"labels": value}
+        labels = card.pop("labels")
+        regions[name] = Region(frozenset(labels if isinstance(labels, list) else [labels]), **card)
+    return regions
 
-# Regions in channel order, those of the bundle first; overlapping regions are nested, 0 is background
-CONVENTIONS: Mapping[str, Mapping[str, Region]] = {
-    "atlas": {"lesion": Region(frozenset({1}), VERMILION, "55641003 SCT Infarct", "Stroke lesion")},
-    "brats2021": {  # channels in the order of SwinUNETR's outputs
-        "TC": Region(frozenset({1, 4}), YELLOW, *NCR),
-        "WT": Region(frozenset({1, 2, 4}), SKY, *ED),
-        "ET": Region(frozenset({4}), VERMILION, *ET),
-    },
-    "brats2023": {
-        "TC": Region(frozenset({1, 3}), YELLOW, *NCR),
-        "WT": Region(frozenset({1, 2, 3}), SKY, *ED),
-        "ET": Region(frozenset({3}), VERMILION, *ET),
-    },
-    "brats2024": {  # glioma after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC (de Verdier et al., 2024)
-        "TC": Region(frozenset({1, 3}), YELLOW),
-        "WT": Region(frozenset({1, 2, 3}), SKY),
-        "ET": Region(frozenset({3}), VERMILION, *ET),
-        "RC": Region(frozenset({4}), BLUE),  # resection cavity
-    },
-    "brats2024peds": {  # paediatric: 1 ET, 2 NET, 3 CC, 4 ED (Fathi Kazerooni et al., 2024)
-        "TC": Region(frozenset({1, 2, 3}), YELLOW),
-        "WT": Region(frozenset({1, 2, 3, 4}), SKY),
-        "ET": Region(frozenset({1}), VERMILION, *ET),
-        "CC": Region(frozenset({3}), BLUE),  # cystic component
-    },
-}
 
-PALETTE = (VERMILION, SKY, YELLOW, BLUE, PURPLE, ORANGE)  # colours for regions that declare none
+# Regions in channel order, those of the bundle first; overlapping regions are nested, 0 is background. Labels of
+# brats2024, after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC, the resection cavity (de Verdier et al., 2024); of
+# brats2024peds: 1 ET, 2 NET, 3 CC, the cystic component, 4 ED (Fathi Kazerooni et al., 2024)
+NAMED = read_json(Path(__file__).with_name("regions.json"))
+CONVENTIONS: Mapping[str, Mapping[str, Region]] = {name: _regions(stated) for name, stated in NAMED.items()}
+# Okabe and Ito, Color Universal Design, 2008: distinct with every kind of colour vision
+PALETTE = ("#d55e00", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")  # for regions that declare no colour
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name such as ctx-lh, HippL or LHip
@@ -110,13 +94,7 @@ def canonical(text: str) -> str:
         >>> canonical("core = 3+1, whole = 1+2+3")
         'core=1+3,whole=1+2+3'
     """
-    if text in CONVENTIONS:
-        return text
-    parts = []
-    for name, region in cards_of(text).items():
-        labels = "+".join(map(str, sorted(region.labels)))
-        parts.append(":".join(filter(None, (f"{name}={labels}", region.colour.removeprefix("#"), region.code))))
-    return ",".join(parts)
+    return text if text in CONVENTIONS else _text_of(cards_of(text))
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
@@ -129,13 +107,15 @@ def declaration(regions: Mapping[str, Any]) -> str:
         >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#56b4e9"}})
         'core=1+3,whole=1+2+3:56b4e9'
     """
+    return canonical(_text_of(_regions(regions)))
+
+
+def _text_of(regions: Mapping[str, Region]) -> str:
     parts = []
-    for name, value in regions.items():
-        stated = value if isinstance(value, Mapping) else {"labels": value}
-        labels = stated["labels"] if isinstance(stated["labels"], list) else [stated["labels"]]
-        further = [stated[key].removeprefix("#") for key in ("colour", "code") if key in stated]
-        parts.append(":".join([f"{name}={'+'.join(map(str, labels))}", *further]))
-    return canonical(",".join(parts))
+    for name, region in regions.items():
+        labels = "+".join(map(str, sorted(region.labels)))
+        parts.append(":".join(filter(None, (f"{name}={labels}", region.colour.removeprefix("#"), region.code))))
+    return ",".join(parts)
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
