@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.transforms import LoadScand
 from common.inference.cases import check_missing, find_cases, pending_cases
 from common.made import Results
 from tests.support import refused
@@ -101,17 +100,11 @@ def test_a_result_never_replaces_a_scan(tmp_path):
             pending_cases(cases, results(tmp_path / "link"), existing)
 
 
-def test_modalities_in_the_wrong_order_are_noticed_by_their_names(tmp_path):
-    files = [scan(tmp_path / f"P1_{word}.nii.gz") for word in ("flair", "t1ce", "t2", "t1")]
-    with refused(files[2], text="its name says T2; expected T1 here"):
-        LoadScand("image", BRATS)({"image": files})
-
-
 LACKING = [{"subject": "P1", "image": ["f", "c", "a", "b"]}, {"subject": "P2", "image": ["f", None, "a", None]}]
 
 
 @pytest.mark.parametrize("trained", [{"modality_dropout": 0.5}, {"missing_modalities": ["T2", "T1ce"]}, {}])
-def test_only_a_network_that_has_learnt_without_modalities_does_without_them(tmp_path, capsys, trained):
+def test_only_a_network_that_has_learnt_without_modalities_does_without_them(tmp_path, trained):
     file = tmp_path / "model.pt"
     torch.save({"network": {"a": torch.ones(1)}, "metadata": {"modalities": BRATS, **trained}}, file)
     if not trained:
@@ -119,6 +112,3 @@ def test_only_a_network_that_has_learnt_without_modalities_does_without_them(tmp
             check_missing(LACKING, BRATS, file)
         return
     assert check_missing(LACKING, BRATS, file) == LACKING
-    expected = "missing: T1ce, T2 in 1 of 2 subjects; results differ from those with all modalities\n"
-    assert capsys.readouterr().out == expected
-    assert check_missing(LACKING[:1], BRATS, "nowhere.pt") == LACKING[:1], "complete cases need no checkpoint"

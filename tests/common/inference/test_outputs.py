@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from ignite.engine import Engine, Events
 
-from common.data.datasets import CaseDataset
 from common.data.transforms import LoadScand
 from common.data.volumes import write_volume
 from common.inference.outputs import SaveVolumed, Volumes, write_volumes
@@ -26,12 +25,6 @@ def test_a_result_on_a_different_grid_is_not_written(tmp_path):
     assert not (tmp_path / "out").exists()
     with refused(text="in.nii.gz: a result would overwrite this scan"):
         SaveVolumed("pred", str(tmp_path))({"pred": volume, "subject": "in"})
-
-
-def test_cases_without_a_subject_have_different_first_files():
-    cases = [{"image": [f"{person}/flair.nii.gz", f"{person}/t1.nii.gz"]} for person in ("P1", "P2")]
-    with refused(text="the first files of two cases are called flair"):
-        CaseDataset(cases, lambda case: case)
 
 
 def rows(folder):

@@ -16,8 +16,6 @@ class Picky(nn.Module):
     def forward(self, image):
         if image.max() == 13:
             raise ValueError("thirteen\nand more")
-        if image.max() == 14:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return image
 
 
@@ -29,7 +27,7 @@ def read(case):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, workers):
-    values = [5, 0, 7, 13, 14, 9]
+    values = [5, 0, 7, 13, 9]
     files = [str(tmp_path / "in.nii.gz")]
     nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.float32), np.eye(4)), files[0])
     dataset = CaseDataset([{"subject": f"P{value}", "image": files, "value": value} for value in values], read)
@@ -51,7 +49,9 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
     with pytest.raises(SystemExit) as ended:
         predictor.run()
     assert (seen, ended.value.code) == (["P5", "P7"], 1)
-    lines = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert lines[:2] == ["failed: subject P0: zero is no image", "failed: subject P13: ValueError: thirteen"]
-    assert lines[2].startswith("failed: subject P14: OutOfMemoryError: CUDA out of memory")
-    assert lines[3:] == ["failed: subject P9: cannot be written", "4 of 6 cases failed"]
+    assert [line for line in capsys.readouterr().err.splitlines() if line] == [
+        "failed: subject P0: zero is no image",
+        "failed: subject P13: ValueError: thirteen",
+        "failed: subject P9: cannot be written",
+        "3 of 5 cases failed",
+    ]

@@ -21,22 +21,19 @@ def network():
     return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
 
-def protected(net, factor=0.1, iterations=2, thaw=0, report=REPORT):
+def protected(net, factor=0.1, iterations=2, thaw=0):
     options = Options(architecture="swin_unetr", learning_rate=0.1)
     options.pretrained_lr_factor, options.frozen_iterations = factor, iterations
-    return parameters(net, report, options, thaw)
+    return parameters(net, REPORT, options, thaw)
 
 
 @pytest.mark.parametrize(("factor", "iterations"), [(0.1, 0), (1, 5)])
 def test_the_tensors_of_the_report_are_a_group_of_their_own(factor, iterations):
     net = network()
-    assert protected(net, 1, 0) == list(net.parameters())
     new, carried = protected(net, factor, iterations)
     assert [id(tensor) for tensor in new["params"]] == [id(net[2].weight), id(net[2].bias)]
     assert [id(tensor) for tensor in carried["params"]] == [id(net[0].weight), id(net[0].bias)]
     assert (carried["lr"], carried["frozen_iterations"]) == (pytest.approx(0.1 * factor), iterations)
-    everything = Report("a.pt", matched=list(net.state_dict()))
-    assert len(protected(net, factor, iterations, report=everything)) == 1
 
 
 def test_frozen_values_stay_while_their_moments_are_collected():
@@ -60,7 +57,7 @@ def test_frozen_values_stay_while_their_moments_are_collected():
         assert new.item() != 2.0
 
 
-@pytest.mark.parametrize(("first", "warmup"), [(6, 4), (2, 5), (0, 4), (3, 0)])
+@pytest.mark.parametrize(("first", "warmup"), [(6, 4), (2, 5), (3, 0)])
 def test_thawed_values_warm_up_from_their_first_step_on(first, warmup):
     total = 20
     optimizer = torch.optim.AdamW(protected(network(), iterations=first, thaw=warmup), lr=0.1)
@@ -76,9 +73,6 @@ def test_thawed_values_warm_up_from_their_first_step_on(first, warmup):
         schedule.step()
 
 
-# Moving average
-
-
 def stepped(averaged, network, values):
     """Set the weight to these values, one by one; yield the average after each."""
     for value in values:
@@ -87,8 +81,8 @@ def stepped(averaged, network, values):
         yield averaged.module.weight.item()
 
 
-@pytest.mark.parametrize("decay", [0.2, 0.9])
-def test_an_average_follows_its_recurrence_and_goes_on_when_it_is_resumed(decay):
+def test_an_average_follows_its_recurrence_and_goes_on_when_it_is_resumed():
+    decay = 0.5  # from step 9 on
     values = np.random.default_rng(0).normal(size=30).tolist()
     expected = [values[0]]
     for number, value in enumerate(values[1:], start=2):

@@ -99,9 +99,7 @@ def test_the_pickled_network_gives_its_tensors(predictor, file, monkeypatch):
     assert all(map(torch.equal, read.state.values(), expected.values()))
 
 
-@pytest.mark.parametrize(
-    "function", [os.system, eval, getattr, torch.load, torch.hub.load], ids=lambda function: function.__qualname__
-)
+@pytest.mark.parametrize("function", [os.system, eval, torch.load], ids=lambda function: function.__qualname__)
 def test_a_pickled_network_that_calls_anything_else_is_refused(function, predictor, file, tmp_path):
     marker = tmp_path / "called"
     torch.save(predictor(network(), Call(function, f"touch {marker}")), file)
