@@ -8,14 +8,10 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
 from typing import Any
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-
 ON_GPU = re.compile(r"OutOfMemoryError|CUDA (driver )?error: out of memory|CU\w+_STATUS_\w*ALLOC(ATION)?_FAILED")
-
-Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
 
 class InputError(ValueError):
@@ -101,28 +97,24 @@ def show(*lines: object, error: bool = False) -> None:
     stream.flush()
 
 
-def report_in_one_line(otherwise: Hook | None = None) -> None:
+def report_in_one_line() -> None:
     """Install an exception hook: one line and exit status 2 for errors that `explained` covers.
 
-    `otherwise` handles other exceptions. None keeps the hook of an earlier call; in the first call, None prints
-    tracebacks.
+    The hook before it handles other exceptions.
     """
-    if otherwise is None and isinstance(sys.excepthook, partial):
-        return
-    sys.excepthook = partial(_report, otherwise or sys.__excepthook__)
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # header corrections, without the file's name
+    if not isinstance(sys.excepthook, partial):
+        sys.excepthook = partial(_report, sys.excepthook)
+        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # header corrections, without the file's name
 
 
-def _report(otherwise: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _report(otherwise: Callable[..., object], kind: type[BaseException], error: BaseException, trace: Any) -> None:
     if issubclass(kind, KeyboardInterrupt):
         show("interrupted", error=True)
-        return
-    message = explained(error)
-    if message is None:
+    elif message := explained(error):
+        show(f"error: {message}", error=True)
+        raise SystemExit(2)
+    else:
         otherwise(kind, error, trace)
-        return
-    show(f"error: {message}", error=True)
-    raise SystemExit(2)
 
 
 def explained(error: BaseException) -> str | None:

@@ -1,6 +1,7 @@
-"""Read JSON, check content against JSON schemas, and write files atomically."""
+"""Read JSON, check content against JSON schemas, write files atomically, and reserve folders."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -10,7 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import ArgumentError, InputError, show
+
+CLAIM = ".in_use"  # lock file in a claimed folder
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         2
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # removed by `common.locks.claimed` after a kill
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # removed by `claimed` after a kill
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -114,3 +117,34 @@ def existing_folder(path: str | Path, name: str, expected: str) -> Path:
     if not folder.is_dir():
         raise InputError(name, "no such folder", expected)
     return folder
+
+
+@contextmanager
+def claimed(name: str, folder: str | Path) -> Iterator[None]:
+    """Context manager: reserve a folder for this process; create it, and remove unfinished files of killed writers.
+
+    Raise ArgumentError if the folder is in use or cannot be written to. The process may claim a folder again. Forks do
+    not inherit the lock: a worker that outlives its run does not block the next run.
+    """
+    from filelock import FileLock, Timeout  # imported here, as few callers need it
+
+    target = Path(os.path.realpath(folder))
+    lock = FileLock(target / CLAIM, timeout=0, thread_local=False, fallback_to_soft=False, is_singleton=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        cure = "choose a different folder, or wait until that run has ended"
+        raise ArgumentError(name, folder, f"in use by another run; {cure}") from error
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise ArgumentError(name, folder, f"cannot be written: {error.strerror}") from error
+        show(f"warning: --{name}={folder}: its file system has no locks; let no second run write to it", error=True)
+    for leftover in target.glob(".*.part"):  # see `atomic_write`
+        leftover.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:  # no outer claim of this process
+            (target / CLAIM).unlink(missing_ok=True)
+        lock.release()

@@ -18,8 +18,8 @@ from . import ROOT
 from .data.cleanup import cleanup_of
 from .data.regions import regions_of, with_sides
 from .environment import prepare_process
-from .errors import ArgumentError, did_you_mean, within
-from .locks import claimed
+from .errors import ArgumentError, did_you_mean
+from .files import claimed
 from .metrics.protocols import check_convention
 from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, TRAINING_DEFAULTS, UNRECORDED
 
@@ -41,7 +41,7 @@ class Options(SimpleNamespace):
         return {name: value for name, value in self.record().items() if name not in RESUMABLE and name not in excluded}
 
     def make_folders(self) -> None:
-        """Create and claim the run's output folders; see `common.locks.claimed`."""
+        """Create and claim the run's output folders; see `common.files.claimed`."""
         for name in sorted(vars(self).keys() & {"ckpt_dir", "output_dir"}):
             folder = vars(self)[name]
             if os.path.realpath(folder) == os.path.realpath(vars(self).get("dataset_dir", os.devnull)):
@@ -206,13 +206,6 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
     for name, is_wrong, problem in problems:
         if is_wrong:
             raise ArgumentError(name, options[name], problem)
-
-
-def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
-    """Refuse invalid settings in a checkpoint's metadata, which become the options' defaults."""
-    with within(f"checkpoint {checkpoint}: metadata"):
-        for name in trained.keys() & OPTIONS.keys():
-            OPTIONS[name](trained[name])
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ from common import weights
 from common.data.regions import Region, cards_of, colours, painting_order
 from common.errors import InputError
 from common.files import digest, read_json
-from common.options import check_stated
 from deploy.dicom.series.choice import MODALITIES
 from scripts.cohorts import COHORTS, LIKE
 from scripts.provenance import is_skull_stripped, model_name, space_of, trained_on
@@ -89,7 +88,6 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if tasks := record.get("tasks"):
         raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")
     weights.check_bundle(record, path, name)
-    check_stated(weights.settings_of(path), path)
     modalities = tuple(record.get("modalities") or [channels[number] for number in sorted(channels, key=int)])
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")

@@ -31,7 +31,8 @@ def restrict_output() -> None:
     os.environ.setdefault("CUPY_CACHE_DIR", tempfile.gettempdir())  # created on import, by default in the home folder
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    report_in_one_line(otherwise=_report_without_message)
+    sys.excepthook = _report_without_message
+    report_in_one_line()
 
 
 def _report_without_message(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:

@@ -15,7 +15,7 @@ from common import weights as checkpoints
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
 from common.files import digest, read_json, write_json
-from common.options import BUNDLES, check_stated, read_config
+from common.options import BUNDLES, read_config
 from scripts import cli
 from scripts.provenance import cohort_of, model_name, trained_on
 from scripts.run import bundles_with
@@ -87,7 +87,6 @@ def _fitting(file: Path, source: Path) -> tuple[Any, dict[str, Any]]:
     for name in ("modalities", "merging"):  # wrong ones change results, and no shape shows them
         if name not in settings:
             raise InputError(f"--weights={file}", f"{name} unknown", f"the output of scripts.weights convert --{name}")
-    check_stated(settings, file)
     config = read_config([source / "configs/train.yaml"], settings)
     config.get_parsed_content("imports")
     checkpoints.restore(config.get_parsed_content("network_def"), file, settings["modalities"])

@@ -10,7 +10,7 @@ from typing import Any
 from common import ROOT, made, weights
 from common.errors import choice, shortened, show
 from common.files import digest, existing_folder
-from common.options import BUNDLES, check_stated
+from common.options import BUNDLES
 from scripts import cli
 from scripts.cohorts import COHORTS, LIKE
 from scripts.prepare.settings import Settings
@@ -68,7 +68,6 @@ def segment(
     torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
     record = weights.metadata_of(file)
     weights.check_bundle(record, file, bundle)
-    check_stated(weights.settings_of(file), file)
     space = space_of(record, usual, file)
     if like not in (None, space):
         show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)

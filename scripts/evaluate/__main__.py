@@ -9,8 +9,7 @@ import numpy as np
 
 from common.data.volumes import is_made_up
 from common.errors import aligned, choice, show
-from common.files import write_csv
-from common.locks import claimed
+from common.files import claimed, write_csv
 from common.metrics.cards import Protocol, Scores
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.protocols import protocol as protocol_of

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, choice
-from common.locks import CLAIM, claimed
+from common.files import CLAIM, claimed
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
 from scripts.layouts.names import LABEL

@@ -11,8 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from common import made
 from common.errors import ArgumentError, InputError, choice, is_disk_full, one_line, shortened, show
-from common.files import write_csv
-from common.locks import claimed
+from common.files import claimed, write_csv
 from scripts.datalists.files import write
 from scripts.pages.templates import write_page
 from scripts.pools import map_in_processes

@@ -1,10 +1,41 @@
-"""Files appear when they are complete; JSON and YAML are strict."""
+"""Files appear when they are complete; a folder has one writer; JSON and YAML are strict."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
-from common.errors import InputError
-from common.files import atomic_write, read_json
+from common.errors import ArgumentError, InputError
+from common.files import atomic_write, claimed, read_json
 from scripts.yaml_files import read_yaml
+from tests.support import ROOT
+
+CLAIMING = """
+import os, sys, time
+from common.files import claimed
+with claimed("output_dir", sys.argv[1]):
+    if os.fork() == 0:  # a DataLoader worker also outlives its killed parent for a while
+        print(os.getpid(), flush=True)  # it has closed the lock's file by now
+    time.sleep(600)
+"""
+
+
+def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(tmp_path):
+    with claimed("ckpt_dir", tmp_path / "a"), claimed("output_dir", tmp_path / "b" / ".." / "a"):  # the same folder
+        pass
+    command = [sys.executable, "-c", CLAIMING, str(tmp_path / "a")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
+        child = int(other.stdout.readline())
+        with pytest.raises(ArgumentError, match="in use by another run"), claimed("ckpt_dir", tmp_path / "a"):
+            pass
+        (tmp_path / "a/.run.json.4711.part").write_text("half")
+        other.kill()
+        other.wait()
+        with claimed("output", tmp_path / "a"):
+            assert [path.name for path in (tmp_path / "a").iterdir()] == [".in_use"]
+        os.kill(child, 9)
+    assert list((tmp_path / "a").iterdir()) == []
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):

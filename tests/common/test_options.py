@@ -1,5 +1,6 @@
 """Options of a config: their values, their spelling, and what contradicts."""
 
+import sys
 from pathlib import Path
 
 import monai
@@ -73,7 +74,7 @@ SSL = {"is_ssl": True}
 @pytest.fixture
 def options_of(tmp_path, monkeypatch):
     """Return a function that reads the options of a changed config."""
-    monkeypatch.setattr("sys.excepthook", None)
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
 
     def options(content="options", **changed):
         return ConfigParser(CONFIG | {"place": str(tmp_path)} | changed).get_parsed_content(content)

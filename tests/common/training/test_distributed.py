@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from common.errors import InputError
-from common.locks import claimed
+from common.files import claimed
 from common.training.distributed import Processes
 from tests.common.training.ranks import on_two_ranks
 
