@@ -173,7 +173,8 @@ class Plan:
         self.settings["made_up"] = all(is_made_up(first_image(case)) for case in cases)
         origin = self.resumed_from or options.pretrained
         expected = [] if origin is None else measured_of(origin)
-        reference = union(expected or [*measurements.values()][:1])
+        resampled = {"spacing": [options.spacing] * 2} if options.spacing else {}
+        reference = union(expected or [next(iter(measurements.values())) | resampled])
         problems: dict[str, Problem] = {}
         for scan, ranges in measurements.items():
             problems = differences(ranges, reference, scan, options.spacing) | problems
