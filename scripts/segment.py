@@ -75,7 +75,7 @@ def segment(
     convention = record.get("label_convention", str(COHORTS[usual].convention))
     stated = {"modalities": COHORTS[usual].modalities, "brain": cohort.space.brain} | _as_trained(record)
     stated |= {} if brain is None else {"brain": brain}
-    settings = Settings(like or space, device=device, **stated)
+    settings = Settings(like or space, **stated)
     if grid is not None:
         choice("grid", grid, settings.modalities)
     outcomes = prepare_scans(root, folder / PREPARED, settings, patterns, "none", missing, include, jobs)
@@ -96,9 +96,8 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
     `modality` None means the preparation's reference. Subjects without the modality are left out.
     """
     from common.inference.outputs import write_volumes
-    from scripts.prepare.cohort import send_all
+    from scripts.prepare.cohort import read_record, send_all
     from scripts.prepare.picture import draw_labels
-    from scripts.prepare.subjects import read_record
     from scripts.prepare.volumes import read_labels, read_volume
 
     prepared, target = folder / PREPARED, folder / LABELS / (modality or "")

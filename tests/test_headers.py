@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
 from common.files import digest, write_json
+from scripts.prepare.cohort import send_back, source_record
 from scripts.prepare.settings import RECORD
-from scripts.prepare.subjects import send_back, source_record
 from scripts.prepare.volumes import read_volume
 from tests.bundles.workflows import untrained, workflow
 from tests.oracles import nifti

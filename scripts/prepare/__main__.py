@@ -22,14 +22,13 @@ def prepare(
     labels: str | None = None,
     missing: str = "refuse",
     spacing: float = 1.0,
-    device: str = "cpu",
     include: str | None = None,
     jobs: int = 1,
 ) -> None:
     """Register and resample the raw scans of each subject, and extract the brain.
 
-    Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, transforms, a record and a picture. One
-    datalist.json, quality.csv and overview.html cover all subjects. Repeat the command to continue an interrupted run.
+    Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, a record and a picture. One datalist.json and
+    overview.html cover all subjects. Repeat the command to continue an interrupted run.
     A subject that fails, or has quality figures outside their limits, is reported in one line and left out of
     datalist.json; the exit status is then 1. See docs/how-to/prepare-raw-scans.md.
 
@@ -49,14 +48,13 @@ def prepare(
             maps out. A label map is resampled like the scan on the same grid, to SUBJECT_seg.nii.gz.
         missing: refuse a subject that lacks a modality, or keep it with its available modalities.
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
-        device: cpu or cuda, for the brain extraction.
         include: subjects to include with quality figures outside their limits, such as "sub-01,sub-02", if their
             pictures look right. They stay included until their files or the settings change.
         jobs: number of subjects prepared in parallel; each takes up to 2 GB of memory at 1 mm.
     """
     cohort = choice("like", like, COHORTS)
     names = tuple(cohort.modalities if modalities is None else names_of(modalities))
-    settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing, device)
+    settings = Settings(like, names, cohort.space.brain if brain is None else brain, spacing)
     source = existing_folder(root, f"--root={root}", "a folder of raw scans")
     from scripts.prepare.cohort import output_folder, prepare_scans  # late import: slow
 

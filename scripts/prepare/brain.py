@@ -28,10 +28,10 @@ FILLED = 0.9  # least Dice of the brain and the foreground of a scan without sku
 CLOSING = 6  # mm; fills sulci up to 12 mm wide, as in the cohorts' brain masks
 
 
-def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
+def brain_of(scan: Volume) -> NDArray[np.bool_]:
     """Return a brain mask on the grid of an adult's raw T1; raise `InputError` if no brain is found."""
     try:
-        _, image, _ = _deepbet(device).run(nibabel.Nifti1Image(scan.array.astype(np.float32), scan.affine))
+        _, image, _ = _deepbet().run(nibabel.Nifti1Image(scan.array.astype(np.float32), scan.affine))
     except (AssertionError, ValueError):  # deepbet 1.0.2 found no brain
         image = None
     mask = None if image is None else np.asarray(image.dataobj) > 0
@@ -40,7 +40,7 @@ def brain_of(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
     return mask
 
 
-def find_brain(scan: Volume, device: str = "cpu") -> tuple[NDArray[np.bool_], bool]:
+def find_brain(scan: Volume) -> tuple[NDArray[np.bool_], bool]:
     """Return the brain mask of a raw scan, and whether it has no skull: then the mask is its foreground.
 
     With a background of 0, its size and border tell a scan without skull (`is_brain`), and deepbet does not run. The
@@ -52,7 +52,7 @@ def find_brain(scan: Volume, device: str = "cpu") -> tuple[NDArray[np.bool_], bo
     if noise == 0 and is_brain(inside, scan.spacing.tolist()):
         return np.asarray(ndimage.binary_fill_holes(inside)), True
     foreground = np.asarray(ndimage.binary_fill_holes(cc3d.largest_k(inside.astype(np.uint8), k=1)))
-    brain = brain_of(scan, device)
+    brain = brain_of(scan)
     is_stripped = dice(brain, foreground) > FILLED
     return (foreground if is_stripped else brain), is_stripped
 
@@ -63,19 +63,19 @@ def zero_background(scan: Volume) -> Volume:
     return scan if background is None else Volume(np.where(scan.array == background, 0, scan.array), scan.affine)
 
 
-def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
+def mirrored_brain(scan: Volume) -> NDArray[np.bool_]:
     """Return the brain mask of the left-right mirrored T1, by deepbet, on the T1's grid; empty if none is found."""
     try:
-        return brain_of(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine), device)
+        return brain_of(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine))
     except InputError:
         return np.zeros(scan.array.shape, bool)
 
 
 @cache
-def _deepbet(device: str) -> Any:
+def _deepbet() -> Any:
     from deepbet.bet import BrainExtraction
 
-    return BrainExtraction(no_gpu=device == "cpu")
+    return BrainExtraction(no_gpu=True)
 
 
 @cache

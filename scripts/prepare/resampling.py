@@ -107,12 +107,6 @@ def to_image(volume: Volume) -> sitk.Image:
     return image
 
 
-def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
-    """Convert a matrix [4, 4] between points in RAS+, mm, to a SimpleITK transform of points in LPS+."""
-    lps = FLIP @ matrix @ FLIP
-    return sitk.AffineTransform(lps[:3, :3].ravel().tolist(), lps[:3, 3].tolist())
-
-
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
     """Convert an affine transform of points in LPS+ to a matrix [4, 4] between points in RAS+, mm."""
     start = np.array(transform((0.0, 0.0, 0.0)))

@@ -21,7 +21,6 @@ class Settings:
     modalities: tuple[str, ...]  # in order
     brain: str = DEEPBET  # extraction: `deepbet`, a pattern of mask files, or `none` to keep the head
     spacing: float = 1.0  # voxel size of the result, mm
-    device: str = "cpu"  # of the brain extraction: `cpu` or `cuda`
 
     def __post_init__(self) -> None:
         names = self.modalities
@@ -29,7 +28,6 @@ class Settings:
             raise InputError(f"modalities {[*names]}: expected different names of letters and digits")
         if "*" not in str(self.brain):
             choice("brain", self.brain, (DEEPBET, "none", "a pattern such as *_brain.nii.gz"))
-        choice("device", self.device, ("cpu", "cuda"))
         if not 1 <= self.spacing <= 4:
             raise InputError(f"--spacing={self.spacing}", expected="1 to 4 mm")
 

@@ -57,7 +57,7 @@ def prepare_subject(
     is_stripped = False
     if mask is None:  # also if the head is kept: the figures need the brain
         with within(settings.reference):
-            mask, is_stripped = find_brain(reference, settings.device)
+            mask, is_stripped = find_brain(reference)
     else:
         mask = in_frame(Volume(mask.astype(np.uint8), volumes[settings.reference].affine), frame).array > 0
     affine = _to_template(reference, mask, 12)
@@ -81,7 +81,7 @@ def prepare_subject(
         "scale": float(abs(np.linalg.det(affine[:3, :3]))) ** (-1 / 3),
     }
     if settings.reference == "T1" and not is_stripped:
-        measured["agreement"] = dice(mask, mirrored_brain(reference, settings.device))
+        measured["agreement"] = dice(mask, mirrored_brain(reference))
     back = np.linalg.inv(affine) @ to_scan  # places the template affinely, even if the registration is rigid
     standard, whole = resample(template_brain(), grid, back), mask_on(template_mask(), grid, back)
     modalities = {}

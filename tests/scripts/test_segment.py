@@ -11,8 +11,7 @@ from common import made
 from common.data.regions import colours
 from common.data.volumes import write_volume
 from common.files import digest, write_json
-from scripts.prepare.cohort import send_all
-from scripts.prepare.subjects import Outcome, source_record
+from scripts.prepare.cohort import Outcome, send_all, source_record
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
