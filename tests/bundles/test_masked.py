@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import InputError
 from tests.bundles.workflows import STEP, workflow
 
 PAPER = ["reconstruction", "rotation", "contrastive"]
@@ -38,3 +39,16 @@ def test_a_pretraining_by_its_overlay_starts_a_fine_tuning_from_encoder_and_deco
     changed = {name for name, weight in after.items() if not torch.equal(weight, before.get(name, torch.zeros(0)))}
     last, first = {"out.conv.conv.weight", "out.conv.conv.bias"}, {"swinViT.patch_embed.proj.weight"}
     assert changed == last | first | {f"encoder1.layer.conv{number}.conv.weight" for number in (1, 3)}  # FLAIR, T1
+
+
+def test_segresnet_learns_by_masked_alone_and_starts_a_fine_tuning(cohorts, tmp_path):
+    options = STEP | {"architecture": "segresnet"}
+    with pytest.raises(InputError, match="segresnet with the overlay masked"):
+        workflow("ukb_ssl_pretrain", "train", cohorts, tmp_path, **options).parser.get_parsed_content("network_def")
+    workflow("ukb_ssl_pretrain", "train", cohorts, tmp_path, ("masked",), **options).run()
+    assert (tmp_path / "pictures/inpainting.png").is_file()
+    options |= {"pretrained": str(tmp_path / "models/model.pt"), "modalities": ["FLAIR", "T1"]}
+    tuning = workflow("brats_finetune", "train", cohorts, tmp_path / "tuned", **options)
+    report = tuning.parser.get_parsed_content("weights_report")
+    assert report.changed == ["convInit.conv.weight"]
+    assert report.missing == ["conv_final.2.conv.weight", "conv_final.2.conv.bias"]
