@@ -59,11 +59,12 @@ class Store:
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """Apply the deterministic transforms to a datalist's entry, and store the result."""
-        item = self.transform(dict(entry), end=self.first)
-        volumes = {key: item[key] for key in ("image", "label") if key in item}
-        metas = {key: {name: item[key].meta[name] for name in META if name in item[key].meta} for key in volumes}
+        item, volumes = self.transform(dict(entry), end=self.first), {}
+        for key in [key for key in ("image", "label") if key in item]:
+            voxels = item[key].as_tensor().clone(memory_format=torch.contiguous_format)
+            volumes[key] = voxels, {name: item[key].meta[name] for name in META if name in item[key].meta}
         content = io.BytesIO()
-        torch.save({key: (volume.as_tensor().contiguous(), metas[key]) for key, volume in volumes.items()}, content)
+        torch.save(volumes, content)
         with atomic_write(self.path_of(entry)) as file:  # PyTorch itself does not report a full disk
             file.write_bytes(content.getbuffer())
 
