@@ -274,42 +274,39 @@ def _regions_in(label: torch.Tensor, convention: str) -> torch.Tensor:
     return torch.cat([torch.isin(label, values) for values in regions])
 
 
-class NestRegionsd(MapTransform):
-    """Make regions [R, H, W, D] consistent with each other: convert them to a label map and back.
+class RegionsToLabeld(MapTransform):
+    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D], where inner regions win.
 
-    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or disjoint regions
-    may overlap. Metrics must measure the label map that users get. `cleanup` is text such as "WT=100mm3,ET=largest"
-    (`common.data.cleanup`).
+    `cleanup` is text such as "WT=100mm3,ET=largest" (`common.data.cleanup`).
     """
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
         super().__init__(keys)
-        self.to_label, self.convention = RegionsToLabeld(keys, convention), convention
-        self.cleanup = cleanup_of(cleanup) if cleanup else {}
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        labels = self.to_label(data)
-        for key in self.key_iterator(labels):
-            if self.cleanup:
-                label, voxel = labels[key][0], float(abs(np.linalg.det(data[key].affine[:3, :3].cpu().numpy())))
-                label.copy_(torch.from_numpy(cleaned(label.cpu().numpy(), self.convention, self.cleanup, voxel)))
-            labels[key] = _regions_in(labels[key], self.convention).to(data[key].dtype)
-        return labels
-
-
-class RegionsToLabeld(MapTransform):
-    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D], where inner regions win."""
-
-    def __init__(self, keys: KeysCollection, convention: str) -> None:
-        super().__init__(keys)
-        self.paint = painting_order(convention)
+        self.convention, self.cleanup = convention, cleanup_of(cleanup) if cleanup else {}
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
         for key in self.key_iterator(result):
             channels = result[key]
             label = torch.zeros_like(channels[:1], dtype=torch.uint8)
-            for channel, value in self.paint:
+            for channel, value in painting_order(self.convention):
                 label[channels[channel : channel + 1] > 0] = value
+            if self.cleanup:
+                voxel = float(abs(np.linalg.det(channels.affine[:3, :3].cpu().numpy())))
+                label[0] = torch.from_numpy(cleaned(label[0].cpu().numpy(), self.convention, self.cleanup, voxel))
             result[key] = label
         return result
+
+
+class NestRegionsd(RegionsToLabeld):
+    """Make regions [R, H, W, D] consistent with each other: convert them to a label map and back.
+
+    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or disjoint regions
+    may overlap. Metrics must measure the label map that users get.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        labels = super().__call__(data)
+        for key in self.key_iterator(labels):
+            labels[key] = _regions_in(labels[key], self.convention).to(data[key].dtype)
+        return labels
