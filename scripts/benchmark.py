@@ -28,7 +28,7 @@ ATEN = torch.ops.aten
 SIZE, EDGE, CROPS = "small", 96, 2  # edge of crops and windows in voxels
 ON_CPU = 64  # edge of the single crop of a step, in voxels: a training step of the paper's size takes a minute
 CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of the box of its brain
-WORKS, CROPPED = ("pretraining", "fine_tuning"), "stock, cropped to the brain"
+WORKS = ("pretraining", "fine_tuning")
 NO_KERNEL = {"empty.memory_format", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 
 
@@ -61,7 +61,7 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
 
 def _timed(work: str, task: tuple[Any, ...], repeats: int) -> list[dict[str, Any]]:
     """Return a row for each variant of a task; the first of the turns fills caches."""
-    codes, rows = ("ours", "stock", *([CROPPED] if work == "case" else [])), []
+    codes, rows = ("ours", "stock"), []
     with ExitStack() as stack:
         pools = {code: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for code in codes}
         turns = [

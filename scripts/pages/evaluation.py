@@ -9,11 +9,10 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from common.errors import InputError, choice
-from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, regions_in, summarise
+from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, summarise
 from common.inference.pictures import PLANES, centre_of, grey_levels, joined
 from common.metrics.cards import DICE, PRESENT, Protocol
 from scripts.evaluate.records import read_record, scored_masks
-from scripts.pages.charts import rows_chart
 from scripts.pages.panels import planes, png
 from scripts.pages.slices import scene_of, write_slices
 from scripts.pages.templates import png_uri, write_page
@@ -34,7 +33,7 @@ def write_pages(folder: Path, slices: str = "chosen", background: str | None = N
     the modality of the pictures; None: each case's first.
     """
     record, protocol = read_record(folder)
-    cases, regions = record["cases"], regions_in(record)
+    cases = record["cases"]
     if background is not None and not any(background in entry.get("modalities", {}) for entry in cases.values()):
         raise InputError(f"--background={background}", "no case has an image of it")
     shown = choose(record, protocol)
@@ -44,13 +43,6 @@ def write_pages(folder: Path, slices: str = "chosen", background: str | None = N
         write_slices(folder, record, name, background)
     for case in shown:
         case |= _draw(folder, record, case["name"], background)
-    distributions = {}
-    for metric in protocol.metrics if len(cases) > 1 else ():
-        rows = {
-            region: [entry["regions"][region]["values"][metric.name] for entry in cases.values()] for region in regions
-        }
-        axis: Any = {"xlim": (-0.03, 1.03)} if metric.unit == "1" else {"xscale": "symlog"}
-        distributions[metric.title] = rows_chart(f"{metric.title} ({metric.unit})", rows, **axis)
     write_page(
         folder / PAGE,
         Path(__file__).with_name("evaluation.html.j2"),
@@ -65,7 +57,6 @@ def write_pages(folder: Path, slices: str = "chosen", background: str | None = N
         protocol=protocol,
         summary=summarise(record, protocol),
         means={metric.name: metric for metric in protocol.metrics} | MEANS,
-        distributions=distributions,
         shown=shown,
         background=background,
         colours={"reference": REFERENCE, "prediction": PREDICTION},
