@@ -79,27 +79,16 @@ HEADERS = {
     "2D": _row("dimensions", "t1", lambda f: save(f, brain()[..., 3]), "shape 10 x 12; expected three dimensions"),
     "4D": _row("dimensions", "t1", lambda f: save(f, np.stack(2 * [brain()], -1)), "shape 10 x 12 x 8 x 2; expected"),
     "shape": _row(
-        "shape",
-        "t1",
-        lambda f: save(f, brain()[:, :, :-1]),
-        "shape 10 x 12 x 7; expected 10 x 12 x 8, that of flair.nii.gz",
+        "shape", "t1", lambda f: save(f, brain()[:, :, :-1]), "10 x 12 x 7; expected 10 x 12 x 8, that of flair"
     ),
-    "affine": _row(
-        "affine",
-        "t2",
-        lambda f: save(f, brain(2), shifted(7.5)),
-        "affine differs by up to 7.5 mm; expected that of flair.nii.gz",
-    ),
+    "affine": _row("affine", "t2", lambda f: save(f, brain(2), shifted(7.5)), "affine differs by up to 7.5 mm"),
     "singular": _row("affine", "t1", lambda f: set_header(f, 312, "<f4", 0, 0, 0, 0), "cannot be inverted"),
     "RGB": _row("type", "t1", lambda f: save(f, np.zeros(SHAPE, [(c, "u1") for c in "RGB"])), "expected real numbers"),
 }
 VOXELS = {
     "checksum": _row("unreadable", "t1", break_checksum, "CRC check failed"),
     "2023": _row(
-        "label_values",
-        "seg",
-        lambda f: save(f, lesion(1, 2, 3)),
-        "label 3; expected labels 0, 1, 2, 4 (brats2021)",
+        "label_values", "seg", lambda f: save(f, lesion(1, 2, 3)), "label 3; expected labels 0, 1, 2, 4 (brats2021)"
     ),
     "fraction": _row(
         "label_values", "seg", lambda f: save(f, lesion(1) * np.float32(0.25)), "label 0.25; expected whole"

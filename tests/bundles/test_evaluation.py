@@ -48,7 +48,7 @@ def test_training_evaluation_and_command_line_agree(cohorts, trained, tmp_path, 
 
 def test_the_checkpoints_cleanup_is_that_of_inference_and_evaluation_and_can_be_switched_off(cohorts, tmp_path):
     """Expected label maps: the written ones, cleaned up afterwards. Records name the cleanup."""
-    text = "WT=largest,ET=1000mm3"
+    text = "WT=largest,ET=9000000mm3"
     models = [untrained("brats_finetune", tmp_path / f"{cleanup}.pt", cleanup=cleanup) for cleanup in (None, text)]
 
     def predict(name, config, model, **options):
@@ -63,17 +63,13 @@ def test_the_checkpoints_cleanup_is_that_of_inference_and_evaluation_and_can_be_
         regions = NestRegionsd("x", "brats2021", text)(LabelToRegionsd("x", "brats2021")({"x": label}))
         expected[name] = RegionsToLabeld("x", "brats2021")(regions)["x"][0].numpy()
     assert all((expected[name] != image.dataobj).any() for name, image in plain.items())
-    for found, labels in (
-        (predict("evaluated", "evaluate", models[1]), expected),
-        (predict("inferred", "inference", models[1]), expected),
-        (
-            predict("off", "inference", models[1], cleanup="none"),
-            {name: image.dataobj for name, image in plain.items()},
-        ),
-    ):
-        assert found.keys() == labels.keys()
-        for name, image in found.items():
-            np.testing.assert_array_equal(image.dataobj, labels[name])
-    assert read(tmp_path / "evaluated/cases.json")["made"]["cleanup"] == text
-    settings = [read(tmp_path / name / "made.json")["settings"] for name in ("inferred", "off")]
+    evaluated, inferred = (predict(config, config, models[1]) for config in ("evaluate", "inference"))
+    off = predict("off", "inference", models[1], cleanup="none")
+    assert plain.keys() == evaluated.keys() == inferred.keys() == off.keys()
+    for name, image in plain.items():
+        np.testing.assert_array_equal(evaluated[name].dataobj, expected[name])
+        np.testing.assert_array_equal(inferred[name].dataobj, expected[name])
+        np.testing.assert_array_equal(off[name].dataobj, image.dataobj)
+    assert read(tmp_path / "evaluate/cases.json")["made"]["cleanup"] == text
+    settings = [read(tmp_path / name / "made.json")["settings"] for name in ("inference", "off")]
     assert [stated["cleanup"] for stated in settings] == [text, None]

@@ -131,12 +131,11 @@ def candidates_of(study: Sequence[Series], names: Names) -> list[Candidate]:
     """Return a `Candidate` for each series of a study, with its evidence; `names` is from `read_table`."""
     scans = [_candidate(series, names, why_no_volume(series)) for series in study]
     volumes = [scan for scan in scans if scan.is_volume]
-    return [replace(scan, evidence=_contrast_evidence(scan, volumes)) for scan in scans]
-
-
-def _contrast_evidence(scan: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
-    """Return a T1's evidence on contrast agent, else (); `volumes` are all volumes of the study, including `scan`."""
-    return tuple(filter(None, (scan.words, _by_header(scan, volumes)))) if scan.kind == "T1" else ()
+    candidates = []
+    for scan in scans:
+        of_agent = (scan.words, _by_header(scan, volumes)) if scan.kind == "T1" else ()
+        candidates.append(replace(scan, evidence=tuple(filter(None, of_agent))))
+    return candidates
 
 
 def _candidate(series: Series, names: Names, unusable: str = "") -> Candidate:

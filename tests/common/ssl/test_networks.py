@@ -23,13 +23,9 @@ def test_swin_unetr_of_the_settings_has_the_public_number_of_parameters(size, in
     assert count(network) == SWIN_UNETR_PARAMETERS[size, inputs, outputs]
 
 
-def test_parameters_are_named_as_in_the_public_weights():
+def test_the_reconstruction_is_enlarged_as_in_the_public_code():
     network = SSLHead(in_channels=2, model_size="micro")
-    names = network.state_dict()
     assert [layer.align_corners for layer in network.conv if isinstance(layer, torch.nn.Upsample)] == [False] * 5
-    assert {name.split(".")[0] for name in names} == {"swinViT", "rotation_head", "contrastive_head", "conv"}
-    convolutions = {name for name in names if name.startswith("conv.")}
-    assert convolutions == {f"conv.{number}.{kind}" for number in range(0, 21, 4) for kind in ("weight", "bias")}
 
 
 @pytest.mark.parametrize(("head_tokens", "read"), [("corner", [0, 1]), ("mean", [None, None])])

@@ -131,18 +131,14 @@ def test_fine_tuning_takes_the_encoder_and_says_what_it_lacks(file):
     assert equal(network.state_dict(), old.state_dict(), encoder)
     assert equal(network.state_dict(), before, report.missing)
     assert "  unexpected rotation_head (2), contrastive_head (2), conv (12)" in report.lines()
-    gaps = {"changed": [], "missing": report.missing, "unexpected": report.unexpected}
-    assert report.content() == {"source": str(file), **report.counts(), "tensors": gaps}
 
 
-def test_a_tensor_of_another_shape_is_ignored_and_without_weights_all_stay(file):
+def test_a_tensor_of_another_shape_is_ignored(file):
     old, network = swin_unetr(1, outputs=3), swin_unetr(1, outputs=2, seed=1)
     before = copy_of(network)
-    assert weights.initialise(network, None, ["T1"]).missing == list(before)
     report = weights.initialise(network, saved(old, file, ["T1"]), ["T1"])
     output = ["out.conv.conv.weight", "out.conv.conv.bias"]
     assert (report.missing, report.unexpected, report.changed) == (output, output, [])
-    assert len(report.matched) == len(before) - 2
     assert equal(network.state_dict(), before, output)
 
 

@@ -114,8 +114,7 @@ ALL = [  # attributes of all slices
 
 
 @pytest.mark.parametrize(
-    ("changed", "attributes", "message"),
-    [*((slice(2, 3), *row) for row in ONE), *((slice(None), *row) for row in ALL)],
+    ("changed", "attributes", "message"), [*((slice(2, 3), *row) for row in ONE), *((slice(None), *row) for row in ALL)]
 )
 def test_slices_that_form_no_volume_are_refused(slices, changed, attributes, message):
     for image in slices:

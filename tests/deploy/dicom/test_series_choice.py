@@ -75,6 +75,9 @@ def image_type(*values):
     return {"ImageType": ["ORIGINAL", "PRIMARY", "M", *values]}
 
 
+RAW = image_type("ND")
+
+
 def after_agent(**values):
     return t1("T1 +C", agent=AGENT, **THICK | values)
 
@@ -85,26 +88,13 @@ CHOSEN = {  # numbers of T1ce and T1, remarks, series
     '"post" and an agent': ([2, 1], [], EARLY, t1("T1 post", at="103000", agent=AGENT)),
     "an agent in each header, and the time of the injection": ([2, 1], [], KEPT, t1(at="103000", **INJECTED)),
     "a T1 before the T1ce": ([1, 3], [], t1("T1 +C", at="102000", agent=AGENT), t1("SAG T1", at="103000"), EARLY),
-    "a T1 before every T1 that may have agent": (
-        [3, 1],
-        [],
-        EARLY,
-        t1(at="102000"),
-        STATED,
-        t1("T1 post", at="101000"),
-    ),
+    "a T1 before each that may have agent": ([3, 1], [], EARLY, t1(at="102000"), STATED, t1("T1 post", at="101000")),
     "a name beside an agent that was entered early": ([3, 1], [], EARLY, t1(at="100500", agent=AGENT, **THIN), STATED),
     "a reformat": ([3, 1], [], t1(), REFORMAT, t1("T1 +C", agent=AGENT)),
     "the only thin 3D scan": ([3, 1], [ONLY.format(3, "3D")], t1(), after_agent(), after_agent(**THIN), after_agent()),
     "the only axial scan": ([3, 1], [ONLY.format(2, "axial")], t1(), after_agent(**CORONAL), after_agent()),
-    "distortion corrected": (
-        [1, 3],
-        [f"T1: {CORRECTED}"],
-        STATED,
-        EARLY | image_type("ND"),
-        EARLY | image_type("DIS3D"),
-    ),
-    "normalised": ([3, 1], [f"T1ce: {CORRECTED}"], EARLY, STATED | image_type("ND"), STATED | image_type("ND", "NORM")),
+    "distortion corrected": ([1, 3], [f"T1: {CORRECTED}"], STATED, EARLY | RAW, EARLY | image_type("DIS3D")),
+    "normalised": ([3, 1], [f"T1ce: {CORRECTED}"], EARLY, STATED | RAW, STATED | image_type("ND", "NORM")),
 }
 
 
@@ -115,11 +105,8 @@ def test_statements_choose_t1ce_and_t1(write_study, name):
 
 
 NO_AGENT = "T1ce: no series states contrast agent in its name or header"
-DOUBT, DOUBT_T1, AFTER = (
-    "T1ce: the evidence is doubtful",
-    "T1: the evidence is doubtful",
-    "T1: scanned after contrast agent",
-)
+DOUBT, DOUBT_T1 = "T1ce: the evidence is doubtful", "T1: the evidence is doubtful"
+AFTER = "T1: scanned after contrast agent"
 TWO, TWO_T1 = "T1ce: 2 series match", "T1: 2 series match"
 DOUBTFUL = {  # start of the question, series
     "a later scan of the same kind": (NO_AGENT, EARLY, LATE),
@@ -136,12 +123,7 @@ DOUBTFUL = {  # start of the question, series
     "a thin T1ce in another frame": (TWO, t1(), after_agent(FrameOfReferenceUID="1.2"), after_agent(**THIN)),
     "a thin T1ce of another injection": (TWO, t1(), after_agent(**FIRST), after_agent(**THIN, **SECOND)),
     "a thin T1ce of a part of the head": (TWO, t1(), after_agent(), after_agent(**PART)),
-    "corrections of different scans": (
-        TWO_T1,
-        STATED,
-        EARLY | image_type("ND"),
-        t1(at="100001", **image_type("DIS2D")),
-    ),
+    "corrections of different scans": (TWO_T1, STATED, EARLY | RAW, t1(at="100001", **image_type("DIS2D"))),
 }
 
 
