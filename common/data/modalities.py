@@ -42,10 +42,10 @@ _STATED = re.compile(  # contrast agent among the words of a name, with what den
 )
 _LONG = "|".join(word for word in AGENT if word.isalpha() and word not in ("ce", "km", "agent"))
 _COMPOUND = re.compile(  # contrast agent within a value of BIDS, which holds no separators: acq-T1gd, ce-GADOVIST
-    rf"_?(?:acq|desc|rec)-(?!(?i:pre|no|without))(?:(?i:{_LONG})[A-Za-z0-9]*|[A-Za-z0-9]*?"
-    rf"(?:(?i:{_LONG}|t1ce|t1c|3dce)|(?<=[a-z0-9])CE))(?=_|$)|_?ce-(?!(?i:pre|no|without|0))[A-Za-z0-9]+(?=_|$)"
+    rf"(?:^|_)(?:acq|desc|rec)-(?!(?i:pre|no|without))(?:(?i:{_LONG})[A-Za-z0-9]*|[A-Za-z0-9]*?"
+    rf"(?:(?i:{_LONG}|t1ce|t1c|3dce)|(?<=[a-z0-9])CE))(?=_|$)|(?:^|_)ce-(?!(?i:pre|no|without|0))[A-Za-z0-9]+(?=_|$)"
 )
-_UNENHANCED = re.compile(r"_?ce-[A-Za-z0-9]+(?=_|$)")
+_UNENHANCED = re.compile(r"(?:^|_)ce-[A-Za-z0-9]+(?=_|$)")
 _POST = re.compile(
     r"(?:^|[_.\- ])post(?=$|[_.\- ])(?!.(?:op|surg|resect|treat|therap|radi|rt|chemo))"
     r"|(?:acq|desc|rec)-[a-z0-9]*post(?=_|$)",

@@ -49,6 +49,7 @@ def test_the_longest_spelling_ends_a_name(name, parts):
         ("T1ce", "sub-1_ce-1_T1w sub-1_acq-postgadolinium_T1w sub-1_acq-mpragePostGd_T1w"),
         ("T1", "sub-1_ce-none_T1w sub-1_acq-space_T1w sub-1_acq-nogd_T1w T1_gad_pre sub-1_acq-postop_T1w P1_t1_mprage"),
         ("T1", "no_gd_T1 pre_contrast_T1 precontrast_T1 T1_without_contrast gadgil_T1 sub-km_T1w sub-post_T1w pre_T1"),
+        ("T1", "sub-1_space-MNI152_T1w"),
         (UNCLEAR, "post_T1 T1_post P1_post_T1w sub-1_acq-post_T1w sub-1_acq-mpragepost_T1w"),
         ("FLAIR", "Gd_FLAIR post_FLAIR"),
     ],
