@@ -19,13 +19,14 @@ from common.options import BUNDLES, automatic_amp, read_config
 from common.ssl.networks import in_precision
 from common.values import AUTO, DEVICE, NAME, names_of, or_auto
 from scripts.datalists.__main__ import REGIONS
-from scripts.datalists.build import Scan, scan_any
+from scripts.datalists.build import scan_any
 from scripts.datalists.files import mapping_of
 from scripts.datalists.people import person_finder
 from scripts.datalists.regions import read_regions
 from scripts.datalists.splits import Split
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import naming
+from scripts.layouts.subjects import DataSet
 from scripts.pools import free_memory
 from scripts.steps import words_of
 
@@ -68,7 +69,7 @@ def plan(
     text = read_regions(file) if regions is not None or file.is_file() else None
     finder = None if person is None else person_finder(person)
     scan = scan_any(root, naming=names, regions=text, person=finder)
-    if not (visits := [visit for visit in scan.visits if {LABEL, *scan.modalities} <= visit.files.keys()]):
+    if not (visits := [visit for visit in scan.subjects.values() if {LABEL, *scan.modalities} <= visit.files.keys()]):
         raise InputError(f"--root={root}", "no label map to learn from", "names that end with seg or mask, or --label")
     Split(SHARE, SHARE).draw(scan.people(visits))  # raises an InputError for fewer than 4 people
     cases = [
@@ -132,7 +133,7 @@ def ranges_of(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> 
     return None if is_apart or preparation.skull_in(ranges) != preparation.WITHOUT_SKULL else ranges
 
 
-def step_of(scan: Scan, options: Mapping[str, Any]) -> Callable[[], None]:
+def step_of(scan: DataSet, options: Mapping[str, Any]) -> Callable[[], None]:
     """Return a function that computes the gradients of a training step, with crops of zeros."""
     folder, device = BUNDLES / BUNDLE / "configs", options["device"]
     settings = {"label_convention": scan.convention, "amp": automatic_amp(device, trains=True), **options}

@@ -8,12 +8,12 @@ from common.errors import choice, show
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
-from scripts.datalists.build import Scan, refuse_clashes, scan_any, select, write_split
+from scripts.datalists.build import scan_any, select, write_split
 from scripts.datalists.check import check
 from scripts.datalists.files import output_file
 from scripts.datalists.people import person_finder
 from scripts.datalists.regions import read_regions
-from scripts.datalists.scans import scans
+from scripts.datalists.scans import write_scans
 from scripts.datalists.splits import Split, fold, split, subset
 from scripts.layouts.patterns import naming
 from scripts.layouts.reading import read_cohort
@@ -54,13 +54,12 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         splits, target = Split(validation, testing, seed, least), output_file(output)
         folder, stated = Path(root).expanduser(), canonical(label_convention) if label_convention else None
         data = read_cohort(card.layouts, folder)
+        data.name, data.convention = name, stated or data.convention
         data.show_unused(card.modalities)
-        refuse_clashes(data, card.modalities)
-        if convention := stated or data.convention:
-            show(f"regions: {convention}")
-        found = Scan(name, card.modalities, convention, [visit for _, visit in sorted(data.subjects.items())])
-        scan = select(found, folder, min_slices=min_slices, only_first=only_first, workers=workers)
-        write_split(scan, folder, splits, target)
+        data.refuse_clashes(card.modalities)
+        if data.convention:
+            show(f"regions: {data.convention}")
+        write_split(select(data, min_slices=min_slices, only_first=only_first, workers=workers), splits, target)
 
     command.__doc__ = card.about + OPTIONS
     return command
@@ -110,7 +109,7 @@ def generic(
     keep_missing = choice("missing", missing, {"exclude": False, "keep": True})
     folder, target = Path(root).expanduser(), output_file(output)
     file = folder / REGIONS if regions is None else Path(regions).expanduser()
-    scan = scan_any(
+    data = scan_any(
         folder,
         naming=names,
         regions=read_regions(file) if regions is not None or file.is_file() else None,
@@ -118,11 +117,11 @@ def generic(
         keep_missing=keep_missing,
         workers=workers,
     )
-    write_split(select(scan, folder, keep_missing=keep_missing), folder, splits, target)
+    write_split(select(data, keep_missing=keep_missing), splits, target)
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}
-COMMANDS |= {"generic": generic, "scans": scans, "split": split, "fold": fold, "subset": subset, "check": check}
+COMMANDS |= {"generic": generic, "scans": write_scans, "split": split, "fold": fold, "subset": subset, "check": check}
 
 if __name__ == "__main__":
     run(COMMANDS, "datalists")

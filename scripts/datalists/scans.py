@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from common.data.modalities import modality_of
-from common.errors import InputError, show
+from common.errors import show
 from common.values import names_of
-from scripts.datalists.files import output_file, write_datalist
+from scripts.datalists.build import write_split
+from scripts.datalists.files import output_file
 from scripts.datalists.people import describe_people, person_finder
 from scripts.datalists.splits import Split
 from scripts.layouts.scans import MODALITY, find_scans
@@ -16,7 +16,7 @@ from scripts.layouts.scans import MODALITY, find_scans
 NOT_STATED = "not stated"
 
 
-def scans(
+def write_scans(
     root: str,
     output: str,
     sequences: str | Sequence[str] | None = None,
@@ -41,40 +41,27 @@ def scans(
         testing: number or fraction of people for testing; or all.
         seed: seed of the random choice, 0 or more.
     """
-    splits, target, folder = Split(validation, testing, seed, least=2), output_file(output), Path(root).expanduser()
-    wanted = None if sequences is None else {_key(name) for name in names_of(sequences)}
-    found, left_out = find_scans(folder, pattern)
-    counts = Counter(scan.sequence or NOT_STATED for scan in found)
+    splits, target = Split(validation, testing, seed, least=2), output_file(output)
+    finder = None if person is None else person_finder(person)
+    found, left_out = find_scans(Path(root).expanduser(), pattern)
+    found.name = Path(root).expanduser().resolve().name or "data"
+    scans = [*found.subjects.values()]
+    counts = Counter(scan.sequence or NOT_STATED for scan in scans)
     show(f"sequences: {', '.join(f'{name} {count}' for name, count in counts.most_common()) or 'none'}")
-    if wanted is not None:
-        left_out["other sequences"] = [scan.path for scan in found if _key(scan.sequence) not in wanted]
-        found = [scan for scan in found if _key(scan.sequence) in wanted]
+    if sequences is not None:
+        wanted = {_key(name) for name in names_of(sequences)}
+        left_out["other sequences"] = [scan.files[MODALITY] for scan in scans if _key(scan.sequence) not in wanted]
+        scans = [scan for scan in scans if _key(scan.sequence) in wanted]
     for reason, paths in left_out.items():
         if paths:
             show(f"left out: {reason}: {len(paths)}, such as {', '.join(paths[:3])}")
-    if not found:
-        raise InputError(
-            f"--root={root}", "no scan", "names such as SUBJECT/SESSION/T1, --pattern, or other --sequences"
-        )
-    finder, names = person_finder(person) if person else None, Counter[str]()
-    person_of, tested, entries = dict[str, str](), set[str](), list[dict[str, Any]]()
-    for scan in found:
-        names[scan.subject] += 1
-        subject = scan.subject[-190:] + (f"_{names[scan.subject]}" if names[scan.subject] > 1 else "")
-        person_of[subject] = finder(subject) if finder else scan.person
-        if scan.is_test:
-            tested.add(person_of[subject])
-        stated = {"sequence": scan.sequence} if scan.sequence else {}
-        entries.append({"subject": subject, "person": person_of[subject], **stated, "image": [scan.path]})
-    show(f"scans: {len(entries)}, people: {describe_people(person_of)}")
-    people = sorted({*person_of.values()} - tested)
-    split_of = dict.fromkeys(tested, "testing") | (splits.draw(people) if people else {})
-    content: dict[str, Any] = {"name": folder.resolve().name or "data", "modalities": [MODALITY]}
-    content |= {"label_convention": None, "training": [], "validation": [], "testing": []}
-    for entry in entries:
-        content[split_of[entry["person"]]].append(entry)
-    write_datalist(content, target)
+    for scan in scans:
+        scan.person = finder(scan.name) if finder else scan.person
+    show(f"scans: {len(scans)}, people: {describe_people({scan.name: scan.person for scan in scans})}")
+    found.subjects = {scan.name: scan for scan in scans}
+    write_split(found, splits, target)
 
 
 def _key(sequence: str | None) -> str:
+    """Return a sequence's name in lower case, so that T1w is T1."""
     return (modality_of(sequence or "") or sequence or NOT_STATED).lower()

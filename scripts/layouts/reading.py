@@ -60,6 +60,8 @@ def read_cohort(layouts: Sequence[FileLayout], root: Path) -> DataSet:
     """Find a cohort's files below a root, in the only one of its layouts that fits; else raise `InputError`."""
     images = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
     matches = [data for data in (layout.read(str(root), images) for layout in layouts) if data.subjects]
+    for data in matches:
+        data.subjects = dict(sorted(data.subjects.items()))
     if len(matches) > 1:
         examples = " and ".join(next(iter(data.subjects)) for data in matches)
         raise InputError(f"--root={root}", f"layouts are mixed: {examples}", "one, as their labels could differ")

@@ -1,7 +1,7 @@
-"""The subjects of a data set: the files of each, conflicts between files, and files that are not used."""
+"""The subjects of a data set: the files of each, files that clash, and files that are not used."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common.data.people import person_of
@@ -14,11 +14,13 @@ OPTION = f"--pattern='{EXAMPLE}'"
 
 
 @dataclass
-class SubjectFiles:
-    """The files of a subject, or of one visit: relative paths by modality, and by `LABEL` for the label map.
+class Subject:
+    """A person at one visit, with relative paths by modality, and by `LABEL` for the label map.
 
-    `origin` is what the paths say of the subject; all files of a subject have the same. `is_test` is whether the layout
-    reserves the subject for testing.
+    Attributes:
+        origin: What the paths say of the subject; all files of a subject have the same.
+        is_test: Whether the layout reserves the subject for testing.
+        sequence: What a single scan shows, "" if nothing states it; None for other subjects.
     """
 
     name: str
@@ -26,6 +28,7 @@ class SubjectFiles:
     files: dict[str, str] = field(default_factory=dict)
     origin: Any = None
     is_test: bool = False
+    sequence: str | None = None
 
     @property
     def images(self) -> dict[str, str]:
@@ -45,36 +48,42 @@ class DataSet:
     Attributes:
         root: Folder of the data set.
         images: All images in the folder.
-        order: Modalities in channel order, if the layout defines it.
-        convention: Label convention, if the layout defines it.
+        modalities: Modalities in channel order.
+        convention: Label convention as text; None without label maps.
+        name: Name of the datalist.
         clashes: Paths by subject and kind, where two or more files fit; the subject keeps the first.
     """
 
     root: str
     images: Sequence[ImageFile]
-    order: Sequence[str] = ()
+    modalities: Sequence[str] = ()
     convention: str | None = None
-    subjects: dict[str, SubjectFiles] = field(default_factory=dict)
+    name: str = ""
+    subjects: dict[str, Subject] = field(default_factory=dict)
     clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def add(self, name: str, kind: str, path: str, origin: Any, person: str | None = None) -> None:
         """Give a file to a subject; raise `InputError` if the subject's other files are of another origin."""
-        subject = self.subjects.setdefault(name, SubjectFiles(name, person or person_of(name), origin=origin))
+        subject = self.subjects.setdefault(name, Subject(name, person or person_of(name), origin=origin))
         if subject.origin != origin:
             first = next(iter(subject.files.values()))
             raise InputError(f"--root={self.root}", f"{first} and {path} would both be of {name}", "distinct names")
-        if (first := subject.files.setdefault(kind, path)) != path:
+        first = subject.files.setdefault(kind, path)
+        if first != path:
             self.clashes.setdefault((name, kind), [first]).append(path)
 
-    def paths(self, name: str, kind: str) -> list[str]:
-        """Return all files of a kind of a subject."""
-        return self.clashes.get((name, kind)) or [self.subjects[name].files[kind]]
-
-    def problem(self, name: str, kind: str) -> str | None:
+    def clash(self, name: str, kind: str) -> str | None:
         """Describe two files that fit the same kind of a subject; None without a clash."""
-        if (name, kind) not in self.clashes:
-            return None
-        return f"two files for the {kind} of {name}: {' and '.join(self.clashes[name, kind][:2])}"
+        files = self.clashes.get((name, kind))
+        return f"two files for the {kind} of {name}: {files[0]} and {files[1]}" if files else None
+
+    def refuse_clashes(self, modalities: Collection[str]) -> None:
+        """Raise an InputError if two files fit the same label map or image of these modalities."""
+        for name, kind in self.clashes:
+            if kind in (LABEL, *modalities):
+                option = "--label=WORDS" if kind == LABEL else f"--modalities={kind}=WORDS"
+                expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
+                raise InputError(f"--root={self.root}", self.clash(name, kind), expected)
 
     def show_unused(self, modalities: Collection[str], takes_labels: bool = True, option: str = OPTION) -> None:
         """Print the number of images that are not used, and some of them, those whose names say nothing first."""
@@ -86,3 +95,15 @@ class DataSet:
         if unused:
             text = f"{len(unused)} files, such as {shortened([file.path for file in unused], most=3)}"
             show(f"not used: {text}; if they are needed, give a pattern such as {option}")
+
+    def people(self, subjects: Iterable[Subject]) -> list[str]:
+        """Return the people of these subjects, sorted, without those whom the layout reserves for testing."""
+        reserved = {subject.person for subject in self.subjects.values() if subject.is_test}
+        return sorted({subject.person for subject in subjects} - reserved)
+
+    def only(self, text: str, subjects: Sequence[Subject]) -> "DataSet":
+        """Return a data set of some of the subjects; if they are fewer, print how many people and visits remain."""
+        if len(subjects) < len(self.subjects):
+            people, everyone = (len({it.person for it in group}) for group in (subjects, self.subjects.values()))
+            show(f"{text}: {people} of {everyone} people, {len(subjects)} of {len(self.subjects)} visits")
+        return replace(self, subjects={subject.name: subject for subject in subjects})

@@ -72,7 +72,7 @@ def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing:
     paths = {kind: Path(data.root, path) for kind, path in data.subjects[name].files.items()}
     missing = [modality for modality in modalities if modality not in paths]
     for kind in (LABEL, BRAIN, *modalities):
-        if problem := data.problem(name, kind):
+        if problem := data.clash(name, kind):
             return Subject(name, fault=f"{problem}; expected one; --patterns, --labels or --brain can name it")
     if masks is not None and BRAIN not in paths:
         return Subject(name, fault=f"no brain mask; expected one file (--brain={masks})")
