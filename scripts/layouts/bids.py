@@ -17,10 +17,9 @@ from scripts.layouts.names import LABEL, LABEL_WORDS, NOT_SEGMENTED
 from scripts.layouts.patterns import Naming, Pattern
 from scripts.layouts.subjects import DataSet
 
-_SUBJECT = {"subject": "sub-[^/_]+", "session": "(?:ses-[^/]+/)?", "name": "(?:_[^/]+)?"}
-_RAW = _SUBJECT | {"above": "(?:raw_?data/)?", "type": "(?:(?:anat|dwi|swi)/)?"}
-RAW = Pattern("{above}{subject}/{session}{type}{subject}{name}", _RAW)
-DERIVED = Pattern("derivatives/{pipeline}{subject}/{session}**/{subject}{name}", _SUBJECT | {"pipeline": "(?:.+?/)??"})
+FOLDERS = {"above": "(?:raw_?data/)?", "subject": "sub-[^/_]+", "session": "(?:ses-[^/]+/)?", "name": "(?:_[^/]+)?"}
+RAW = Pattern("{above}{subject}/{session}{type}{subject}{name}", FOLDERS | {"type": "(?:(?:anat|dwi|swi)/)?"})
+DERIVED = Pattern("derivatives/{above}{subject}/{session}**/{subject}{name}", FOLDERS | {"above": "(?:.+?/)??"})
 LESION = re.compile("lesion|tumou?r|stroke|infarct|wmh|metasta")  # in words that mark lesion maps; "L" does, too
 # Words that mark masks of anatomy
 ANATOMY = NOT_SEGMENTED | {"aseg", "aparcaseg", "bg", "b", "st", "nb", "cgm", "sgm", "bs"}
@@ -38,7 +37,7 @@ def read_bids(root: str, images: Sequence[ImageFile], naming: Naming) -> DataSet
 
     Without `--label`, label maps are lesion maps or, without any, maps that name no content.
     """
-    data, labels = DataSet(root, images), list[tuple[str, str, str, bool | None]]()
+    data, labels = DataSet(root, images), dict[bool | None, list[tuple[str, str, str]]]()
     for file in images:
         raw = RAW.match(file.bare)
         fields = raw or DERIVED.match(file.bare)
@@ -46,21 +45,20 @@ def read_bids(root: str, images: Sequence[ImageFile], naming: Naming) -> DataSet
             continue
         session = fields["session"].rstrip("/") or "".join(re.findall("_(ses-[^_]+)", file.stem))
         subject = "_".join(filter(None, [fields["subject"], session]))
-        name = re.sub("^_ses-[^_]+", "", fields["name"] or "").lstrip("_")
+        name = re.sub("^_ses-[^_]+", "", fields["name"]).lstrip("_")
         kind = _kind(file, name, naming)
         if kind == LABEL:
             shows = None if LABEL in naming.words else _shows_lesions(name)
-            labels.append((subject, f"{fields.get('pipeline') or ''}{name}", file.path, shows))
+            labels.setdefault(shows, []).append((subject, f"{'' if raw else fields['above']}{name}", file.path))
         elif raw and kind and not (kind == "DWI" and _is_series(Path(root, file.path))):
             data.add(subject, kind, file.path, subject)
-    wanted = True if any(shows for *_, shows in labels) else None
-    labels = [label for label in labels if label[3] is wanted]
-    for subject, _, path, _ in labels:
+    wanted = labels.get(True) or labels.get(None, [])
+    for subject, _, path in wanted:
         sessions = [name for name in data.subjects if name.partition("_ses-")[0] == subject]
         owner = sessions[0] if len(sessions) == 1 else subject  # the only session
         data.add(owner, LABEL, path, owner)
-    if labels:
-        show(f"labels: {shortened(sorted({title for _, title, *_ in labels}), most=3)}")
+    if wanted:
+        show(f"labels: {shortened(sorted({title for _, title, _ in wanted}), most=3)}")
     return data
 
 

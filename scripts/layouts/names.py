@@ -87,20 +87,21 @@ def identify(file: ImageFile, modalities: Sequence[str] = ()) -> Identity | None
     """
     before, kind = name_of(file.stem, modalities)
     kind = in_folders(kind, file.folders)
-    kinds = {folder: kind_of_folder(folder) for folder in file.folders}
-    if ANATOMY in (kind, *kinds.values()):
+    kinds = [kind_of_folder(folder) for folder in file.folders]
+    folders = [folder for folder, shown in zip(file.folders, kinds, strict=True) if shown is None]
+    if ANATOMY in (kind, *kinds):
         return None
-    if LABEL in kinds.values() and kind != LABEL:
-        before, kind = file.stem, LABEL
-    folders = [folder for folder in file.folders if kinds[folder] not in ("images", LABEL, kind or "")]
-    plain = [folder for folder in folders if kinds[folder] is None]
-    if kind == LABEL:
-        return Identity(kind, [parts_of(folders, before), parts_of(plain, name_of(before)[0])])
-    if kind is None and plain != folders:
-        stated = [kinds[folder] for folder in folders if folder not in plain]
-        before, kind = file.stem, in_folders(stated[-1], [*file.folders, file.stem])
-        folders = plain
-    return None if kind is None else Identity(kind, [parts_of(folders, before)])
+    if kind is None or (LABEL in kinds and kind != LABEL):  # the folder states the kind
+        stated = [LABEL] if LABEL in kinds else [shown for shown in kinds if shown not in (None, "images")]
+        if not stated:
+            return None
+        before, kind = file.stem, str(in_folders(stated[-1], [*file.folders, file.stem]))
+    return Identity(kind, [parts_of(folders, name) for name in beginnings(kind, before)])
+
+
+def beginnings(kind: str, before: str) -> list[str]:
+    """Return the beginnings of a file's name that may be its subject's: P1_T1 and P1 of the label map P1_T1_seg."""
+    return [before, name_of(before)[0]] if kind == LABEL else [before]
 
 
 def parts_of(folders: list[str], before: str) -> list[str]:

@@ -9,7 +9,17 @@ from typing import Any
 from common.data.modalities import SPELLINGS, UNCLEAR, in_folders, modality_of
 from common.errors import InputError
 from scripts.layouts.listing import ImageFile, stem_of
-from scripts.layouts.names import ANATOMY, LABEL, SIGNS, Identity, identify, kind_of_folder, name_of, parts_of
+from scripts.layouts.names import (
+    ANATOMY,
+    LABEL,
+    SIGNS,
+    Identity,
+    beginnings,
+    identify,
+    kind_of_folder,
+    name_of,
+    parts_of,
+)
 
 EXAMPLE = "{subject}/{session}/{modality}"
 FIELDS = {"subject", "session", "modality"}
@@ -83,12 +93,9 @@ class Naming:
 
     def takes(self, kind: str) -> bool:
         """Whether the usual spellings of a kind count, such as t1c for T1ce."""
-        if kind == LABEL:
-            return self.labels and LABEL not in self.words
         if kind == UNCLEAR:
-            return self.takes("T1") or self.takes("T1ce")
-        given = self.words.keys() - {LABEL}
-        return kind not in given and (not given or self.modalities is None or kind in self.modalities)
+            return not {"T1", "T1ce"} <= self.words.keys()
+        return kind not in self.words and (self.labels or kind != LABEL)
 
     def identify(self, file: ImageFile) -> Identity | None:
         """Return what a file shows, and of whom; None if its path says nothing."""
@@ -117,15 +124,13 @@ class Naming:
                 before = file.stem[: -len(name)].rstrip(SIGNS)
             depth = len(file.folders) - words.count("/")
             folders = [folder for folder in file.folders[:depth] if kind_of_folder(folder) is None]
-            names = [before, name_of(before)[0]] if kind == LABEL else [before]
-            return Identity(kind, [parts_of(folders, name) for name in names])
+            return Identity(kind, [parts_of(folders, name) for name in beginnings(kind, before)])
         return None
 
     def _by_pattern(self, file: ImageFile, pattern: str) -> Identity | None:
         """Return the identity of a file by a pattern; {modality} is the end of the file's name, or a whole folder."""
         before, kind = name_of(file.stem, self.modalities or ())
-        starts = [before, name_of(before)[0]] if kind == LABEL else [before]
-        stated = [(kind, file.stem[len(start) :].lstrip(SIGNS)) for start in starts]
+        stated = [(kind, file.stem[len(start) :].lstrip(SIGNS)) for start in beginnings(kind or "", before)]
         stated += [(kind_of_folder(folder), folder) for folder in file.folders]
         for modality, words in stated:
             fields = Pattern(pattern, {"modality": re.escape(words)}).match(file.bare)

@@ -36,7 +36,7 @@ def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[st
     scans, left_out = _by_pattern(root, COLLECTION)
     if scans.subjects:
         return scans, left_out
-    data = read_layout(root, Naming((MODALITY,), labels=False))  # without T1, so that an unclear T1 is no question
+    data = read_layout(root, Naming((MODALITY,)))  # without T1, so that an unclear T1 is no question
     scans.subjects = {}
     for name, subject in sorted(data.subjects.items()):
         for kind, first in subject.images.items():
