@@ -65,18 +65,7 @@ def test_a_sound_cohort(cohort, capsys):
     ]
 
 
-def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
-    save(cohort / "root/s2/seg.nii.gz", lesion())
-    status, findings = check(cohort)
-    assert status == 1
-    assert [(item["subject"], item["check"], item["severity"]) for item in findings] == [
-        ("s2", "empty_mask", "warning")
-    ]
-    assert check(cohort, accept="empty_mask,orientation") == (0, findings)
-    assert check(cohort, accept="orientation")[0] == 1
-
-
-def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_left_out(cohort, capsys):
+def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_left_out(cohort):
     """Subject 0 is a copy of 5, 3 one of 2 but for the mask, and 4 is in two splits; a warning leaves nobody out."""
     write(cohort, training=[entry(f"s{n}") for n in range(5)], preparation="none")
     for subject, copied in ((0, 5), (3, 2)):
@@ -88,6 +77,9 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
     (cohort / "root/s1/seg.nii.gz").unlink()
     status, findings = check(cohort, fixed=str(cohort / "fixed.json"))
     assert (status, {item["split"] for item in findings}) == (1, {"training"})
+    assert {item["severity"] for item in findings if item["check"] == "empty_mask"} == {"warning"}
+    errors = {item["check"] for item in findings if item["severity"] == "error"}
+    assert [check(cohort, accept=",".join([*errors, *more]))[0] for more in ([], ["empty_mask"])] == [1, 0]
     copies = {item["subject"]: item["value"] for item in findings if item["check"] in ("leakage", "duplicate")}
     assert copies == {
         "s0": "the same voxels as s5 in testing",
@@ -104,7 +96,6 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
         ("s3/t1.nii.gz", "duplicate"),
         ("s4/t1.nii.gz", "leakage"),
     ]
-    assert f"{cohort}/fixed.json: 3 of 7 subjects\n" in capsys.readouterr().out
     kept = {"training": [entry("s2")], "testing": [entry("s4"), entry("s5")]}
     assert datalists.read(cohort / "fixed.json") == HEAD | {"preparation": "none"} | kept
 
@@ -121,17 +112,6 @@ def test_each_damage_is_a_problem_of_its_file(tmp_path, name):
     assert text in str(problem)
 
 
-def test_a_copy_in_another_precision_and_orientation_has_the_same_digest(tmp_path):
-    def digest(voxels, affine):
-        nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "a.nii.gz")
-        return examine({"subject": "s", "image": ["a.nii.gz"]}, str(tmp_path), None).digests["a.nii.gz"]
-
-    scan = nibabel.Nifti1Image(brain(1), np.diag([2.0, 3.0, 4.0, 1.0]))
-    turned = scan.as_reoriented(nibabel.orientations.axcodes2ornt("PSR"))
-    assert digest(brain(1), scan.affine) == digest(np.asarray(turned.dataobj, np.float64), turned.affine)
-    assert digest(brain(1), scan.affine) != digest(brain(2), scan.affine)
-
-
 # Cases that differ from the cohort: records are made up, so that what is odd about one is known
 
 FIGURES = {"spacing": [1.0, 1.0, 1.0], "extent": [140.0, 170.0, 140.0], "volume": 1.9, "air": 0.0, "overlap": 1.0}
@@ -146,19 +126,13 @@ def record(number, **figures):
     return Record([], digests={f"s{number}_t1": b"%d" % number}, preparation=preparation)
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, []),
-        ({2: {"spacing": [1, 1, 1.2]}}, [(2, "spacing", "s2_t1")]),
-        ({5: {"volume": 4.5}}, [(5, "skull", "s5_t1")]),
-        ({5: {"overlap": 0.5}}, [(5, "alignment", "s5_t1")]),
-        ({n: {"volume": 4.5} for n in range(6)}, []),  # half of them: none is an outlier
-    ],
-)
-def test_cases_that_differ_from_the_rest_of_the_cohort(changes, expected):
+def test_cases_that_differ_from_the_rest_of_the_cohort():
+    changes = {2: {"spacing": [1, 1, 1.2]}, 5: {"volume": 4.5}, 7: {"overlap": 0.5}}
     cases, records = [case(f"s{n}") for n in range(12)], [record(n, **changes.get(n, {})) for n in range(12)]
-    assert [(place, problem.check, problem.file) for place, problem in compare(cases, records)] == expected
+    found = [(place, problem.check, problem.file) for place, problem in compare(cases, records)]
+    assert found == [(2, "spacing", "s2_t1"), (5, "skull", "s5_t1"), (7, "alignment", "s7_t1")]
+    heads = [record(n, volume=4.5 if n < 6 else 1.9) for n in range(12)]
+    assert list(compare(cases, heads)) == [], "half of them: none is an outlier"
 
 
 def test_visits_of_a_person_in_two_splits_are_leakage_but_not_of_the_unlabelled():
@@ -167,9 +141,3 @@ def test_visits_of_a_person_in_two_splits_are_leakage_but_not_of_the_unlabelled(
     value = f"the same person as {other} in validation"
     assert (place, problem.check, problem.problem) == (0, "leakage", value)
     assert list(compare([case(one, "unlabelled"), case(other, "validation")], records)) == []
-
-
-def test_a_region_that_no_label_map_has():
-    records = [record(n)._replace(labels=frozenset({0, 1, 2})) for n in range(2)]
-    ((place, problem),) = compare([case("a"), case("b")], records, "brats2021")
-    assert (place, problem.check, problem.problem) == (-1, "absent_region", "no voxel of ET (4) in 2 label maps")

@@ -48,15 +48,14 @@ def draw(folder, count, *options, turned=False):
     return content, datalists.read(folder / "part.json")
 
 
-@pytest.mark.parametrize(("count", "fraction", "size"), [(1000, 0.4, 400), (3, 0.05, 1), (5, 1, 5)])
-def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(tmp_path, count, fraction, size):
-    content, part = draw(tmp_path, count, fraction, 3)
-    assert len(part["training"]) == size
-    assert part["subset"] == {"fraction": fraction, "seed": 3, "nested": False, "of": count}
+def test_a_subset_leaves_the_rest_and_has_at_least_one_subject(tmp_path):
+    content, part = draw(tmp_path, 1000, 0.4, 3)
+    assert part["subset"] == {"fraction": 0.4, "seed": 3, "nested": False, "of": 1000}
     assert [entry for entry in content["training"] if entry in part["training"]] == part["training"]
-    assert (part["testing"], [*part][-2:]) == (content["testing"], ["training", "testing"])
+    assert (len(part["training"]), part["testing"], [*part][-2:]) == (400, content["testing"], ["training", "testing"])
     with pytest.raises(InputError, match="already a subset"):
-        subset(str(tmp_path / "part.json"), str(tmp_path / "again.json"), fraction)
+        subset(str(tmp_path / "part.json"), str(tmp_path / "again.json"), 0.4)
+    assert len(draw(tmp_path, 3, 0.05)[1]["training"]) == 1
 
 
 @pytest.mark.parametrize("turned", [False, True])
