@@ -3,7 +3,6 @@
 import difflib
 import errno
 import logging
-import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from functools import partial
 from typing import Any
 
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
-ON_GPU = re.compile(r"OutOfMemoryError|CUDA (driver )?error: out of memory|CU\w+_STATUS_\w*ALLOC(ATION)?_FAILED")
 
 
 class InputError(ValueError):
@@ -144,8 +142,3 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
 def is_disk_full(error: BaseException) -> bool:
     """Return whether a full or read-only disk caused an exception."""
     return any(isinstance(link, OSError) and link.errno in NO_SPACE for link in chain_of(error))
-
-
-def lacks_gpu_memory(error: BaseException) -> bool:
-    """Return whether an exception reports that the GPU ran out of memory: PyTorch's, CUDA's, cuBLAS's or cuDNN's."""
-    return ON_GPU.search(f"{type(error).__name__}: {error}") is not None

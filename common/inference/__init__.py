@@ -5,11 +5,10 @@ from .. import lazy
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "cases": "check_missing find_cases pending_cases",
+        "cases": "Predictor check_missing find_cases pending_cases",
         "inferers": "CropInferer WindowInferer ensemble",
         "outputs": "EmbeddingFile SaveVolumed Volumes",
         "pictures": "Pictures draw_inpainting draw_segmentation",
-        "predictor": "Predictor",
         "scores": "EvaluationFiles RegionScores",
     },
 )

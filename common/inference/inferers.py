@@ -11,7 +11,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
 from .. import weights
-from ..errors import ArgumentError, lacks_gpu_memory, show
+from ..errors import ArgumentError, show
 from ..ssl.networks import check_finite, in_precision
 from ..values import AUTO
 
@@ -84,8 +84,8 @@ class WindowInferer(SlidingWindowInferer):
             size = min(self.sw_batch_size, len(windows))
             try:
                 return torch.cat([network(part) for part in windows.split(size)])
-            except RuntimeError as error:
-                if size == 1 or not lacks_gpu_memory(error):
+            except torch.OutOfMemoryError:
+                if size == 1:
                     raise
             self.sw_batch_size = size // 2
             torch.cuda.empty_cache()

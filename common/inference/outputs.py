@@ -45,9 +45,8 @@ class SaveVolumed(Transform):
         array = volume.detach().cpu().numpy()
         voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
         (path,) = files_of(data["subject"], self.folder)
-        if (
-            path.resolve() == Path(volume.meta.get("filename_or_obj", "")).resolve()
-        ):  # a case without subject, named after it
+        source = Path(volume.meta.get("filename_or_obj", ""))
+        if path.resolve() == source.resolve():  # a case without subject, named after it
             raise InputError(path, "a result would overwrite this scan", "another output_dir")
         scan = tuple(map(int, volume.meta["spatial_shape"])), np.asarray(volume.meta["original_affine"], dtype=float)
         check_grid(data["subject"], (voxels.shape[:3], np.asarray(volume.affine, dtype=float)), scan, "its scan")

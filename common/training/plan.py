@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from math import ceil, isqrt, log
+from math import ceil, log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,8 +53,7 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
 
     iterations, interval, warmup = map(steps, (options.iterations, options.val_interval, options.warmup_iterations))
     if options.iterations == iterations:
-        low = [number for number in range(1, isqrt(iterations) + 1) if iterations % number == 0]
-        divisors = [*low, *(iterations // number for number in low)]
+        divisors = [number for number in range(1, iterations + 1) if iterations % number == 0]
         interval = min(divisors, key=lambda divisor: abs(log(divisor / interval)))
     elif iterations < interval:
         raise ArgumentError("iterations", options.iterations, f"shorter than val_interval={options.val_interval}")
