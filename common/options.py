@@ -212,10 +212,9 @@ def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> Non
     """Refuse options, except those in `CHANGEABLE`, that contradict the settings of the checkpoint's training."""
     for name, stated in trained.items():
         value = options.get(name, stated)
+        is_same = name in CHANGEABLE or value == stated
         if name == "label_convention":  # label values may differ between training and scored labels
             is_same = list(regions_of(value)) == list(regions_of(stated))
-        else:
-            is_same = name in CHANGEABLE or value == stated
         if not is_same:
             raise ArgumentError(name, value, f"{options['checkpoint']} was trained with {stated}")
 

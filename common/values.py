@@ -5,12 +5,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data.cleanup import EXPECTED, cleanup_of, text_of
 from .data.preparation import PREPARATION_CHECKS
 from .data.regions import CONVENTIONS, canonical
-from .errors import ArgumentError, InputError
+from .errors import ArgumentError
 from .metrics.protocols import CHALLENGES, PROTOCOLS
 
 AUTO = "auto"
@@ -28,15 +29,15 @@ class Kind(NamedTuple):
     def parse(self, name: str, value: Any) -> Any:
         """Convert an argument's value; raise `ArgumentError` if it is invalid."""
         try:
-            if self.accepts(converted := self.convert(value)):
-                return converted
-        except ArgumentError as error:
-            raise ArgumentError(name, error.value, error.problem, error.expected) from error
-        except InputError as error:
-            raise ArgumentError(name, value, error) from error
+            converted = self.convert(value)
+            is_accepted = self.accepts(converted)
+        except ArgumentError:
+            raise
         except (TypeError, ValueError):
-            pass
-        raise ArgumentError(name, value, expected=self.values)
+            is_accepted = False
+        if not is_accepted:
+            raise ArgumentError(name, value, expected=self.values)
+        return converted
 
 
 def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
@@ -119,9 +120,9 @@ def names_of(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _path(value: Any) -> Any:
-    if isinstance(value, int | float | list | tuple) or not str(value).strip():
-        raise InputError("expected a path; if the name is a number or a list, write ./ before it")
+def _path(value: Any) -> str:
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise ValueError
     return os.path.expanduser(str(value))  # noqa: PTH111, as a Path drops ./
 
 
@@ -141,8 +142,8 @@ def _weights_of(value: Any) -> Any:
     return [float(weight) for weight in value]
 
 
-FOLDER = Kind("folder", str, _path)
-FILE = Kind("file", str, _path)
+FOLDER = Kind("folder, such as ./runs", str, _path)
+FILE = Kind("file, such as ./data.json", str, _path)
 FILES = Kind("a file or a list of files", bool, _paths)
 DEVICE = Kind("cpu, cuda or cuda:N", lambda value: re.match("cpu$|cuda", str(value)))
 NAMES = Kind("a list of names, such as ['T1','FLAIR']", _are_names, names_of)
@@ -159,11 +160,7 @@ CONVENTION = Kind(
 )
 CLEANUP = Kind(EXPECTED, PLAIN_TEXT.fullmatch, lambda value: text_of(cleanup_of(str(value))))
 LOSS_WEIGHTS = Kind("numbers, such as [1,1,1] or {'rotation': 0}", bool, _weights_of, is_literal=True)
-AXES = Kind(
-    "a list of different axes from 0, 1, 2, such as [0]",
-    lambda axes: isinstance(axes, list) and sorted(axes) == sorted({*axes} & {0, 1, 2}),
-    is_literal=True,
-)
+AXES = Kind("a list of axes from 0, 1, 2, such as [0]", lambda axes: {*axes} <= {0, 1, 2}, is_literal=True)
 
 # Options that checkpoints, run.json and embeddings.npz do not hold
 UNRECORDED = {"bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "existing", "accept", "pretrained", "resume"}

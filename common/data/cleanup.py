@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..components import components
-from ..errors import InputError
+from ..errors import ArgumentError
 from .regions import painting_order, regions_of
 
 EXPECTED = "a smallest volume or `largest` for each region, such as WT=100mm3,ET=largest"
@@ -31,7 +31,7 @@ def cleanup_of(text: str) -> dict[str, float]:
     for part in text.replace(" ", "").split(","):
         match = _STEP.fullmatch(part)
         if match is None or match[1] in cleanup:
-            raise InputError(f"{part}: expected {EXPECTED}")
+            raise ArgumentError("cleanup", part, expected=EXPECTED)
         cleanup[match[1]] = float(match[2] or LARGEST)
     return cleanup
 

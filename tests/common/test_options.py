@@ -40,7 +40,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("patch_size", [24, 32, 64]),
         ("modalities", ["../T1"]),
         ("output_dir", 20261127),
-        ("flips", [0, 0]),
+        ("flips", [3]),
         ("device", "tpu"),
         ("label_convention", "core=x"),
         ("cleanup", "WT=most"),
