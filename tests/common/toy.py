@@ -8,7 +8,6 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import LrScheduleHandler, ValidationHandler
 from monai.transforms import Compose, RandGaussianNoised
 from torch import nn
 
@@ -16,9 +15,8 @@ from common.data.datasets import CaseDataset, CaseSampler, Steps
 from common.options import Options
 from common.ssl.views import TwoViews
 from common.training.plan import resumable
-from common.training.records import TrainingRecord
-from common.training.states import BestModel, RunStates
 from common.training.step import Step
+from common.training.workflows import training_handlers
 from common.weights.surgery import Report
 
 CPU = torch.device("cpu")
@@ -29,7 +27,7 @@ def plan_of(folder, resumed_from=None, **settings):
     """The attributes of a plan that a training reads."""
     values = {"output_dir": str(folder), "ckpt_dir": str(folder / "models"), "iterations": "2 epochs"}
     options = Options(**values | {"save_interval": 3, "keep": 2, "batch_size": 2} | settings)
-    facts = {"settings": METADATA, "resumed_from": resumed_from, "training_cases": 5}
+    facts = {"name": "toy", "settings": {**METADATA}, "resumed_from": resumed_from, "training_cases": 5}
     return SimpleNamespace(options=options, **facts)
 
 
@@ -46,7 +44,10 @@ def dataset(count=5):
 
 
 class Training:
-    """Two batches per step, three steps per epoch; `at_iteration` (number, action) acts when it starts."""
+    """Two batches per step, three steps per epoch; `at_iteration` (number, action) acts when it starts.
+
+    The validator's score is the next of `scores`, or 0.5.
+    """
 
     def __init__(
         self,
@@ -64,45 +65,32 @@ class Training:
         np.random.seed(0)  # noqa: NPY002
         random.seed(0)
         self.network = network or nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1, fused=True)
-        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=2, gamma=0.7)
+        optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1, fused=True)
+        schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.7)
         self.views = TwoViews(seed=1)
-        self.losses, self.seen, self.drawn = [], [], []
-        self.validator = SupervisedEvaluator(
+        self.losses, self.seen, self.drawn, self.scores = [], [], [], list(scores)
+        validator = SupervisedEvaluator(
             device=CPU, val_data_loader=DataLoader(dataset(), batch_size=2), network=self.network, decollate=False
         )
-        remaining = list(scores)
-        self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
+        validator.add_event_handler(Events.EPOCH_COMPLETED, self.measure)
         plan = plan_of(folder, resumable(folder / "models", resume, METADATA), **settings)
         plan.options.make_folders()
         plan.length = SimpleNamespace(iterations=3 * max_epochs, epochs=2.4 * max_epochs)
-        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]), ())
-        data = dataset()
+        data, step = dataset(), Step()
         steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
-        step = Step()
-        self.best = BestModel(plan, self.network, self.validator, "score" if lower_is_better else None)
-        objects = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.schedule}
-        objects |= {"step": step.scaler, "record": self.record, "best": self.best}
-        self.states = RunStates(plan, objects, steps, self.validator, {"views": self.views})
+        best_metric, report = "score" if lower_is_better else None, Report("a.pt", ["x"])
+        parts = (plan, self.network, optimizer, schedule, step, steps, validator, report)
         self.trainer = SupervisedTrainer(
             device=CPU,
             max_epochs=max_epochs,
             train_data_loader=steps,
             epoch_length=3,
             network=self.network,
-            optimizer=self.optimizer,
+            optimizer=optimizer,
             loss_function=nn.MSELoss(),
             prepare_batch=self.prepare,
             iteration_update=step,
-            train_handlers=[
-                self.states,
-                LrScheduleHandler(self.schedule, epoch_level=False, print_lr=False),
-                self.best,
-                self.record,
-                ValidationHandler(
-                    validator=self.validator, interval=1, exec_at_start=not scores and not plan.resumed_from
-                ),
-            ],
+            train_handlers=training_handlers(*parts, views=self.views, best_metric=best_metric),
             decollate=False,
         )
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self.look)
@@ -118,8 +106,9 @@ class Training:
         self.views({"image": torch.zeros(1, 1, 4, 4, 4)})
         return batch["image"], batch["label"]
 
-    def measure(self, engine, remaining):
-        engine.state.metrics["score"] = remaining.pop(0) if remaining else 0.5
+    def measure(self, engine):
+        is_counted = self.scores and self.trainer.state.iteration > 0
+        engine.state.metrics["score"] = self.scores.pop(0) if is_counted else 0.5
         engine.state.metrics_names = ["score"]
         engine.state.key_metric_name = "score"
 

@@ -17,7 +17,13 @@ def record_of(folder):
 def test_a_training_leaves_its_record_and_curves_which_a_resumed_run_continues(tmp_path):
     run = Training(tmp_path, 2, [0.25, 0.75])
     record = record_of(tmp_path)
-    facts = {"bundle": "toy", "workflow": "train", "finished": True, "world_size": 1, "config": METADATA}
+    facts = {
+        "bundle": "toy",
+        "workflow": "train",
+        "finished": True,
+        "world_size": 1,
+        "config": METADATA | {"network": "Sequential"},
+    }
     assert record.items() >= (facts | {"versions": versions(), "pictures": []}).items()
     assert (record["weights"]["source"], record["weights"]["matched"]) == ("a.pt", 1)
     assert 0 <= record["seconds"] < 60
@@ -28,7 +34,7 @@ def test_a_training_leaves_its_record_and_curves_which_a_resumed_run_continues(t
     assert continued["train"]["iteration"] == list(range(1, 10))
     assert continued["train"]["loss"]["total"] == pytest.approx(losses, abs=1e-6)
     assert all(0 <= seconds < 5 for seconds in continued["train"]["seconds_per_step"])
-    assert continued["validation"] == {"iteration": [3, 6, 9], "metrics": {"score": [0.25, 0.75, None]}}
+    assert continued["validation"] == {"iteration": [0, 3, 6, 9], "metrics": {"score": [0.5, 0.25, 0.75, None]}}
     assert continued["started"] == record["started"]
     assert continued["seconds"] >= record["seconds"]
 
@@ -38,4 +44,4 @@ def test_a_training_leaves_its_record_and_curves_which_a_resumed_run_continues(t
     total, rates = ({event.step: event.value for event in board.Scalars(tag)} for tag in tags)
     assert [total[step] for step in range(1, 10)] == pytest.approx(losses, abs=1e-6)
     assert [rates[step] for step in range(1, 7)] == pytest.approx([0.1, 0.07, 0.07, 0.049, 0.049, 0.0343])
-    assert sorted(event.step for event in board.Scalars("validation/score")) == [3, 6, 9]
+    assert sorted(event.step for event in board.Scalars("validation/score")) == [0, 3, 6, 9]
