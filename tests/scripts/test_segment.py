@@ -11,7 +11,7 @@ from common import made
 from common.data.regions import colours
 from common.data.volumes import write_volume
 from common.files import digest, write_json
-from scripts.prepare.cohort import Outcome, send_all, source_record
+from scripts.prepare.cohort import source_record
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
@@ -118,32 +118,18 @@ def test_label_maps_of_another_origin_are_neither_replaced_nor_measured(segmente
     assert [row.split(",")[0] for row in rows] == ["alone"]
 
 
-def test_label_maps_that_were_corrected_by_hand_stay_until_their_sources_change(tmp_path, monkeypatch):
-    """The editor wrote no intent code; failed resampling is tried again."""
-
-    def send(work, *_):
-        sent.append("".join(sorted(work)))
-        for subject in work:
-            write_volume(tmp_path / LABELS / f"{subject}.nii.gz", np.ones((2, 2, 2), np.uint8), np.eye(4))
-        return [
-            Outcome(subject, is_new=subject not in failing, fault="lost" * (subject in failing)) for subject in work
-        ]
-
-    monkeypatch.setattr("scripts.prepare.cohort.run_in_processes", send)
-    sent, failing = [], {"b"}
-    maps = {subject: tmp_path / PREDICTED / f"{subject}.nii.gz" for subject in "ab"}
-    for subject, file in maps.items():
-        write_volume(file, np.ones((2, 2, 2), np.uint8), np.eye(4), is_label=True)
-        (tmp_path / "prepared" / subject).mkdir(parents=True)
-        (tmp_path / "prepared" / subject / "prepare.json").write_text("{}")
-    for _ in range(3):
-        send_all(maps, tmp_path / "prepared", tmp_path / LABELS)
-        failing = set()
-    (tmp_path / "prepared/a/prepare.json").write_text('{"of": "another scan"}')
-    send_all(maps, tmp_path / "prepared", tmp_path / LABELS)
-    write_volume(maps["b"], np.zeros((2, 2, 2), np.uint8), np.eye(4), is_label=True)
-    send_all({"b": maps["b"]}, tmp_path / "prepared", tmp_path / LABELS)
-    assert sent == ["ab", "b", "", "a", "b"]
-    (tmp_path / LABELS / "b.nii.gz").unlink()
-    send_all(maps, tmp_path / "prepared", tmp_path / LABELS)
-    assert sent[-1] == "b"
+def test_label_maps_that_were_corrected_by_hand_stay_until_their_sources_change(segmented, tmp_path):
+    """The editor wrote no intent code."""
+    bring_back(segmented, tmp_path, None, "lesion=1")
+    (shape, affine), file = GRIDS["T1"], tmp_path / LABELS / "both.nii.gz"
+    write_volume(file, np.ones(shape, np.uint8), affine)
+    corrected = file.read_bytes()
+    bring_back(segmented, tmp_path, None, "lesion=1")
+    assert file.read_bytes() == corrected
+    file.unlink()
+    bring_back(segmented, tmp_path, None, "lesion=1")
+    assert np.unique(nibabel.load(file).dataobj).tolist() == [0, 1], "it is made again"
+    empty = np.zeros((60, 60, 60), np.uint8)
+    write_volume(segmented["both"], empty, nibabel.load(segmented["both"]).affine, is_label=True)
+    bring_back(segmented, tmp_path, None, "lesion=1")
+    assert not np.asarray(nibabel.load(file).dataobj).any()
