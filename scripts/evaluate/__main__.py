@@ -10,11 +10,15 @@ import numpy as np
 from common.data.volumes import is_made_up
 from common.errors import aligned, choice, show
 from common.files import claimed, write_csv
+from common.inference.evaluation import entry_of, new_record, set_aside, write
+from common.made import origin_of, read_origin
 from common.metrics.cards import Protocol, Scores
 from common.metrics.protocols import PROTOCOLS
 from common.metrics.protocols import protocol as protocol_of
 from scripts import cli
+from scripts.evaluate import several
 from scripts.evaluate.cases import Case, find_cases
+from scripts.evaluate.records import read_masks
 from scripts.pools import map_in_processes
 
 
@@ -53,19 +57,16 @@ def evaluate(
     convention, cases = find_cases(predictions, references, selected, missing, dataset_dir, split, label_convention)
     rules = selected or protocol_of(None, challenge, convention)
     folder = Path(output).expanduser()
-    from common import made as origin  # late imports: `--help` stays fast
-    from common.inference.evaluation import entry_of, new_record
-
     source = Path(predictions).expanduser()
-    stated = origin.read_origin(source)
+    stated = read_origin(source)
     with claimed("output", folder):
         voxel = np.ones((1, 1, 1), bool)
         rules.measure(voxel, voxel)  # imports everything once, before the workers start
         work = partial(_score, protocol=rules, convention=convention)
         scores = map_in_processes(work, cases, workers, " scored")
-        scored = split if dataset_dir else stated.get("split")
-        settings = {"split": scored, "cleanup": stated["settings"].get("cleanup")}
-        made = origin.origin_of(settings, is_made_up(cases[0].reference)) | {"checkpoints": stated["checkpoints"]}
+        settings = {"split": split if dataset_dir else stated.get("split")}
+        settings["cleanup"] = stated["settings"].get("cleanup")
+        made = origin_of(settings, is_made_up(cases[0].reference)) | {"checkpoints": stated["checkpoints"]}
         record = new_record(source.resolve().name, convention, rules, made)
         for case, measured in zip(cases, scores, strict=True):
             record["cases"][case.name] = entry_of(folder, measured, case.prediction, case.reference, case.images)
@@ -108,8 +109,6 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
         output: folder for comparison.csv, with bootstrap intervals, Wilcoxon's test and Holm's correction.
         names: names of the systems, such as ours,theirs; by default the folders as given.
     """
-    from scripts.evaluate import several  # late import: `--help` stays fast
-
     tests = several.compare(*several.read_all(folders, names))
     rounded = [[f"{value:.4g}" if isinstance(value, float) else value for value in test] for test in tests]
     show(*aligned([several.PairedTest._fields, *rounded]))
@@ -127,8 +126,6 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -
         output: folder for the scores of all cases and evaluation.html; an earlier evaluation in it is moved aside.
         names: names of the evaluations, such as fold0,fold1; by default the folders as given.
     """
-    from scripts.evaluate import several
-
     records, protocol = several.read_all(folders, names)
     target = Path(output).expanduser()
     with claimed("output", target):
@@ -136,8 +133,6 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -
 
 
 def _publish(folder: Path, record: dict[str, Any], protocol: Protocol) -> None:
-    from common.inference.evaluation import set_aside, write
-
     set_aside(folder)
     write(folder, record, protocol)
     page(str(folder))
@@ -145,8 +140,6 @@ def _publish(folder: Path, record: dict[str, Any], protocol: Protocol) -> None:
 
 def _score(case: Case, protocol: Protocol, convention: str) -> Mapping[str, Scores]:
     """Return a case's scores by region."""
-    from scripts.evaluate.records import read_masks
-
     return protocol.score(*read_masks(case.prediction, case.reference, convention))
 
 

@@ -8,23 +8,16 @@ import pytest
 from scripts.paired_tests import holm, signed_rank
 
 
-@pytest.mark.parametrize(
-    "differences", [[1.0, 2, 3], [1, -2, 3, 4, 5], [0.5, 0.5, -0.25, 0.75], [1, 1, 1, 1, -1, 2, 2]]
-)
+@pytest.mark.parametrize("differences", [[1, -2, 0, 3, 4, 5], [0.5, 0.5, -0.25, 0.75], [1, 1, 1, 1, -1, 2, 2], [0, 0]])
 def test_signed_rank_counts_all_signs(differences):
     """The share of all sign assignments whose rank sum is as far from its mean, times the ranks of tied sizes."""
-    sizes = np.abs(differences)
+    nonzero = np.array([difference for difference in differences if difference])
+    sizes = np.abs(nonzero)
     ranks = np.array([(sizes < size).sum() + ((sizes == size).sum() + 1) / 2 for size in sizes])
-    observed = abs(ranks[np.array(differences) > 0].sum() - ranks.sum() / 2)
+    observed = abs(ranks[nonzero > 0].sum() - ranks.sum() / 2)
     assignments = itertools.product([0, 1], repeat=len(ranks))
     extreme = [abs(np.dot(signs, ranks) - ranks.sum() / 2) >= observed - 1e-9 for signs in assignments]
     assert signed_rank(np.array(differences)) == pytest.approx(np.mean(extreme))
-
-
-def test_signed_rank_leaves_zeros_out():
-    differences = np.array([1.0, -2, 3, 4, 5])
-    assert signed_rank(np.concatenate([differences, np.zeros(100)])) == signed_rank(differences)
-    assert signed_rank(np.zeros(5)) == 1
 
 
 def test_holm_adjusts_and_rejects_step_by_step():
