@@ -13,12 +13,6 @@ from scripts.evaluate.__main__ import pool as pool_evaluations
 from tests.scripts.evaluate.evaluations import save
 from tests.support import refused
 
-
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch):
-    monkeypatch.setattr("scripts.pages.evaluation.write_pages", lambda *_: None)
-
-
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])  # voxels of 8 mm3
 
 
