@@ -12,7 +12,6 @@ Paths are relative to the cohort's root folder; null marks a missing modality. C
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,6 @@ from .scan_checks import files_in
 SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # option value that selects all splits
 SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
-ENTRY = SCHEMA["$defs"]["entry"]["properties"]
 
 
 class Datalist:
@@ -162,7 +160,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
 
     Besides the schema: a subject occurs once (unless `may_repeat`) and has an image per modality. Files occur once.
     """
-    check_schema(_outline(content), SCHEMA, f"datalist {name}", "a datalist")
+    check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
     with within(f"datalist {name}"):
         _convention(content)
         owners: dict[str, str] = {}  # file -> subject
@@ -181,30 +179,6 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
             for file in files:
                 if owners.setdefault(file, subject) != subject and not may_repeat:
                     raise InputError(f"{file} belongs to the subjects {owners[file]} and {subject}")
-
-
-def _outline(content: Any) -> Any:
-    """Return a datalist without the splits whose entries fit the schema; JSON Schema's validators are slow on many."""
-    if not isinstance(content, Mapping):
-        return content
-    is_sound = {part: all(map(_is_sound, content[part])) for part in SPLITS if isinstance(content.get(part), list)}
-    return {key: [] if is_sound.get(key) else value for key, value in content.items()}
-
-
-def _is_sound(entry: Any) -> bool:
-    if not (isinstance(entry, dict) and {"subject", "image"} <= entry.keys() <= ENTRY.keys()):
-        return False
-    images = entry["image"]
-    if not isinstance(images, list) or not any(isinstance(image, str) for image in images):
-        return False
-    texts = [(value, ENTRY[key]) for key, value in entry.items() if key != "image"]
-    texts += [(image, ENTRY["image"]["items"]) for image in images if image is not None]
-    return all(
-        isinstance(text, str)
-        and rule.get("minLength", 0) <= len(text) <= rule.get("maxLength", len(text))
-        and re.search(rule.get("pattern", ""), text)
-        for text, rule in texts
-    )
 
 
 def person_in(entry: Mapping[str, Any]) -> str:
