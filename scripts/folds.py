@@ -87,7 +87,8 @@ def folds(
         if any(list(pool.map(train_and_score, numbers))):
             raise SystemExit(1)
     evaluations = [folder / f"fold{fold}/evaluation" for fold in numbers]
-    run_step(["scripts.evaluate", "pool", *evaluations, f"--output={folder / 'pooled'}"])
+    names = ",".join(f"fold{fold}" for fold in numbers)
+    run_step(["scripts.evaluate", "pool", *evaluations, f"--output={folder / 'pooled'}", f"--names={names}"])
     new = {"checkpoint": [f"{folder}/fold{fold}/models/model.pt" for fold in numbers], "dataset_dir": "SCANS"}
     show("", shlex.join(["python", "-m", "scripts.run", bundle, "inference", *words_of(new)]))
 
