@@ -92,10 +92,10 @@ ELSEWHERE := $(addprefix --ignore=tests/,deploy studies/test_snakefile.py tracki
 test: .venv/installed ## the main test suite, and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules -m "not slow" $(ELSEWHERE) tests $(EXAMPLES)
 
-# They wait a lot, for jobs of SLURM and for processes: with --jobs=2 two kinds share the cores.
+# They wait a lot, for processes: with --jobs=2 two kinds share the cores.
 test-rest: test-slow test-deploy test-studies test-tracking ## the tests that make test leaves out
 
-test-slow: .venv/installed ## what takes up to minutes each: SLURM, studies, README's commands
+test-slow: .venv/installed ## what takes up to minutes each: studies, README's commands
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow $(ELSEWHERE)
 
 test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, nullcontext
-from functools import cache, partial
+from functools import partial
 from itertools import product, repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,7 +33,7 @@ NO_KERNEL = {"empty.memory_format", "empty_like", "empty_strided", "new_empty", 
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
-    """Time variants of a task, ours and stock, in turn; print median seconds, the ratio to ours, and peak memory.
+    """Time a task, by our code and by stock code; print median seconds, the ratio to ours, and peak memory.
 
     Each variant runs in a process of its own, first without being timed. Seconds are processor time, or by the clock on
     a GPU. docs/reference/benchmarks.md has results.
@@ -60,39 +60,32 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
 
 
 def _timed(work: str, task: tuple[Any, ...], repeats: int) -> list[dict[str, Any]]:
-    """Return a row for each variant of a task; the first of the turns fills caches."""
-    codes, rows = ("ours", "stock"), []
-    with ExitStack() as stack:
-        pools = {code: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for code in codes}
-        turns = [
-            {code: pool.submit(measure, code, *task).result() for code, pool in pools.items()}
-            for _ in range(1 + repeats)
-        ]
-    for code in codes:
-        ratio = round(statistics.median(turn[code][0] / turn["ours"][0] for turn in turns[1:]), 3)
-        seconds, memory = (round(statistics.median(turn[code][part] for turn in turns[1:]), 4) for part in (0, 1))
-        rows.append({"work": work, "variant": code, "seconds": seconds, "ratio": ratio, "peak_gib": memory})
+    """Return a row for each variant of a task."""
+    rows: list[dict[str, Any]] = []
+    for code in ("ours", "stock"):
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            seconds, memory = pool.submit(measure, code, repeats, *task).result()
+        row = {"work": work, "variant": code, "seconds": round(seconds, 4), "peak_gib": round(memory, 4)}
+        rows.append(row | {"ratio": round(seconds / rows[0]["seconds"], 3) if rows else 1.0})
     return rows
 
 
-def measure(code: str, prepare: Callable[..., Callable[[], Any]], *given: str) -> tuple[float, float]:
-    """Return the seconds of a call of what `prepare` returns, and the peak memory of this process in GiB."""
-    run, on_gpu = _prepared(code, prepare, *given), "cuda" in given
-    clock = time.perf_counter if on_gpu else time.process_time
-    start = clock()
-    run()
-    if on_gpu:
-        torch.cuda.synchronize()
-    seconds, resident = clock() - start, peak_resident()
-    return seconds, torch.cuda.max_memory_allocated() / 2**30 if on_gpu else resident
-
-
-@cache
-def _prepared(code: str, prepare: Callable[..., Callable[[], Any]], *given: str) -> Callable[[], Any]:
+def measure(code: str, repeats: int, prepare: Callable[..., Callable[[], Any]], *given: str) -> tuple[float, float]:
+    """Return the median seconds of a call of what `prepare` returns, and the peak memory of this process in GiB."""
     if code == "ours":
         use_huge_pages()
     torch.set_num_threads(1 if prepare in (crops, scores) else os.cpu_count() or 1)
-    return prepare(code, *given)
+    run, on_gpu = prepare(code, *given), "cuda" in given
+    clock = time.perf_counter if on_gpu else time.process_time
+    times = []
+    for _ in range(1 + repeats):  # the first call fills caches
+        start = clock()
+        run()
+        if on_gpu:
+            torch.cuda.synchronize()
+        times.append(clock() - start)
+    memory = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()
+    return statistics.median(times[1:]), memory
 
 
 def one_step(code: str, work: str, device: str = "cpu", dtype: str = "float32") -> Callable[[], Any]:
@@ -140,12 +133,12 @@ def case(code: str) -> Callable[[], Any]:
     from common.inference import WindowInferer
     from common.ssl import set_attention, swin_unetr
 
-    network, volume = swin_unetr(4, 3, SIZE).eval(), torch.ones(1, 4, *(CASE if code == "stock" else BRAIN))
+    network = swin_unetr(4, 3, SIZE).eval()
     window: Any = {"roi_size": [EDGE] * 3, "overlap": 0.5, "mode": "gaussian", "sw_batch_size": 2}
-    if code == "ours":
-        set_attention(network)
-        return torch.no_grad()(partial(WindowInferer(**window), volume, network))
-    return torch.no_grad()(partial(sliding_window_inference, volume, predictor=network, **window))
+    if code == "stock":
+        return torch.no_grad()(partial(sliding_window_inference, torch.ones(1, 4, *CASE), predictor=network, **window))
+    set_attention(network)
+    return torch.no_grad()(partial(WindowInferer(**window), torch.ones(1, 4, *BRAIN), network))
 
 
 def crops(code: str, folder: str) -> Callable[[], Any]:
