@@ -7,10 +7,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,10 +33,9 @@ MODALITIES = {bundle: [*COHORTS[cohort].modalities] for bundle, cohort in COHORT
 SMALL = "--model_size=micro --patch_size=[32,32,64] --num_workers=0"  # options of any config
 SHORT = "--batch_size=2 --global_batch_size=null --warmup_iterations=1 --iterations=1 --val_interval=1"  # of train.yaml
 TINY = [*SMALL.split(), *SHORT.split()]  # a training of one step, which takes a second
-Result = subprocess.CompletedProcess
 
 
-def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Result:
+def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     """Run a program to its end and capture its output as text; Python's modules find PyTorch imported already."""
     variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     if arguments[:2] == [sys.executable, "-m"] and "torch.distributed.run" not in arguments:
@@ -116,3 +117,20 @@ def oblique(spacing: tuple[float, float, float] = (1.5, 1.0, 3.0)) -> np.ndarray
     """Return an affine rotated about two axes; `spacing` in mm."""
     turn = Rotation.from_euler("ZX", [20, -12], degrees=True).as_matrix()
     return from_matvec(turn @ np.diag(spacing), [-40.5, 17.25, 3.0])
+
+
+def is_running(process: int | str) -> bool:
+    """Whether a process exists and has not ended; a zombie has."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], Any], explain: Callable[[], str] = str, seconds: float = 60) -> Any:
+    """Wait for a condition, and return its value; fail with the text of `explain` after some seconds."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, explain()
+        time.sleep(0.05)
+    return value

@@ -5,24 +5,11 @@ from monai.bundle import ConfigParser
 
 from common.errors import explained
 from common.ssl.layers import MERGINGS
-from common.values import TRAINING_DEFAULTS
 from tests.bundles.workflows import SSL, SUPERVISED, config, untrained, workflow
-from tests.support import BUNDLES, MODALITIES, ROOT
+from tests.support import BUNDLES, MODALITIES
 
 PREDICTING = [(bundle, name) for bundle in SUPERVISED for name in ("evaluate", "inference")]
 PREDICTING += [(bundle, "inference") for bundle in SSL]
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_each_key_of_an_overlay_exists_in_its_base_and_none_is_addressed_by_position(bundle):
-    base = ConfigParser(config(bundle))
-    for path in (ROOT / "bundles" / bundle / "configs").glob("*.yaml"):
-        content = config(bundle, path.stem)
-        assert not [key for key in content if any(part.isdigit() for part in key.split("::"))]
-        if path.stem not in ("train", "evaluate", "inference"):
-            known = {*TRAINING_DEFAULTS} | ({"without"} if path.stem == "recipe_robust" else set())
-            assert [key for key in content if key not in base and key not in known] == []
-            assert "cohort" not in content, "which only the data can tell"
 
 
 @pytest.mark.parametrize(("bundle", "name"), PREDICTING)

@@ -1,6 +1,8 @@
 """Cohorts, models and bundles; all tests of this folder need the environment of make deploy."""
 
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,23 @@ import pytest
 pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
 from deploy.bundle import Bundle, open_bundle
+from scripts.phantoms.cohort import make
 from tests.bundles.workflows import untrained
-from tests.deploy.dicom.dicom_study import cohorts as cohorts
 from tests.support import ROOT, execute
+
+
+@pytest.fixture(scope="session")
+def cohorts(tmp_path_factory) -> Callable[..., Path]:
+    """Returns a function that makes a cohort of one subject in a layout, by default with or without skull as usual."""
+    root = tmp_path_factory.mktemp("cohorts")
+
+    @cache
+    def make_cohort(layout: str, skull_stripped: bool | None = None) -> Path:
+        folder = root / f"{layout} {skull_stripped}"
+        make(layout, 1, str(folder), spacing=4, skull_stripped=skull_stripped, workers=1)
+        return folder
+
+    return make_cohort
 
 
 @pytest.fixture(scope="session")

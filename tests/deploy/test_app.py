@@ -25,13 +25,14 @@ from deploy.inference import argument
 from deploy.job import DICOM_FILES, RESULT_FILES
 from scripts.prepare.resampling import FLIP, resample
 from scripts.prepare.volumes import Volume
-from tests.deploy.dicom.checks import dicom_errors, refusal
 from tests.deploy.dicom.dicom_study import (
     Study,
     brats_files,
     canonical,
     change,
+    dicom_errors,
     read,
+    refusal,
     to_slices,
     write_brats,
     write_localiser,

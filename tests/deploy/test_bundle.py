@@ -6,7 +6,7 @@ import torch
 
 from common import weights
 from deploy.bundle import open_bundle, segments_of, split_options
-from tests.deploy.dicom.checks import refusal
+from tests.deploy.dicom.dicom_study import refusal
 from tests.support import ROOT
 
 

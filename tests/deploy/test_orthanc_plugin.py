@@ -14,8 +14,7 @@ import pytest
 import requests
 
 from tests.deploy.dicom.dicom_study import Study, write_series
-from tests.processes import wait_until
-from tests.support import ROOT
+from tests.support import ROOT, wait_until
 
 TOOLS = ("Orthanc", "storescp", "setpriv")  # Debian: orthanc orthanc-python dcmtk
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancPython.so")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import is_running, wait_until
-from tests.support import ROOT, execute
+from tests.support import ROOT, execute, is_running, wait_until
 
 
 def wait(folder: str) -> None:

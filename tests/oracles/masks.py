@@ -56,11 +56,8 @@ def cube(first, edge=4):
 
 KINDS = {  # conversions of a boolean array to other types and memory layouts
     "uint8": lambda mask: mask.astype(np.uint8),
-    "float16": lambda mask: mask.astype(np.float16),
     "view": lambda mask: np.repeat(mask.astype(np.uint8), 2, axis=1)[:, ::2],
-    "reversed": lambda mask: np.ascontiguousarray(mask[::-1, :, ::-1])[::-1, :, ::-1],
     "bfloat16": lambda mask: torch.from_numpy(mask).to(torch.bfloat16),
-    "gradient": lambda mask: torch.from_numpy(mask).float().requires_grad_(),
     "strided tensor": lambda mask: torch.from_numpy(np.ascontiguousarray(mask.T)).permute(2, 1, 0),
     "MetaTensor": lambda mask: MetaTensor(torch.from_numpy(mask).float()),
 }

@@ -1,18 +1,21 @@
-"""DICOM studies of the embedded cohort, with recognisable patient data, a localiser and shuffled slices."""
+"""DICOM studies with recognisable patient data, a localiser and shuffled slices; checks of messages and results."""
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import generate_uid
+from pydicom.uid import MRImageStorage, generate_uid
 
+from common.errors import InputError
+from deploy.dicom.series.evidence import MIN_SLICES, candidates_of
+from deploy.dicom.study import Instance, Series
 from scripts.phantoms import dicom as phantoms
-from scripts.phantoms.cohort import make
 from scripts.phantoms.dicom import DESCRIPTIONS, write_modality, write_series
 
 NAME, IDENTIFIER = "SENTINEL^NAMEOF", "SENTINEL-ID-4711"  # may appear in DICOM's patient module only
@@ -94,15 +97,35 @@ def header(**values):
     return result
 
 
-@pytest.fixture(scope="session")
-def cohorts(tmp_path_factory) -> Callable[..., Path]:
-    """Returns a function that makes a cohort of one subject in a layout, by default with or without skull as usual."""
-    root = tmp_path_factory.mktemp("cohorts")
+def refusal(call: Callable[..., object], *arguments: object, **options: object) -> str:
+    """Return the message of the InputError that a call raises; it must be one line and quote no DICOM header."""
+    with pytest.raises(InputError) as error:
+        call(*arguments, **options)
+    message = str(error.value)
+    assert not [text for text in ("\n", "SENTINEL", "mprage") if text in message]
+    return message
 
-    @cache
-    def make_cohort(layout: str, skull_stripped: bool | None = None) -> Path:
-        folder = root / f"{layout} {skull_stripped}"
-        make(layout, 1, str(folder), spacing=4, skull_stripped=skull_stripped, workers=1)
-        return folder
 
-    return make_cohort
+def series_of(uid: str = "", **values: object) -> Series:
+    """Return a series of the fewest MR images that make a volume, with these attributes."""
+    images = []
+    for position in range(MIN_SLICES):
+        image = header(SOPClassUID=MRImageStorage, Modality="MR", **values)
+        image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, position]
+        images.append(Instance(Path(), image))
+    return Series(uid, tuple(images))
+
+
+def modality_of(**values: object) -> str | None:
+    """Return a modality by a series' attributes alone: "FLAIR", "T1ce", "T1", "T2", "ask" (doubtful T1) or None."""
+    (candidate,) = candidates_of([series_of(**values)], ())
+    return candidate.modality
+
+
+def dicom_errors(path: Path) -> list[str]:
+    """Return dciodvfy's errors for a DICOM file; skip the test if it is not installed (Debian: dicom3tools)."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
+    result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    return errors + ([f"status {result.returncode}"] if result.returncode else [])

@@ -5,8 +5,7 @@ import SimpleITK as sitk  # noqa: N813
 from nibabel.affines import apply_affine
 
 from deploy.dicom.geometry import grid_of, volume_of
-from tests.deploy.dicom.checks import refusal
-from tests.deploy.dicom.dicom_study import Study, header, write_series
+from tests.deploy.dicom.dicom_study import Study, header, refusal, write_series
 from tests.support import oblique
 
 AFFINES = {

@@ -10,8 +10,15 @@ from deploy.dicom.study import read_study
 from deploy.job import Case
 from deploy.outputs.segmentation import make
 from scripts.prepare.resampling import FLIP
-from tests.deploy.dicom.checks import dicom_errors, refusal
-from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, canonical, write_modality, write_series
+from tests.deploy.dicom.dicom_study import (
+    DESCRIPTIONS,
+    Study,
+    canonical,
+    dicom_errors,
+    refusal,
+    write_modality,
+    write_series,
+)
 from tests.deploy.dicom.enhanced_mr import ARRAY, ORDER, SHAPE, write_frames
 from tests.support import oblique
 

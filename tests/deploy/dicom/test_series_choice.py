@@ -9,8 +9,7 @@ import pytest
 from deploy.dicom.series.choice import choose_series
 from deploy.dicom.series.names import read_table
 from deploy.dicom.study import read_study
-from tests.deploy.dicom.checks import modality_of, refusal
-from tests.deploy.dicom.dicom_study import VOXELS, Study, to_slices, write_modality
+from tests.deploy.dicom.dicom_study import VOXELS, Study, modality_of, refusal, to_slices, write_modality
 
 AGENT = "gadobutrol"
 INJECTED = {"agent": AGENT, "ContrastBolusStartTime": "101500"}

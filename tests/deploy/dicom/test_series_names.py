@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from deploy.dicom.series.evidence import ASK, candidates_of
-from tests.deploy.dicom.checks import series_of
+from tests.deploy.dicom.dicom_study import series_of
 
 
 def test_each_name_is_right_or_asked():

@@ -7,8 +7,7 @@ import pytest
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from deploy.dicom.study import read_study
-from tests.deploy.dicom.checks import refusal
-from tests.deploy.dicom.dicom_study import NAME, VOXELS, Study, change, write_brats, write_modality
+from tests.deploy.dicom.dicom_study import NAME, VOXELS, Study, change, refusal, write_brats, write_modality
 
 ONE_PATIENT = "--input: contains images of 2 patients; expected one patient"
 

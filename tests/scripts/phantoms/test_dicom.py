@@ -7,7 +7,7 @@ import SimpleITK as sitk  # noqa: N813
 from deploy.dicom.series.choice import choose_series
 from deploy.dicom.study import read_study
 from scripts.phantoms.cohort import make
-from tests.deploy.dicom.checks import dicom_errors
+from tests.deploy.dicom.dicom_study import dicom_errors
 
 NAME = "BraTS2021_00001"
 NUMBERS = {"T1": 2, "FLAIR": 3, "T2": 4, "T1ce": 5}
