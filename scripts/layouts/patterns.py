@@ -93,9 +93,12 @@ class Naming:
 
     def takes(self, kind: str) -> bool:
         """Whether the usual spellings of a kind count, such as t1c for T1ce."""
+        if kind == LABEL:
+            return self.labels and LABEL not in self.words
         if kind == UNCLEAR:
-            return not {"T1", "T1ce"} <= self.words.keys()
-        return kind not in self.words and (self.labels or kind != LABEL)
+            return self.takes("T1") or self.takes("T1ce")
+        given = self.words.keys() - {LABEL}
+        return kind not in given and (not given or self.modalities is None or kind in self.modalities)
 
     def identify(self, file: ImageFile) -> Identity | None:
         """Return what a file shows, and of whom; None if its path says nothing."""

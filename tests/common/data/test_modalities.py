@@ -4,37 +4,16 @@ from common.data.modalities import UNCLEAR, check_order, in_folders, modality_of
 from tests.support import refused
 
 
-@pytest.mark.parametrize(
-    ("text", "modality"),
-    [
-        *[(word, "T1ce") for word in ("t1ce", "t1c", "T1Gd", "T1CE", "T1-Gd", "T1_post", "ceT1w")],
-        *[(word, "T1") for word in ("T1", "t1n", "T1w", "MPRAGE")],
-        *[(word, "FLAIR") for word in ("Flair", "t2f", "T2-FLAIR")],
-        *[(word, "T2") for word in ("T2w", "t2")],
-        ("PDw", "PD"),
-        ("T2starw", "T2star"),
-        *[(word, None) for word in ("seg", "brain", "T1map", "11", "")],
-    ],
-)
-def test_usual_spellings_are_known(text, modality):
-    """Spellings of BraTS 2021 and 2023, the Decathlon (T1gd), BIDS, scanners and people."""
-    assert modality_of(text) == modality
-
-
-@pytest.mark.parametrize(
-    ("name", "parts"),
-    [
-        ("S1_T2_FLAIR", ("S1", "FLAIR")),
-        ("BraTS-GLI-00005-100-t1c", ("BraTS-GLI-00005-100", "T1ce")),
-        ("a_b.T1_Gd", ("a_b", "T1ce")),
-        ("T1 w post", ("", UNCLEAR)),
-        ("FLAIR", ("", "FLAIR")),
-        ("S1t1", ("S1t1", None)),
-        ("T1_brain", ("T1_brain", None)),
-    ],
-)
-def test_the_longest_spelling_ends_a_name(name, parts):
-    assert split_name(name) == parts
+def test_usual_spellings_are_known_as_whole_words_at_the_end_of_a_name():
+    """Spellings of BraTS 2021 and 2023, the Decathlon (T1gd), BIDS, scanners and people; the longest wins."""
+    spellings = {"T1ce": "t1ce t1c T1Gd T1-Gd ceT1w", "T1": "T1 t1n T1w MPRAGE", "FLAIR": "Flair t2f T2-FLAIR"}
+    spellings |= {"T2": "T2w t2", "PD": "PDw", "T2star": "T2starw"}
+    for modality, words in spellings.items():
+        assert {word: modality_of(word) for word in words.split()} == dict.fromkeys(words.split(), modality)
+    assert [modality_of(word) for word in ("seg", "brain", "T1map", "11", "")] == [None] * 5
+    names = {"S1_T2_FLAIR": ("S1", "FLAIR"), "BraTS-GLI-00005-100-t1c": ("BraTS-GLI-00005-100", "T1ce")}
+    names |= {"a_b.T1_Gd": ("a_b", "T1ce"), "T1 w post": ("", UNCLEAR), "FLAIR": ("", "FLAIR"), "S1t1": ("S1t1", None)}
+    assert {name: split_name(name) for name in names} == names
 
 
 @pytest.mark.parametrize(

@@ -54,16 +54,11 @@ def test_sessions_after_the_first_are_subjects_of_the_same_person_and_a_second_c
         written("atlas", root, testing="all")
 
 
-def test_the_convention_that_is_asked_for(root):
+def test_the_convention_that_is_asked_for_and_two_releases_in_one_folder(root):
     add_brats_2023(root, 5, 6, 7)
-    content = written("brats", root, label_convention="brats2024")
-    assert (content["label_convention"], "regions" in content) == ("brats2024", False)
+    assert written("brats", root, label_convention="brats2024")["label_convention"] == "brats2024"
     content = written("brats", root, label_convention="cavity = 4, whole=2+3+1")
     assert (content["regions"], "label_convention" in content) == ({"cavity": [4], "whole": [1, 2, 3]}, False)
-
-
-def test_two_releases_in_one_folder_are_refused(root):
-    add_brats_2023(root, 5)
     touch(root, "BraTS2021_00001/BraTS2021_00001_t1.nii.gz")
     with pytest.raises(InputError, match="layouts are mixed"):
         written("brats", root)

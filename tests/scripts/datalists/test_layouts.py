@@ -8,62 +8,37 @@ from common.data.datalists import Datalist
 from common.errors import InputError
 from tests.scripts.datalists.folders import entries, label, subjects, touch, written
 
-UPENN = "UPENN-GBM-00{n}_11"
-GLIOMA = " ".join(f"images_structural/{UPENN}/{UPENN}_{kind}.nii.gz" for kind in ("FLAIR", "T1GD", "T1", "T2"))
-IXI = "IXI-{kind}/IXI{{n}}-Guys-0828-{kind}.nii.gz"
-PUBLIC = {  # the images and label maps of each of three subjects; images of the datalist, if not all; options
-    "names with and without the subject, other files between them": (
-        "A{n}/flair.nii A{n}/A{n}-T1_Gd.nii A{n}/A{n}_T1.nii A{n}/A{n}_brain_mask.nii A{n}/._A{n}_T1.nii",
-        "A{n}/A{n}_lesion_mask.nii.gz",
-        "A{n}/flair.nii A{n}/A{n}-T1_Gd.nii A{n}/A{n}_T1.nii",
-    ),
-    "files in one folder": ("{n}_T2_FLAIR.nii {n}_T1w.nii", "{n}_FLAIR_lesion.nii"),
-    "a folder for each modality of each subject": ("P{n}/FLAIR/scan.nii P{n}/T1/scan.nii",),
-    "folders of modalities hold subjects": ("FLAIR/P{n}.nii T1/P{n}.nii", "masks/P{n}.nii"),
-    "UPENN-GBM has subjects below folders for all": (GLIOMA, f"images_segm/{UPENN}_segm.nii.gz"),
-    "a folder of label maps, named as the images": ("P{n}/T1.nii", "P{n}/masks/P{n}_T1.nii"),
-    "a registered scan is of its own modality": (
-        "{n}_FLAIR_to_T1.nii {n}_T1.nii {n}_T1_2_MNI.nii",
-        "",
-        "{n}_FLAIR_to_T1.nii {n}_T1.nii",
-    ),
-    "IXI, by a pattern": (
-        " ".join(IXI.format(kind=kind) for kind in ("T1", "T2", "PD", "MRA")),
-        "",
-        " ".join(IXI.format(kind=kind) for kind in ("T1", "T2", "PD")),
-        {"pattern": "IXI-*/{subject}-{modality}.nii.gz"},
-    ),
-    "any beginning of names in a subject's folder": ("P{n}/3_ax_FLAIR.nii P{n}/5_sag_T1.nii", "P{n}/W39_Segm.nii"),
-    "a modality's folder, by a pattern": ("x/T2/P{n}/s.nii", "", "", {"pattern": "x/{modality}/{subject}/s"}),
-    "words that end names": ("P{n}/t1_to_mni.nii P{n}/other.nii", "", "", {"modalities": "T1=t1_to_mni,PD=other"}),
-    "names without a modality": (
-        "images/s{n}.nii",
-        "labels/s{n}.nii",
-        "",
-        {"modalities": "T1=images/{subject}", "label": "labels/{subject}"},
-    ),
-    "folders that the words name are no visits": (
-        "{n}/pre/FLAIR.nii {n}/pre/T1.nii {n}/orig/T1.nii",
-        "{n}/wmh.nii",
-        "{n}/pre/FLAIR.nii {n}/pre/T1.nii",
-        {"modalities": "FLAIR=pre/FLAIR,T1=pre/T1"},
-    ),
-}
+UPENN = "UPENN-GBM-00{n}_11/UPENN-GBM-00{n}_11"
+LAYOUTS = [  # of each of three subjects: the images listed, the label map, other files, options
+    ("A{n}/flair A{n}/A{n}-T1_Gd A{n}/A{n}_T1", "A{n}/A{n}_lesion_mask", "A{n}/A{n}_brain_mask A{n}/._A{n}_T1"),
+    ("{n}_T2_FLAIR {n}_T1w", "{n}_FLAIR_lesion"),
+    ("P{n}/FLAIR/scan P{n}/T1/scan",),
+    ("FLAIR/P{n} T1/P{n}", "masks/P{n}"),
+    (f"images_structural/{UPENN}_FLAIR images_structural/{UPENN}_T1GD", "images_segm/UPENN-GBM-00{n}_11_segm"),
+    ("P{n}/T1", "P{n}/masks/P{n}_T1"),
+    ("{n}_FLAIR_to_T1 {n}_T1", "", "{n}_T1_2_MNI"),
+    ("IXI-T1/IXI{n}-T1 IXI-PD/IXI{n}-PD", "", "IXI-MRA/IXI{n}-MRA", {"pattern": "IXI-*/{subject}-{modality}.nii.gz"}),
+    ("P{n}/3_ax_FLAIR P{n}/5_sag_T1", "P{n}/W39_Segm"),
+    ("x/T2/P{n}/s", "", "", {"pattern": "x/{modality}/{subject}/s"}),
+    ("P{n}/t1_to_mni P{n}/other", "", "", {"modalities": "T1=t1_to_mni,PD=other"}),
+    ("images/s{n}", "labels/s{n}", "", {"modalities": "T1=images/{subject}", "label": "labels/{subject}"}),
+    ("{n}/pre/FLAIR {n}/pre/T1", "{n}/wmh", "{n}/orig/T1", {"modalities": "FLAIR=pre/FLAIR,T1=pre/T1"}),
+]
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_layouts_of_public_data_sets_are_read(root, name):
-    images, labels, listed, options = (*PUBLIC[name], *("", "", {})[len(PUBLIC[name]) - 1 :])
-    expected = {}
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_public_data_sets_are_read(root, layout):
+    images, labels, others, options = (*layout, *("", "", {})[len(layout) - 1 :])
+    expected = []
     for number in ("001", "002", "003"):
-        touch(root, *images.format(n=number).split())
-        for file in labels.format(n=number).split():
+        paths = [path.format(n=number).split() for path in (images, labels, others)]
+        listed, shown, more = [[f"{path}.nii" for path in group] for group in paths]
+        touch(root, *listed, *more)
+        for file in shown:
             label(root / file, 1)
-        expected[number] = [(listed or images).format(n=number).split(), *labels.format(n=number).split()]
+        expected.append([listed, *shown])
     found = entries(root, **options).values()
-    assert [[entry["image"], *([entry["label"]] if "label" in entry else [])] for entry in found] == [
-        *expected.values()
-    ]
+    assert [[entry["image"], *([entry["label"]] if "label" in entry else [])] for entry in found] == expected
 
 
 def test_names_that_fit_nothing_are_listed_with_the_way_to_give_a_pattern(root, capsys):
@@ -89,26 +64,15 @@ def test_subjects_that_lack_a_modality_are_kept_on_request(root, capsys):
 # Visits and people
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "P{n}/P{n}_{visit}_{kind}",
-        "P{n}/{visit}_{kind}",
-        "P{n}/scans_{visit}/{kind}",
-        "P{n}/{visit}/{kind}",
-        "P{n}_{visit}_{kind}",
-    ],
-)
+@pytest.mark.parametrize("place", ["P{n}/P{n}_{v}_", "P{n}/{v}_", "P{n}/scans_{v}/", "P{n}/{v}/", "P{n}_{v}_"])
 def test_the_flair_image_and_label_map_of_the_second_visit_are_not_given_to_the_t1_of_the_first(root, place):
     for number in (1, 2, 3):
-        touch(root, place.format(n=number, visit="v1", kind="T1") + ".nii.gz")
-        touch(root, place.format(n=number, visit="v2", kind="FLAIR") + ".nii.gz")
-        label(root / f"{place.format(n=number, visit='v2', kind='mask')}.nii.gz", 1)
-    found = entries(root, modalities="T1,FLAIR", missing="keep").values()
-    assert (
-        sorted((entry["image"].count(None), "label" in entry) for entry in found) == [(1, False)] * 3 + [(1, True)] * 3
-    )
-    assert all("label" in entry for entry in found if entry["image"][1])
+        first, second = (place.format(n=number, v=visit) for visit in ("v1", "v2"))
+        touch(root, f"{first}T1.nii", f"{second}FLAIR.nii")
+        label(root / f"{second}mask.nii", 1)
+    found = [entry for _, entry in sorted(entries(root, modalities="T1,FLAIR", missing="keep").items())]
+    assert [[file is None for file in entry["image"]] for entry in found] == [[False, True], [True, False]] * 3
+    assert ["label" in entry for entry in found] == [False, True] * 3
 
 
 @pytest.mark.parametrize("options", [{}, {"pattern": "{subject}/{session}/{modality}"}])
@@ -164,21 +128,18 @@ def test_sessions_of_bids_are_subjects_of_one_person(root, capsys):
             touch(root, *[f"{stem}_{end}.nii.gz" for end in ends], f"{stem}_T1w.json")
             touch(root, *[f"derivatives/pipeline/{stem}_{end}.nii.gz" for end in ("dseg", "desc-brain_mask")])
             label(root / f"derivatives/manual_masks/{stem}_label-tumor_mask.nii.gz", 1)
-    touch(root, "participants.tsv", "sub-01/ses-pre/func/sub-01_task-rest_bold.nii.gz")
+    touch(root, "sub-01/ses-pre/func/sub-01_task-rest_bold.nii.gz", f"{session('03', 'pre')}_ce-gd_FLAIR.nii.gz")
     content = written("generic", root, validation=1, testing=1)
     assert (content["modalities"], content["regions"]) == (["FLAIR", "T1ce", "T1"], {"lesion": [1]})
     assert Datalist(root.parent / "list.json", root).leaked == []
-    found = entries(root)
+    assert "labels: manual_masks/label-tumor_mask\n" in capsys.readouterr().out
+    found, stem = entries(root), session("02", "post")
     assert len(found) == 6
-    stem = session("02", "post")
     assert found["sub-02_ses-post"] == {
         "subject": "sub-02_ses-post",
         "image": [f"{stem}_{end}.nii.gz" for end in ("acq-3d_run-1_FLAIR", "ce-gadolinium_T1w", "T1w")],
         "label": f"derivatives/manual_masks/{stem}_label-tumor_mask.nii.gz",
     }
-    printed = capsys.readouterr().out
-    assert "labels: manual_masks/label-tumor_mask\n" in printed
-    assert "not used: " in printed
 
 
 def test_label_maps_of_bids_beside_the_images_and_in_a_session_without_images(root):
@@ -189,15 +150,6 @@ def test_label_maps_of_bids_beside_the_images_and_in_a_session_without_images(ro
     found = entries(root)
     assert [name for name, entry in found.items() if "label" not in entry] == ["sub-01_ses-1"]
     assert found["sub-04_ses-1"]["label"].startswith("sub-04/ses-1/anat/")
-
-
-def test_an_image_with_contrast_agent_is_no_image_without(root):
-    for person in PEOPLE:
-        ends = ("ce-gadolinium_FLAIR", "FLAIR", "ce-gadolinium_T1w")
-        touch(root, *[f"{session(person)}_{end}.nii.gz" for end in ends])
-    assert written("generic", root)["modalities"] == ["FLAIR", "T1ce", "FLAIRce"]
-    touch(root, f"{session('01')}_T1w.nii.gz")
-    assert list(entries(root, modalities="T1=T1w")) == ["sub-01"]
 
 
 # nnU-Net's raw folders; dataset.json is that of its Dataset137_BraTS21.py
@@ -212,16 +164,8 @@ BRATS = {
 
 def test_regions_channels_and_test_cases_of_nnunet(root):
     (root / "dataset.json").write_text(json.dumps(BRATS))
-    cases = [
-        ("Tr", "C_0"),
-        ("Tr", "C_2"),
-        ("Tr", "C_3"),
-        ("Tr", "C_1_ses-1"),
-        ("Tr", "C_1_ses-2"),
-        ("Ts", "D_0"),
-        ("Ts", "D_1"),
-    ]
-    for part, case in cases:
+    for name in ["Tr/C_0", "Tr/C_2", "Tr/C_3", "Tr/C_1_ses-1", "Tr/C_1_ses-2", "Ts/D_0", "Ts/D_1"]:
+        part, case = name.split("/")
         touch(root, *[f"images{part}/{case}_{channel:04}.nii.gz" for channel in range(4)])
         touch(root, *([] if case == "D_1" else [f"labels{part}/{case}.nii.gz"]))
     content = written("generic", root, validation=1)
