@@ -124,10 +124,8 @@ def fold(
     validates, numbers = choice("fold_to", fold_to, {"validation": True, "testing": False}), numbers_of(folds)
     if validates and validation is not None:
         raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
-    if validates:
-        rest = Split(validation=0, seed=seed, least=0)
-    else:
-        rest = Split(0.1 if validation is None else validation, seed=seed)
+    share = 0.1 if validation is None else validation
+    rest = Split(0, seed=seed, least=0) if validates else Split(share, seed=seed)
     if fold not in numbers:
         raise InputError(f"--fold={fold}", expected=f"one of {', '.join(map(str, numbers))}, of --folds={folds}")
     content = with_people(datalists.read(source), person)
@@ -202,18 +200,12 @@ def _assigned(
 def _published_folds(path: Path, person_of: Mapping[str, str]) -> dict[str, int]:
     """Read the fold of each person from a JSON file; a visit in it puts all visits of the person into its fold."""
     fold_of: dict[str, int] = {}
-    listed = _listed_folds(path)
-    for subject, fold in listed:
+    for subject, fold in _listed_folds(path):
         person = person_of.get(subject)
         if person is not None and fold_of.setdefault(person, fold) != fold:
             raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {fold}")
-    outside = {subject for subject, person in person_of.items() if person not in fold_of}
-    for problem, names in {
-        "subjects left out, as their people are in no fold": outside,
-        "subjects in a fold, but not in training or validation of the datalist": dict(listed).keys() - person_of.keys(),
-    }.items():
-        if names:
-            show(f"{problem}: {len(names)}, such as {min(names)}")
+    if outside := [subject for subject, person in person_of.items() if person not in fold_of]:
+        show(f"subjects left out, as their people are in no fold: {len(outside)}, such as {min(outside)}")
     return fold_of
 
 

@@ -50,7 +50,7 @@ def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[st
 def _by_pattern(root: Path, pattern: Pattern) -> tuple[DataSet, dict[str, list[str]]]:
     scans, left_out = DataSet(str(root), list_images(root), [MODALITY]), defaultdict[str, list[str]](list)
     matches = {file: pattern.match(file.bare) for file in scans.images if not NO_SCANS.search(file.path)}
-    tables = read_tables(root, {fields.get("dataset", "") for fields in matches.values() if fields})
+    stated, numbers = read_tables(root, {fields.get("dataset", "") for fields in matches.values() if fields})
     number_of: dict[str, str] = {}
     for file in scans.images:
         fields = matches.get(file)
@@ -65,9 +65,9 @@ def _by_pattern(root: Path, pattern: Pattern) -> tuple[DataSet, dict[str, list[s
             continue
         path, person = file.path.removeprefix(OPENMIND), fields.get("dataset", "") + fields["subject"]
         subject = "_".join([*(folder for folder in file.folders if folder not in file.stem), file.stem])
-        _add(scans, subject, person, file.path, sequence or tables.sequences.get(path, ""))
-        if path in tables.numbers:
-            number_of.setdefault(person, tables.numbers[path])
+        _add(scans, subject, person, file.path, sequence or stated.get(path, ""))
+        if path in numbers:
+            number_of.setdefault(person, numbers[path])
     if joined := joined_people(number_of):
         for scan in scans.subjects.values():
             scan.person = joined.get(scan.person, scan.person)

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from common.data.modalities import MOST, in_folders, modality_of
 
@@ -19,26 +18,22 @@ TABLES = {  # name -> column of paths, columns whose words state the sequence, t
 NUMBER = re.compile(r"(?<![A-Za-z0-9])0*([A-Za-z]*[1-9]\d{4,})(?![A-Za-z0-9])")  # of a person: 0010001, A00035072
 
 
-class Statements(NamedTuple):
-    """What tables state of a scan, by its path: the sequence, and the person's number in the original data set."""
+def read_tables(root: Path, datasets: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what tables state of scans, by path: sequences, and people's numbers in the original data sets.
 
-    sequences: dict[str, str]
-    numbers: dict[str, str]
-
-
-def read_tables(root: Path, datasets: Iterable[str]) -> Statements:
-    """Read the tables in a folder and in those of its data sets, which are paths below it that end with "/"."""
-    statements = Statements({}, {})
+    The tables lie in `root` or in the folders of its data sets, which are paths below it that end with "/".
+    """
+    sequences, numbers = dict[str, str](), dict[str, str]()
     for folder in sorted({"", OPENMIND, *datasets}):
         for table, (column, texts) in TABLES.items():
             for row in _rows(root / folder / table):
                 above = f"{row['dataset']}/" if row.get("dataset") and not folder else folder
                 path = above.removeprefix(OPENMIND) + (row.get(column) or "")
                 for sequence in filter(None, (sequence_in(row.get(text) or "") for text in texts)):
-                    statements.sequences[path] = sequence
+                    sequences[path] = sequence
                 if number := NUMBER.search(row.get("old_path") or ""):
-                    statements.numbers[path] = number[1]
-    return statements
+                    numbers[path] = number[1]
+    return sequences, numbers
 
 
 def _rows(file: Path) -> Iterator[Mapping[str, str | None]]:
