@@ -13,15 +13,6 @@ from scripts.run import bundles_with
 from scripts.yaml_files import read_yaml
 
 WORKFLOWS = ("train", "evaluate", "inference")
-DEFAULTS = {  # in words, for defaults that the config computes
-    "amp": "true on a GPU; to segment, also on a CPU with bfloat16",
-    "datalist": "DATASET_DIR/datalist.json",
-    "device": "cuda if there is one, else cpu",
-    "label_convention": "the datalist's, else the checkpoint's or bundle's",
-    "merging": "that of pretrained, else monai_1_5",
-    "spacing": "the checkpoint's, else null",
-    "stitch_device": "device",
-}
 
 
 class Row(NamedTuple):
@@ -53,20 +44,20 @@ def options_of_config(path: Path) -> list[Row]:
     config = read_yaml(path)
     config |= {name: value for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config and name not in config}
     return [
-        Row(name, _default(name, value), OPTIONS[name].kind.values, OPTIONS[name].meaning)
+        Row(name, _default(value), OPTIONS[name].kind.values, OPTIONS[name].meaning)
         for name, value in config.items()
         if name in OPTIONS and name != "bundle_root"
     ]
 
 
-def _default(name: str, value: Any) -> str:
+def _default(value: Any) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
     if match := re.fullmatch(r"\$@trained\.get\('\w+', (.+)\)", value):
         return f"the checkpoint's, else {match[1]}"
     if match := re.fullmatch(r"\$@bundle_root \+ '/(.*)'", value):
         return match[1]
-    return DEFAULTS[name] if value.startswith(("$", "@")) else value
+    return "computed" if value.startswith(("$", "@")) else value
 
 
 if __name__ == "__main__":

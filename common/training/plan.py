@@ -94,6 +94,7 @@ class Plan:
             **self.length._asdict(),
             bundle=bundle,
             preparation=self.data.content.get("preparation"),
+            space=self.data.content.get("space"),
             preprocessing="RAS orientation, z-score per channel (see normalization)",
             global_batch_size=global_batch_size,
             subjects=self.data.digest(),
@@ -101,8 +102,6 @@ class Plan:
             components=components(),
             pretrained=options.pretrained and f"sha256:{digest(options.pretrained)}",
         )
-        if "space" in self.data.content:
-            self.settings["space"] = self.data.content["space"]
         self.convention: str | None = getattr(options, "label_convention", None)  # None in self-supervised training
         if self.convention:
             missing = {name for case in cases for name in missing_in(case, options.modalities)}
