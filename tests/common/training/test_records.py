@@ -1,13 +1,16 @@
-"""run.json and TensorBoard of a training, also of a resumed one."""
+"""run.json and TensorBoard of a training, also of a resumed one; peak memory."""
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.made import versions
 from tests.common.toy import METADATA, Training
+from tests.support import ROOT
 
 
 def record_of(folder):
@@ -45,3 +48,10 @@ def test_a_training_leaves_its_record_and_curves_which_a_resumed_run_continues(t
     assert [total[step] for step in range(1, 10)] == pytest.approx(losses, abs=1e-6)
     assert [rates[step] for step in range(1, 7)] == pytest.approx([0.1, 0.07, 0.07, 0.049, 0.049, 0.0343])
     assert sorted(event.step for event in board.Scalars("validation/score")) == [0, 3, 6, 9]
+
+
+def test_peak_memory_excludes_the_parent():
+    child = "from common.training.records import peak_resident; print(peak_resident())"
+    parent = f"import subprocess, sys; block = b'x' * 2**31; subprocess.run([sys.executable, '-c', {child!r}])"
+    result = subprocess.run([sys.executable, "-c", parent], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 0 < float(result.stdout) < 1.5  # GiB
