@@ -29,14 +29,14 @@ def test_a_training_leaves_its_record_and_curves_which_a_resumed_run_continues(t
     }
     assert record.items() >= (facts | {"versions": versions(), "pictures": []}).items()
     assert (record["weights"]["source"], record["weights"]["matched"]) == ("a.pt", 1)
-    assert 0 <= record["seconds"] < 60
+    assert record["seconds"] >= 0
     assert record["peak_memory_gib"] > 0.1
 
     resumed = Training(tmp_path, 3, [math.nan], resume=True)
     continued, losses = record_of(tmp_path), run.losses + resumed.losses
     assert continued["train"]["iteration"] == list(range(1, 10))
     assert continued["train"]["loss"]["total"] == pytest.approx(losses, abs=1e-6)
-    assert all(0 <= seconds < 5 for seconds in continued["train"]["seconds_per_step"])
+    assert all(seconds >= 0 for seconds in continued["train"]["seconds_per_step"])
     assert continued["validation"] == {"iteration": [0, 3, 6, 9], "metrics": {"score": [0.5, 0.25, 0.75, None]}}
     assert continued["started"] == record["started"]
     assert continued["seconds"] >= record["seconds"]
