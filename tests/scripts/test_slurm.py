@@ -1,74 +1,75 @@
-"""scripts/train.sbatch with stand-ins for SLURM's commands: the processes of a job, and a requeue after a signal."""
+"""scripts/train.sbatch on a real SLURM."""
 
-import os
+import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
-from tests.support import ROOT
+from tests.common.toy import same, state_of
+from tests.support import ROOT, TINY
 
-SRUN = """#!/bin/bash
-echo "srun $*" >> "$LOG"
-while [[ $1 == --* ]]; do shift; done
-for task in 0 1; do
-  SLURM_PROCID=$task SLURM_NTASKS=2 SLURM_LOCALID=$task "$@" || exit
-done
-"""
-PYTHON = """#!/bin/bash
-echo "rank $RANK of $WORLD_SIZE, local $LOCAL_RANK, $MASTER_ADDR:$MASTER_PORT, $OMP_NUM_THREADS threads: $*" >> "$LOG"
-exit "$STATUS"
-"""
-SCONTROL = """#!/bin/bash
-if [ "$1" = show ]; then printf 'node7\\nnode8\\n'; else echo "scontrol $*" >> "$LOG"; fi
-"""
+
+@pytest.fixture(scope="module")
+def repository(cohorts, tmp_path_factory):
+    """Return a copy of the repository, its path with a space, with the embedded cohort in data/ and ukb.json."""
+    folder = tmp_path_factory.mktemp("slurm") / "a repository"
+    folder.mkdir()
+    for name in ("bundles", "common", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("models", "eval"))
+    (folder / ".venv").symlink_to(sys.prefix)
+    shutil.copytree(cohorts / "ukb", folder / "data")
+    shutil.copy(cohorts / "ukb.json", folder)
+    return folder
 
 
 @pytest.fixture
-def submit(tmp_path):
-    """Return a function that runs the script in a repository whose path has a space; it returns status and log."""
-    place = tmp_path / "a repository"
-    (place / "bundles/ukb_ssl_pretrain/configs").mkdir(parents=True)
-    (place / "bundles/ukb_ssl_pretrain/configs/train.yaml").touch()
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), (".venv/bin/python", PYTHON)):
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text(text)
-        (place / name).chmod(0o755)
-    job = {"SLURM_JOB_ID": "123", "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_TASKS_PER_NODE": "2(x1)"}
-    job |= {"SLURM_SUBMIT_DIR": str(place), "SLURM_CPUS_PER_TASK": "6", "LOG": str(place / "log")}
-    job["PATH"] = f"{place}:{os.environ['PATH']}"
+def submit(slurm, repository):
+    """Yield a function that submits the training of docs/how-to/use-many-gpus.md, with results in repository/NAME."""
+    (command,) = re.findall(r"```bash\n(sbatch .*?)```", (ROOT / "docs/how-to/use-many-gpus.md").read_text(), re.DOTALL)
+    at = "--nodes=8 --ntasks-per-node=8 --gpus-per-node=8 --cpus-per-task=6"
+    assert at in command
 
-    def run(bundle, status, **environment):
-        command = [shutil.which("bash"), str(ROOT / "scripts/train.sbatch"), bundle, "--datalist=a b.json"]
-        variables = {**job, "STATUS": str(status), **environment}
-        ended = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
-        log = (place / "log").read_text().splitlines() if (place / "log").exists() else []
-        return ended.returncode, log, ended.stderr
+    def submit(name, places, *options):
+        output = [f"--output_dir={repository / name}", f"--ckpt_dir={repository / name}/models"]
+        result = subprocess.run(
+            ["bash", "-c", f'{command.replace(at, places).rstrip()} "$@"', "bash", *output, *TINY, *options],
+            cwd=repository,
+            env=slurm.environment | {"UKB": f"{repository}/data", "SBATCH_OUTPUT": f"{repository / name}.log"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return re.fullmatch(r"Submitted batch job (\d+)\n", result.stdout)[1]
 
-    return run
-
-
-def test_each_task_is_a_rank_and_a_finished_job_ends(submit):
-    status, (srun, *ranks), _ = submit("ukb_ssl_pretrain", 0)
-    assert status == 0
-    assert "--kill-on-bad-exit=0" in srun
-    assert ranks == [
-        f"rank {rank} of 2, local {rank}, node7:20123, 6 threads: "
-        "-m scripts.run ukb_ssl_pretrain train --datalist=a b.json --resume=auto"
-        for rank in (0, 1)
-    ]
+    yield submit
+    slurm.ask("scancel", "--user=root")
 
 
-@pytest.mark.parametrize(("status", "is_requeued"), [(75, True), (1, False)])
-def test_a_job_that_saved_after_a_signal_is_requeued(submit, status, is_requeued):
-    ended, log, _ = submit("ukb_ssl_pretrain", status)
-    assert (ended, log[-1] == "scontrol requeue 123") == (status, is_requeued)
+def state(folder, iteration):
+    return state_of(folder / "models" / f"iteration-{iteration:07d}.pt")
 
 
-@pytest.mark.parametrize(
-    ("bundle", "environment"), [("ukb_ssl", {}), ("ukb_ssl_pretrain", {"SLURM_GPUS_ON_NODE": "8"})]
-)
-def test_a_wrong_bundle_or_number_of_tasks_is_refused(submit, bundle, environment):
-    status, log, errors = submit(bundle, 0, **environment)
-    assert (status, log) == (2, [])
-    assert errors.startswith("error: ")
+LENGTH = ["--iterations=8", "--val_interval=8", "--save_interval=2", "--num_workers=1"]
+
+
+@pytest.mark.slow
+def test_a_job_that_is_told_saves_requeues_itself_and_ends_as_one_that_never_was(slurm, submit, repository):
+    """A requeued run on two nodes equals, to the bit, an undisturbed run on one node with as many processes."""
+    told = submit("told", "--nodes=2 --ntasks-per-node=1 --gpus-per-node=1", *LENGTH)
+    log = repository / "told.log"
+    slurm.wait_for_file(told, repository / "told/models/iteration-0000002.pt", log)
+    slurm.ask("scancel", "--signal=USR1", told)
+    slurm.wait_for_state(told, "PENDING", seconds=60)
+    assert re.search(r"SIGUSR1: saved .*iteration-\d+\.pt; resume=true continues from it; status 75", log.read_text())
+    straight = submit("straight", "--nodes=1 --ntasks-per-node=2 --gpus-per-node=2", *LENGTH)
+    for job, restarts in ((straight, "0"), (told, "1")):
+        ended = slurm.wait_for_state(job, "COMPLETED", "FAILED")
+        assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("COMPLETED", "0:0", restarts), (
+            log.read_text()
+        )
+    assert re.search(r"resume: .*iteration-000000[2-7]\.pt, iteration [2-7]$", log.read_text(), re.MULTILINE)
+    final = state(repository / "told", 8)
+    assert len(final["ranks"]) == 2
+    assert same(final, state(repository / "straight", 8))
