@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from common.data.modalities import in_folders
+from common.data.people import person_of
 from common.errors import shortened, show
 from scripts.layouts.listing import list_images
 from scripts.layouts.names import ANATOMY, LABEL, name_of
@@ -21,7 +22,9 @@ COLLECTION = Pattern(
     "{dataset}{subject}/{session}{folders}{name}",
     {"dataset": "(?:[^/]+/)*?", "subject": "sub[-_][^/]+", "session": "(?:ses[-_][^/]+/)?", "folders": "(?:[^/]+/)*"},
 )
-NO_SCANS = re.compile("(?:^|/)(?:derivatives|sourcedata|func|fmap)/")  # copies of scans, time series, field maps
+NO_SCANS = re.compile(  # copies of scans, time series, field maps, parts of complex images
+    "(?:^|/)(?:derivatives|sourcedata|func|fmap|perf)/|_part-(?:phase|real|imag)_"
+)
 COUNT = re.compile(r"(?:[_-](?:run-?\d+|bval[_-]?\d+|trace|\d+))+$")  # follows a sequence: t1_2, dwi_bval1000
 
 
@@ -57,15 +60,16 @@ def _by_pattern(root: Path, pattern: Pattern) -> tuple[DataSet, dict[str, list[s
         if fields is None:
             left_out["not in this layout (give --pattern)"].append(file.path)
             continue
-        session = fields.get("session", "").rstrip("/")
-        name = file.stem.removeprefix(f"{fields['subject']}_").removeprefix(f"{session}_")
+        subject, session = fields["subject"], fields.get("session", "").rstrip("/")
+        name = file.stem.removeprefix(f"{subject}_").removeprefix(f"{session}_")
         sequence = sequence_of(fields.get("modality", name), fields.get("folders", ""))
         if MASK in (sequence, sequence_of(name)):
             left_out["masks"].append(file.path)
             continue
-        path, person = file.path.removeprefix(OPENMIND), fields.get("dataset", "") + fields["subject"]
-        subject = "_".join([*(folder for folder in file.folders if folder not in file.stem), file.stem])
-        _add(scans, subject, person, file.path, sequence or stated.get(path, ""))
+        path = file.path.removeprefix(OPENMIND)
+        person = fields.get("dataset", "") + (subject if session else person_of(subject))
+        title = "_".join([*(folder for folder in file.folders if folder not in file.stem), file.stem])
+        _add(scans, title, person, file.path, sequence or stated.get(path, ""))
         if path in numbers:
             number_of.setdefault(person, numbers[path])
     if joined := joined_people(number_of):
@@ -96,7 +100,7 @@ def sequence_of(name: str, folders: str = "") -> str:
     """
     stem = COUNT.sub("", name)
     kind = name_of(stem)[1]
-    if kind in (LABEL, ANATOMY):
-        return MASK
     last = re.split("[_.-]", stem)[-1]
+    if kind in (LABEL, ANATOMY) or last.lower().endswith((MASK, "seg")):  # defacemask, probseg
+        return MASK
     return in_folders(kind, folders.split("/")) or ("" if last.isdecimal() or last.lower() == "scan" else last)

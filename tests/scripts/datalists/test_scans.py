@@ -7,7 +7,7 @@ from tests.scripts.datalists.folders import touch, written
 
 FOMO_300K = "PT030_OpenNeuro/ds000001/sub-{n}/ses-01/anat/sub-{n}_ses-01_"
 OPEN_MIND = "ds000001/sub-{n}/anat/sub-{n}_"
-MASKS = " ".join(f"{OPEN_MIND}T1w_{kind}_mask" for kind in ("anon", "anat"))
+MASKS = f"{OPEN_MIND}T1w_anon_mask {OPEN_MIND}mod-T1w_defacemask {OPEN_MIND}part-phase_T1w"
 IXI = "IXI0{n}-Guys-0828-T1"
 LAYOUTS = {  # paths of each of four people; person; sequences of the scans; what else; options
     "FOMO-60K": ("PT001_OASIS1/sub_{n}/ses_1/t1_2 PT001_OASIS1/sub_{n}/ses_2/scan", "PT001_OASIS1/sub_{n}", "T1 -"),
@@ -18,6 +18,8 @@ LAYOUTS = {  # paths of each of four people; person; sequences of the scans; wha
     "OpenMind itself": (f"{OPEN_MIND}inplaneT2 {OPEN_MIND}T2w", "ds000001/sub-{n}", "inplaneT2 T2", MASKS),
     "a flat folder": (IXI, "IXI0{n}-Guys", "T1", "IXI0{n}-Guys-0828-T1_mask"),
     "two files for a modality": ("P{n}/a_T1 P{n}/b_T1 P{n}/post_T1", "P{n}", "T1 T1 T1|T1ce"),
+    "visits in names": ("sub-{n}_ses-01/T1 sub-{n}_ses-02/T1", "sub-{n}", "T1 T1"),
+    "a pattern for visits": ("P{n}_v1/T1 P{n}_v2/T1", "P{n}", "T1 T1", "", {"pattern": "{subject}/{modality}"}),
     "a pattern": ("{n}/late/x T1/{n}", "{n}", "x", "", {"pattern": "{subject}/{session}/{modality}"}),
 }
 
