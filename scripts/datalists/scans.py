@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.data.modalities import modality_of
+from common.data.modalities import ANY, modality_of
 from common.errors import show
 from common.values import names_of
 from scripts.datalists.build import write_split
 from scripts.datalists.files import output_file
 from scripts.datalists.people import describe_people, person_finder
 from scripts.datalists.splits import Split
-from scripts.layouts.scans import MODALITY, find_scans
+from scripts.layouts.scans import find_scans
 
 NOT_STATED = "not stated"
 
@@ -50,7 +50,7 @@ def write_scans(
     show(f"sequences: {', '.join(f'{name} {count}' for name, count in counts.most_common()) or 'none'}")
     if sequences is not None:
         wanted = {_key(name) for name in names_of(sequences)}
-        left_out["other sequences"] = [scan.files[MODALITY] for scan in scans if _key(scan.sequence) not in wanted]
+        left_out["other sequences"] = [scan.files[ANY] for scan in scans if _key(scan.sequence) not in wanted]
         scans = [scan for scan in scans if _key(scan.sequence) in wanted]
     for reason, paths in left_out.items():
         if paths:

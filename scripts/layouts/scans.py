@@ -5,7 +5,7 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
-from common.data.modalities import in_folders
+from common.data.modalities import ANY, in_folders
 from common.data.people import person_of
 from common.errors import shortened, show
 from scripts.layouts.listing import list_images
@@ -15,7 +15,6 @@ from scripts.layouts.reading import read_layout
 from scripts.layouts.subjects import DataSet, Subject
 from scripts.layouts.tables import OPENMIND, joined_people, read_tables
 
-MODALITY = "MR"  # the only channel of each scan
 MASK = "mask"
 # PT001_OASIS1/sub_1/ses_1/t1, PT030_OpenNeuro/ds000001/sub-01/ses-01/anat/sub-01_ses-01_T1w, ds000001/sub-01/anat/...
 COLLECTION = Pattern(
@@ -39,19 +38,19 @@ def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[st
     scans, left_out = _by_pattern(root, COLLECTION)
     if scans.subjects:
         return scans, left_out
-    data = read_layout(root, Naming((MODALITY,)))  # without T1, so that an unclear T1 is no question
+    data = read_layout(root, Naming((ANY,)))  # without T1, so that an unclear T1 is no question
     scans.subjects = {}
     for name, subject in sorted(data.subjects.items()):
         for kind, first in subject.images.items():
             for path in data.clashes.get((name, kind), [first]):
                 _add(scans, f"{name}_{kind}", subject.person, path, kind).is_test = subject.is_test
-    used = {subject.files[MODALITY] for subject in scans.subjects.values()}
+    used = {subject.files[ANY] for subject in scans.subjects.values()}
     unused = [file.path for file in scans.images if file.path not in used]
     return scans, {"masks, or no modality in the name (give --pattern)": unused}
 
 
 def _by_pattern(root: Path, pattern: Pattern) -> tuple[DataSet, dict[str, list[str]]]:
-    scans, left_out = DataSet(str(root), list_images(root), [MODALITY]), defaultdict[str, list[str]](list)
+    scans, left_out = DataSet(str(root), list_images(root), [ANY]), defaultdict[str, list[str]](list)
     matches = {file: pattern.match(file.bare) for file in scans.images if not NO_SCANS.search(file.path)}
     stated, numbers = read_tables(root, {fields.get("dataset", "") for fields in matches.values() if fields})
     number_of: dict[str, str] = {}
@@ -86,7 +85,7 @@ def _add(scans: DataSet, name: str, person: str, path: str, sequence: str) -> Su
     while unique in scans.subjects:
         count += 1
         unique = f"{name[-190:]}_{count}"
-    scans.subjects[unique] = Subject(unique, person, {MODALITY: path}, sequence=sequence)
+    scans.subjects[unique] = Subject(unique, person, {ANY: path}, sequence=sequence)
     return scans.subjects[unique]
 
 
