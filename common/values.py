@@ -160,7 +160,11 @@ CONVENTION = Kind(
 )
 CLEANUP = Kind(EXPECTED, PLAIN_TEXT.fullmatch, lambda value: text_of(cleanup_of(str(value))))
 LOSS_WEIGHTS = Kind("numbers, such as [1,1,1] or {'rotation': 0}", bool, _weights_of, is_literal=True)
-AXES = Kind("a list of axes from 0, 1, 2, such as [0]", lambda axes: {*axes} <= {0, 1, 2}, is_literal=True)
+AXES = Kind(
+    "a list of different axes from 0, 1, 2, such as [0]",
+    lambda axes: len({*axes} & {0, 1, 2}) == len(axes),
+    is_literal=True,
+)
 
 # Options that checkpoints, run.json and embeddings.npz do not hold
 UNRECORDED = {"bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "existing", "accept", "pretrained", "resume"}

@@ -18,6 +18,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait
 
+from ..errors import InputError
 from ..files import atomic_write
 from .scan_checks import files_in
 from .transforms import MISSING
@@ -70,7 +71,11 @@ class Store:
 
     def read(self, entry: Mapping[str, Any]) -> Any:
         """Return a stored entry after all transforms; what they leave of a volume is read, such as a crop."""
-        stored = torch.load(self.path_of(entry), mmap=True, weights_only=True)
+        path = self.path_of(entry)
+        try:
+            stored = torch.load(path, mmap=True, weights_only=True)
+        except RuntimeError as error:
+            raise InputError(path, "damaged; delete it and run python -m scripts.store again") from error
         volumes = {key: MetaTensor(voxels, meta=meta) for key, (voxels, meta) in stored.items()}
         return self.transform(dict(entry) | volumes, start=self.first)
 

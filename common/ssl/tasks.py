@@ -5,6 +5,7 @@ pictures iterate over the list. To add a task, write a subclass of `ProxyTask` i
 config, such as `{_target_: common.ssl.mirror.Mirrored}`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -192,8 +193,10 @@ class SSLLoss(nn.Module):
         is_complete = isinstance(overrides, Mapping) or len(overrides) == len(names)
         given = overrides if isinstance(overrides, Mapping) else dict(zip(names, overrides, strict=False))
         self.weights = dict.fromkeys(names, 1.0) | dict(given)
-        if not is_complete or self.weights.keys() != set(names) or not any(self.weights.values()):
-            raise ArgumentError("loss_weights", weights, expected=f"a weight for each of {', '.join(names)}, not all 0")
+        is_valid = all(0 <= weight < math.inf for weight in self.weights.values()) and any(self.weights.values())
+        if not is_complete or self.weights.keys() != set(names) or not is_valid:
+            expected = f"a weight of at least 0 for each of {', '.join(names)}, not all 0"
+            raise ArgumentError("loss_weights", weights, expected=expected)
 
     def forward(self, prediction: Mapping[str, torch.Tensor], target: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         terms = {task.name: task.loss(prediction[task.name], target.get(task.name)) for task in self.tasks}

@@ -140,12 +140,13 @@ class Plan:
         return [self.data.people[case["subject"]] for case in self.cases(split)]
 
     def _share(self, cases: Sequence[Any]) -> list[Any]:
-        """Return this process's share of cases; in self-supervised training, one process has all cases of a person."""
-        if self.convention:
-            return self.processes.share(cases)
+        """Return this process's share of cases; in self-supervised training, a person's cases are shared as one."""
         person_of = self.data.people
-        people = {*self.processes.share([*dict.fromkeys(person_of[case["subject"]] for case in cases)])}
-        return [case for case in cases if person_of[case["subject"]] in people]
+        people = [*dict.fromkeys(person_of[case["subject"]] for case in cases)]
+        if self.convention or len(people) < self.processes.count:
+            return self.processes.share(cases)
+        shared = {*self.processes.share(people)}
+        return [case for case in cases if person_of[case["subject"]] in shared]
 
     def _check_splits(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Warn of people in several splits and of regions absent from a split."""

@@ -86,7 +86,8 @@ def initialise(
         pretrained: Checkpoint that names its modalities; None changes nothing.
         modalities: Names of the network's input channels, in order.
         modality_aliases: For a modality that the checkpoint lacks, the modality that supplies its filters: {"T2":
-            "FLAIR"} treats T2 as FLAIR, even if FLAIR is also a channel. `ANY` alone supplies every modality.
+            "FLAIR"} treats T2 as FLAIR, even if FLAIR is also a channel. By default, `ANY` alone supplies
+            every modality.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -97,7 +98,7 @@ def initialise(
         raise InputError(name, f"does not name its modalities; {cure}")
     _check_merging(network, checkpoint, name)
     aliases = dict(modality_aliases or {})
-    if trained == [ANY]:
+    if trained == [ANY] and not aliases:
         aliases = {modality: ANY for modality in modalities if modality != ANY}
     for modality, source in aliases.items():
         if modality in trained or source not in trained:

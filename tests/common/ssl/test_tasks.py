@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from common import weights
+from common.errors import ArgumentError
 from common.ssl.networks import SSLHead
 from common.ssl.tasks import SSLLoss, TokenTask, paper_tasks
 from common.ssl.views import TwoViews
@@ -54,6 +55,12 @@ def test_weights_count_in_the_total_alone(prediction, weights, by_task):
     assert tuple(terms) == ("total", "reconstruction", "rotation", "contrastive")
     terms["total"].backward()
     assert (prediction["rotation"].grad is None) == (by_task[1] == 0)
+
+
+@pytest.mark.parametrize("weights", [[1, -1, 1], [1, 1, float("nan")], [0, 0, 0], [1, 1], {"jigsaw": 1}])
+def test_weights_are_at_least_zero_and_fit_the_tasks(weights):
+    with pytest.raises(ArgumentError):
+        SSLLoss(weights=weights)
 
 
 CROPS = {"image": torch.randn(2, 2, 64, 64, 32, generator=torch.Generator().manual_seed(5))}

@@ -12,7 +12,6 @@ from common.options import Options
 from common.training.step import average, frozen, parameters
 from common.weights.surgery import Report
 
-CARRIED = ("0.weight", "0.bias")
 REPORT = Report("a.pt", matched=["0.bias", "a buffer"], changed=["0.weight"])
 
 
