@@ -175,6 +175,7 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
     missing, aliases = get("missing_modalities", []), get("modality_aliases") or {}
     from_scratch, on_cpu = get("pretrained") is None, str(get("device")) == "cpu"
     problems = [
+        ("modalities", get("modalities") == [], "expected at least one name"),
         ("patch_size", any(edge % multiple for edge in edges), f"expected multiples of {multiple}"),
         ("patch_size", max(edges) < longest, f"expected an edge of {longest} or more"),
         ("amp", on_cpu and "ckpt_dir" in options and get("amp"), "needs a GPU in training"),
