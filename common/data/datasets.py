@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import ignite.distributed as idist
 import numpy as np
@@ -23,11 +23,15 @@ from .scan_checks import files_in
 from .store import Store
 
 
-class Draw(NamedTuple):
-    """The index of a case in a dataset, and the seed for its random transforms."""
+class Draw(int):
+    """The index of a case in a dataset, and the `seed` for its random transforms, which MONAI's datasets ignore."""
 
-    case: int
     seed: int
+
+    def __new__(cls, case: int, seed: int = 0) -> Self:
+        draw = super().__new__(cls, case)
+        draw.seed = seed
+        return draw
 
 
 class CaseDataset(CacheDataset):
@@ -64,7 +68,6 @@ class CaseDataset(CacheDataset):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Draw):
             self.transform.set_random_state(seed=index.seed)
-            index = index.case
         return super().__getitem__(index)
 
     def _load_cache_item(self, index: int) -> Any:

@@ -70,15 +70,14 @@ def test_no_batch_has_two_cases_of_a_person_and_each_pass_has_every_case(batch_s
     people = [f"P{number}" for number in range(15) for _ in range(1 + number % 5)]
     sampler = CaseSampler(people, seed=3, people=people, batch_size=batch_size)
     draws = [*islice(sampler, 5 * len(people))]
-    order = [people[draw.case] for draw in draws]
+    order = [people[draw] for draw in draws]
     batches = [order[start : start + batch_size] for start in range(0, len(order) - batch_size, batch_size)]
     assert all(len({*batch}) == batch_size for batch in batches)
-    cases = [draw.case for draw in draws]
-    assert all(sorted(cases[start : start + 45]) == [*range(45)] for start in range(0, len(cases), 45))
+    assert all(sorted(draws[start : start + 45]) == [*range(45)] for start in range(0, len(draws), 45))
     sampler.position = 103
     assert [*islice(sampler, 50)] == draws[103:153]
     data = CaseDataset([{"subject": f"S{n}", "image": "x.nii"} for n in range(len(people))], Compose([]))
-    fixed = [people[draw.case] for draw in fixed_draws(data, people=people, batch_size=batch_size)]
+    fixed = [people[draw] for draw in fixed_draws(data, people=people, batch_size=batch_size)]
     assert all(len({*fixed[at : at + batch_size]}) == batch_size for at in range(0, 45 - batch_size, batch_size))
 
 
