@@ -15,6 +15,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -101,7 +102,7 @@ class Datalist:
         """The split of each subject."""
         return {entry["subject"]: split for split in SPLITS for entry in self.content.get(split, [])}
 
-    @property
+    @cached_property
     def people(self) -> dict[str, str]:
         """The person of each subject (see `person_in`)."""
         return {entry["subject"]: person_in(entry) for split in SPLITS for entry in self.content.get(split, [])}
