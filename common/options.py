@@ -21,7 +21,7 @@ from .environment import prepare_process
 from .errors import ArgumentError, did_you_mean
 from .files import claimed
 from .metrics.protocols import check_convention
-from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, TRAINING_DEFAULTS, UNRECORDED
+from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, UNRECORDED
 
 BUNDLES = ROOT / "bundles"
 _CLAIMS = ExitStack()  # output folders of this process's run
@@ -70,8 +70,7 @@ def read_options(self_supervised: bool = False, trained: Mapping[str, Any] | Non
     config = resolver()
     content = config.get_item("").get_config()
     check_used(content)
-    defaults = TRAINING_DEFAULTS if "ckpt_dir" in content else {}
-    values = defaults | {name: config.get_resolved_content(name) for name in content if name in OPTIONS}
+    values = {name: config.get_resolved_content(name) for name in content if name in OPTIONS}
     options = Options(**{name: OPTIONS[name](value) for name, value in values.items()})
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
@@ -242,13 +241,11 @@ def quoted(value: Any) -> str:
 def read_config(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
     """Build the `ConfigParser` of a run without starting it; later files override earlier files.
 
-    A training config gets the `TRAINING_DEFAULTS` that it lacks. The caller must resolve `imports` before other items.
+    The caller must resolve `imports` before other items.
     """
     from monai.bundle import ConfigParser  # imported here because it is slow
 
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
-    if "ckpt_dir" in parser:
-        parser.update({name: value for name, value in TRAINING_DEFAULTS.items() if name not in parser})
     parser.update({name: as_data(value) for name, value in (options or {}).items()})
     return parser

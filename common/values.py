@@ -263,9 +263,6 @@ _ALL = (
     Option("challenge", or_null(words(", ".join(CHALLENGES))), "challenge of the protocol; null: the first"),
 )
 OPTIONS = {option.name: option for option in _ALL}
-# Options that a training config may omit, with their defaults
-TRAINING_DEFAULTS: dict[str, Any] = {"global_batch_size": None, "save_interval": 100, "keep": 2, "accept": []}
-TRAINING_DEFAULTS["cohort"] = "unnamed"
 # Options -> value without effect, which a run without the option has
 OFF: dict[str, Any] = {
     **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),

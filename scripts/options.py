@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from common.errors import aligned, choice, show
 from common.options import BUNDLES
-from common.values import OPTIONS, TRAINING_DEFAULTS
+from common.values import OPTIONS
 from scripts import cli
 from scripts.run import bundles_with
 from scripts.yaml_files import read_yaml
@@ -40,9 +40,8 @@ def options(bundle: str, workflow: str | None = None) -> None:
 
 
 def options_of_config(path: Path) -> list[Row]:
-    """Return a row for each documented option of a config, in its order, then for training options that it omits."""
+    """Return a row for each documented option of a config, in its order."""
     config = read_yaml(path)
-    config |= {name: value for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config and name not in config}
     return [
         Row(name, _default(value), OPTIONS[name].kind.values, OPTIONS[name].meaning)
         for name, value in config.items()
