@@ -21,7 +21,7 @@ from .environment import prepare_process
 from .errors import ArgumentError, did_you_mean
 from .files import claimed
 from .metrics.protocols import check_convention
-from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OFF, OPTIONS, RESUMABLE, TRACKING, UNRECORDED
+from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OPTIONS, RESUMABLE, TRACKING, UNRECORDED
 
 BUNDLES = ROOT / "bundles"
 _CLAIMS = ExitStack()  # output folders of this process's run
@@ -173,6 +173,7 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
     batch_size = get("batch_size", 2 * crops)
     missing, aliases = get("missing_modalities", []), get("modality_aliases") or {}
     from_scratch, on_cpu = get("pretrained") is None, str(get("device")) == "cpu"
+    is_slower = get("pretrained_lr_factor", 1) != 1
     problems = [
         ("modalities", get("modalities") == [], "expected at least one name"),
         ("patch_size", any(edge % multiple for edge in edges), f"expected multiples of {multiple}"),
@@ -186,13 +187,9 @@ def _check_together(options: Mapping[str, Any], self_supervised: bool) -> None:
         ("missing_modalities", missing and {*missing} == {*modalities}, "leaves no modality"),
         ("modality_aliases", aliases and from_scratch, "needs --pretrained, which supplies the filters"),
         ("modality_aliases", not aliases.keys() <= {*modalities}, f"expected keys among {', '.join(modalities)}"),
+        ("pretrained_lr_factor", is_slower and from_scratch, "needs --pretrained, whose weights it protects"),
+        ("pretrained_lr_factor", is_slower and get("architecture") == "probe", "a probe's encoder is always frozen"),
     ]
-    for name in ("pretrained_lr_factor", "frozen_iterations"):
-        is_set = get(name, OFF[name]) != OFF[name]
-        problems += [
-            (name, is_set and from_scratch, "needs --pretrained, whose weights it protects"),
-            (name, is_set and get("architecture") == "probe", "a probe's encoder is always frozen"),
-        ]
     if (convention := get("label_convention")) is not None:
         if get("protocol") is not None:
             check_convention(options["protocol"], convention)

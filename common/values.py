@@ -217,7 +217,6 @@ _ALL = (
     Option("crops_per_volume", integers(1, unit="crops"), "crops per volume in a batch (DIFF-20)"),
     Option("learning_rate", numbers(1e-12, 1e3), "peak learning rate, after the warm-up"),
     Option("pretrained_lr_factor", numbers(1e-6, 1), "learning-rate factor for tensors from --pretrained (DIFF-34)"),
-    Option("frozen_iterations", integers(0, unit="iterations"), "in which --pretrained's tensors stay fixed (DIFF-34)"),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     Option("max_grad_norm", or_null(numbers(1e-6, 1e6)), "norm to which larger gradients are scaled; null: no limit"),
     Option("average_decay", numbers(0, 0.99999), "decay per step of the validated average of the weights; 0: none"),
@@ -265,7 +264,7 @@ _ALL = (
 OPTIONS = {option.name: option for option in _ALL}
 # Options -> value without effect, which a run without the option has
 OFF: dict[str, Any] = {
-    **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
+    **dict.fromkeys(("average_decay", "modality_dropout"), 0),
     **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
     **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
     **{name: [] for name in ("flips", "missing_modalities", "without")},

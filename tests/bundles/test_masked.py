@@ -1,4 +1,4 @@
-"""Overlays for masked autoencoding: pretraining, embeddings, and fine-tuning with weights frozen at first."""
+"""Overlays for masked autoencoding: pretraining, embeddings, and fine-tuning from their weights."""
 
 import json
 
@@ -30,8 +30,10 @@ def test_a_pretraining_by_its_overlay_starts_a_fine_tuning_from_encoder_and_deco
     workflow("ukb_ssl_pretrain", "inference", cohorts, vectors, checkpoint=str(file), split="validation").run()
     assert np.load(vectors / "embeddings.npz")["embedding"].shape[1] == 192
 
-    options = STEP | {"pretrained": str(file), "modalities": ["FLAIR", "T1"], "frozen_iterations": 2}
-    options |= {"iterations": 2, "val_interval": 2}  # the first is at a learning rate of 0, as the warm-up begins
+    options = STEP | {
+        "pretrained": str(file),
+        "modalities": ["FLAIR", "T1"],
+    }  # at a learning rate of 0, as the warm-up begins
     tuning = workflow("brats_finetune", "train", cohorts, tmp_path / "tuned", **options)
     tuning.run()
     after, before = state_of(tmp_path / "tuned/models/model.pt"), content["network"]

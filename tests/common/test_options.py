@@ -137,7 +137,7 @@ def test_a_key_that_something_uses_passes(options_of, values):
         ("amp", {"amp": "bf16", "ckpt_dir": "models"}),
         ("modality_aliases", {"modality_aliases": {"T1": "FLAIR"}}),
         ("missing_modalities", {"missing_modalities": ["T1", "T2"]}),
-        ("frozen_iterations", {"frozen_iterations": 5, "pretrained": None}),
+        ("pretrained_lr_factor", {"pretrained_lr_factor": 0.1, "pretrained": None}),
         ("flips", {"flips": [0], "label_convention": "stroke_left=1,stroke_right=2"}),
         ("cleanup", {"cleanup": "WT=largest", "label_convention": "atlas"}),
     ],

@@ -77,7 +77,7 @@ FOCAL = {"_target_": "DiceFocalLoss"}
 @pytest.fixture
 def stopped(tmp_path):
     file = tmp_path / "iteration-0000003.pt"
-    write({"metadata": BEFORE}, file)
+    write({"metadata": BEFORE | {"frozen_iterations": 0}}, file)  # once an option
     return file
 
 
