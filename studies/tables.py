@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, t, ttest_1samp
 
 from common.files import read_json
-from common.metrics.cards import DICE, PRESENT
-from common.metrics.protocols import protocol
-from common.metrics.statistics import FEWEST, RESAMPLES
+from common.inference.evaluation import FEWEST, RESAMPLES
+from common.metrics.protocols import DICE, PRESENT, protocol
 from scripts.paired_tests import DIGITS, holm
 from scripts.yaml_files import read_yaml
 

@@ -9,17 +9,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from ..data.regions import display_order
 from ..errors import aligned, show
 from ..files import move_aside, write_csv, write_json
-from ..metrics.cards import Protocol, Scores, by_metric
-from ..metrics.statistics import FEWEST, RESAMPLES, describe
+from ..metrics.protocols import Protocol, Scores, by_metric
 
 CASES, METRICS, SUMMARY, PAGE, SLICES = "cases.json", "metrics.csv", "summary.json", "evaluation.html", "slices"
 RESULTS = (METRICS, CASES, PAGE, SLICES, SUMMARY)
 PREDICTIONS, EARLIER = "predictions", "earlier"
 RUN_FILES = ("run.json", PREDICTIONS, "pictures", "tensorboard")
 COLUMNS = ("case", "region", "metric", "value", "unit")
+RESAMPLES = 9999  # bootstrap resamples of the cases
+FEWEST = 10  # values for an interval; with 5 normal values it covers the mean in 84 % of samples, with 2 in 50 %
 
 Record = dict[str, Any]  # content of cases.json
 
@@ -119,3 +123,27 @@ def count_lesions(lesions: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     references = sum(lesion["is_reference"] for lesion in lesions)
     found = sum(lesion["is_found"] for lesion in scored)
     return {"reference": references, "scored": len(scored), "found": found, "false": len(lesions) - references}
+
+
+def describe(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean, sample standard deviation, median, 95 % bootstrap interval of the mean, and number of values.
+
+    Unknown statistics are None: the interval of fewer than `FEWEST` values, the deviation of one, the mean of none.
+    """
+    return {
+        "mean": float(np.mean(values)) if len(values) else None,
+        "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "median": float(np.median(values)) if len(values) else None,
+        "ci95": list(mean_interval(values)) if len(values) >= FEWEST else None,
+        "n": len(values),
+    }
+
+
+def mean_interval(values: ArrayLike) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean of at least two values (Efron, 1979)."""
+    from scipy.stats import bootstrap  # imported here, since it takes half a second
+
+    interval = bootstrap(
+        (np.asarray(values),), np.mean, n_resamples=RESAMPLES, method="percentile", batch=100, rng=0
+    ).confidence_interval
+    return float(interval.low), float(interval.high)

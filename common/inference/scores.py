@@ -12,7 +12,7 @@ from ..data.modalities import images_of, missing_in
 from ..data.regions import display_order, regions_of
 from ..data.volumes import is_made_up
 from ..made import origin_of
-from ..metrics.cards import PRESENT, Protocol, Scores, by_metric
+from ..metrics.protocols import PRESENT, Protocol, Scores, by_metric
 from ..metrics.protocols import protocol as protocol_of
 from .evaluation import PREDICTIONS, RUN_FILES, entry_of, new_record, set_aside, write
 from .outputs import files_of

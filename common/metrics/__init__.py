@@ -3,5 +3,5 @@
 from .. import lazy
 
 __getattr__, __dir__ = lazy(
-    __name__, {"cards": "PRESENT Protocol Scores by_metric", "measures": "dice hd95", "protocols": "protocol"}
+    __name__, {"measures": "dice hd95", "protocols": "PRESENT Protocol Scores by_metric protocol"}
 )

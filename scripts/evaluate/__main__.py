@@ -12,8 +12,7 @@ from common.errors import aligned, choice, show
 from common.files import claimed, write_csv
 from common.inference.evaluation import entry_of, new_record, set_aside, write
 from common.made import origin_of, read_origin
-from common.metrics.cards import Protocol, Scores
-from common.metrics.protocols import PROTOCOLS
+from common.metrics.protocols import PROTOCOLS, Protocol, Scores
 from common.metrics.protocols import protocol as protocol_of
 from scripts import cli
 from scripts.evaluate import several

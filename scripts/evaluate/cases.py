@@ -8,8 +8,7 @@ from common.data.modalities import first_image, images_of
 from common.data.regions import canonical
 from common.errors import InputError, shortened
 from common.files import existing_folder
-from common.metrics.cards import Protocol
-from common.metrics.protocols import check_convention
+from common.metrics.protocols import Protocol, check_convention
 from scripts.layouts.listing import stem_of
 
 BINARY = "lesion=1"  # default label convention of a folder of references

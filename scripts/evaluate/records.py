@@ -13,8 +13,8 @@ from common.data.scan_checks import Problem, check_grid, labels_in, read_scan, w
 from common.errors import InputError, within
 from common.files import existing_folder, read_json
 from common.inference.evaluation import CASES, Record
-from common.metrics.cards import Protocol
 from common.metrics.measures import spacing_of
+from common.metrics.protocols import Protocol
 from common.metrics.protocols import protocol as protocol_of
 
 EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from common.inference.evaluation import Record
+from common.inference.evaluation import FEWEST, Record, mean_interval
 from common.made import origin_of
-from common.metrics.cards import Protocol
-from common.metrics.statistics import FEWEST, mean_interval
+from common.metrics.protocols import Protocol
 from common.values import names_of
 from scripts.evaluate.records import read_record
 from scripts.paired_tests import DIGITS, holm, signed_rank

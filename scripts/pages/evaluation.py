@@ -11,7 +11,7 @@ from nibabel.affines import voxel_sizes
 from common.errors import InputError, choice
 from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, summarise
 from common.inference.pictures import PLANES, centre_of, grey_levels, joined
-from common.metrics.cards import DICE, PRESENT, Protocol
+from common.metrics.protocols import DICE, PRESENT, Protocol
 from scripts.evaluate.records import read_record, scored_masks
 from scripts.pages.panels import planes, png
 from scripts.pages.slices import scene_of, write_slices

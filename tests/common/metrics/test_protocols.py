@@ -5,7 +5,7 @@ import pytest
 
 from common.data.regions import CONVENTIONS
 from common.metrics import protocol
-from common.metrics.protocols.brats import PENALTY
+from common.metrics.protocols import PENALTY
 from tests.oracles import lesionwise, volumes
 from tests.oracles.masks import CUBIC, EMPTY, SHAPE, box, cube, pairs
 

@@ -6,7 +6,7 @@ import statistics
 import numpy as np
 import pytest
 
-from common.metrics.statistics import describe, mean_interval
+from common.inference.evaluation import describe, mean_interval
 
 
 def test_statistics_are_those_of_the_standard_library():
