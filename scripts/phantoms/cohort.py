@@ -27,7 +27,6 @@ def make(
     spacing: float = 1.0,
     seed: int = 0,
     skull_stripped: bool | None = None,
-    dicom: bool = False,
     workers: int = 0,
 ) -> None:
     """Make a cohort. The same arguments give the same bytes, whatever the number of workers.
@@ -39,22 +38,19 @@ def make(
         spacing: edge of a voxel in mm, 1 to 4. The real cohorts have 1.
         seed: seed of the random generator, 0 or more.
         skull_stripped: brain only (true) or whole head (false); default: as in the real cohort.
-        dicom: also write the images as DICOM studies, as a scanner exports them, into OUTPUT/dicom.
         workers: processes; 0 for one per core.
     """
     cohort = choice("layout", layout, COHORTS)
     stripped = cohort.space.brain != "none" if skull_stripped is None else skull_stripped
     root = Path(output).expanduser()
-    work = partial(_make_subject, root, layout, seed, float(spacing), stripped, dicom)
+    work = partial(_make_subject, root, layout, seed, float(spacing), stripped)
     with claimed("output", root):
         if any(path.name != CLAIM for path in root.iterdir()):
             raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
         map_in_processes(work, range(subjects), workers, "subject", layout)
 
 
-def _make_subject(
-    root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, dicom: bool, index: int
-) -> None:
+def _make_subject(root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, index: int) -> None:
     """Make and write the person with this index."""
     cohort = COHORTS[layout]
     images, label = files_of(cohort, index)
@@ -62,20 +58,13 @@ def _make_subject(
     with threadpool_limits(1):
         grid, affine = grid_of(cohort, spacing), cohort.space.affine(spacing)
         head, agent = HEADS[cohort.head](rng, grid, skull_stripped), rng.uniform(*AGENT)
-        scans = {}
         for modality, file in images.items():
-            image = scan(rng, head, SEQUENCES[modality], agent)
-            scans[modality] = image.round().astype(cohort.dtype)
-            write_volume(root / file, scans[modality], affine, compresslevel=FAST, description=MADE_UP)
+            image = scan(rng, head, SEQUENCES[modality], agent).round().astype(cohort.dtype)
+            write_volume(root / file, image, affine, compresslevel=FAST, description=MADE_UP)
         if label is not None:
             labels = np.zeros(grid.shape, np.uint8)
             labels[head.inside] = head.labels
             write_volume(root / label, labels, affine, compresslevel=FAST, is_label=True, description=MADE_UP)
-        if dicom:
-            from scripts.phantoms.dicom import write_study  # late import: pydicom is for DICOM only
-
-            name = cohort.phantom(index)["person"]
-            write_study(root / "dicom" / name, scans, affine, name, f"{name} {layout, seed, spacing, skull_stripped}")
 
 
 def grid_of(cohort: Cohort, spacing: float) -> PhantomGrid:

@@ -13,17 +13,17 @@ import pytest
 from pydicom.uid import MRImageStorage, generate_uid
 
 from common.errors import InputError
+from deploy import phantom
 from deploy.dicom.series.evidence import MIN_SLICES, candidates_of
 from deploy.dicom.study import Instance, Series
-from scripts.phantoms import dicom as phantoms
-from scripts.phantoms.dicom import DESCRIPTIONS, write_modality, write_series
+from deploy.phantom import DESCRIPTIONS, write_modality, write_series
 
 NAME, IDENTIFIER = "SENTINEL^NAMEOF", "SENTINEL-ID-4711"  # may appear in DICOM's patient module only
 VOXELS = np.ones((4, 4, 12), np.uint16)  # of a series whose voxels do not matter
 
 
 @dataclass(frozen=True)
-class Study(phantoms.Study):
+class Study(phantom.Study):
     """The attributes that the series of a study share; all patient data contains SENTINEL."""
 
     name: str = NAME

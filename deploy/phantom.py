@@ -1,6 +1,5 @@
-"""Write computer-made MR images as DICOM studies, with the attributes that a scanner or a converter writes."""
+"""Write a computed head as a DICOM study, as a scanner exports it: `python -m deploy.phantom HEAD --output=DIR`."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
+from common.data.scan_checks import read_scan
+from scripts.cli import run
 from scripts.phantoms.mr_signal import SEQUENCES
+from scripts.prepare.resampling import FLIP
 
 Array = NDArray[Any]
-Affine = NDArray[np.float64]
 DESCRIPTIONS = {"FLAIR": "t2_flair_tra", "T1ce": "t1_mprage_tra +C", "T1": "t1_mprage_tra", "T2": "t2_tse_tra"}
 ACQUIRED = {"T1": "100000", "FLAIR": "100600", "T2": "101300", "T1ce": "102500"}  # times of day, in order of the scans
 AGENT, INJECTED = "gadobutrol", "101900"
@@ -41,24 +42,24 @@ class Study:
     accession: str = ""
 
 
-def _ds(numbers: Array) -> list[str]:
-    """Return numbers as DICOM decimal strings (at most 16 characters)."""
-    return [format_number_as_ds(float(number)) for number in numbers]
+def phantom(head: str, output: str) -> None:
+    """Write the scans of a head from `python -m scripts.phantoms` as a DICOM study, a folder OUTPUT/NUMBER per series.
 
-
-def write_study(folder: Path, images: Mapping[str, Array], affine: Affine, person: str, seed: str) -> None:
-    """Write a head's images, by modality, as a scanner exports them; all UIDs are derived from `seed`."""
-    study, frame = (generate_uid(entropy_srcs=[seed, word]) for word in ("study", "frame"))
-    identity = Study(study, frame, f"PHANTOM^{person}", person)
-    for number, modality in enumerate(sorted(images, key=ACQUIRED.__getitem__), 2):  # 1 is a scanner's localiser
-        attributes = SCANNER | {"SeriesInstanceUID": generate_uid(entropy_srcs=[seed, modality])}
-        attributes |= {"AcquisitionDate": IMAGE["StudyDate"], "AcquisitionTime": ACQUIRED[modality]}
-        attributes |= {"ContrastBolusStartTime": INJECTED if SEQUENCES[modality].enhanced else None}
-        write_modality(folder / str(number), images[modality], affine, identity, number, modality, **attributes)
+    Args:
+        head: a subject's folder in the layout brats.
+        output: folder of the study.
+    """
+    folder = Path(head)
+    study = Study(name=f"PHANTOM^{folder.name}", identifier=folder.name)
+    for number, (modality, time) in enumerate(ACQUIRED.items(), 2):  # 1 is a scanner's localiser
+        scan, voxels = read_scan(folder / f"{folder.name}_{modality.lower()}.nii.gz")
+        options = SCANNER | {"AcquisitionDate": IMAGE["StudyDate"], "AcquisitionTime": time}
+        options |= {"ContrastBolusStartTime": INJECTED if SEQUENCES[modality].enhanced else None}
+        write_modality(Path(output, str(number)), voxels, scan.affine, study, number, modality, **options)
 
 
 def write_modality(
-    folder: Path, array: Array, affine: Affine, study: Study, number: int, modality: str, **options: Any
+    folder: Path, array: Array, affine: Array, study: Study, number: int, modality: str, **options: Any
 ) -> list[FileDataset]:
     """Write a series with a modality's description, sequence times and contrast agent; see `write_series`."""
     repetition, echo, inversion, is_enhanced = SEQUENCES[modality]
@@ -69,17 +70,16 @@ def write_modality(
 
 
 def write_series(
-    folder: Path, array: Array, affine: Affine, study: Study, number: int, shuffle: bool = False, **attributes: Any
+    folder: Path, array: Array, affine: Array, study: Study, number: int, shuffle: bool = False, **attributes: Any
 ) -> list[FileDataset]:
     """Write a series [columns, rows, slices], a file per slice; return its instances in the order of the slices.
 
     `affine` maps to mm in RAS+. With `shuffle`, file names and instance numbers are in random order. `attributes` apply
-    to every instance; None omits one. Instance UIDs are derived from the content.
+    to every instance; None omits one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lps = np.diag([-1, -1, 1, 1]) @ affine
+    lps = FLIP @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    cosines = lps[:3, :3] / spacing
     order = np.random.default_rng(number).permutation(array.shape[2]) if shuffle else np.arange(array.shape[2])
     values = IMAGE | {
         "PatientName": study.name,
@@ -91,21 +91,29 @@ def write_series(
         "SeriesNumber": number,
         "PixelSpacing": _ds(spacing[[1, 0]]),
         "SliceThickness": _ds(spacing[2:]),
-        "ImageOrientationPatient": _ds(cosines[:, :2].T.ravel()),
+        "ImageOrientationPatient": _ds((lps[:3, :2] / spacing[:2]).T.ravel()),
         "Columns": array.shape[0],
         "Rows": array.shape[1],
     }
     instances = []
-    for index in range(array.shape[2]):
-        pixels = np.ascontiguousarray(np.round(array[:, :, index]).T.astype(np.uint16)).tobytes()
-        placed = {"InstanceNumber": int(order[index]) + 1, "ImagePositionPatient": _ds(lps[:3, 3] + index * lps[:3, 2])}
-        content = values | attributes | placed | {"PixelData": pixels}
+    for index, place in enumerate(order.tolist()):
         image = FileDataset("", {}, file_meta=FileMetaDataset())  # saving completes the file_meta
         image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        image.SOPClassUID, image.SOPInstanceUID = MRImageStorage, generate_uid(entropy_srcs=[repr(content)])
-        for keyword, value in content.items():
+        image.SOPClassUID, image.SOPInstanceUID, image.InstanceNumber = MRImageStorage, generate_uid(), place + 1
+        image.ImagePositionPatient = _ds(lps[:3, 3] + index * lps[:3, 2])
+        image.PixelData = np.round(array[:, :, index]).T.astype(np.uint16).tobytes()
+        for keyword, value in (values | attributes).items():
             if value is not None:
                 setattr(image, keyword, value)
-        image.save_as(folder / f"{number:03d}-{order[index]:04d}.dcm", enforce_file_format=True)
+        image.save_as(folder / f"{number:03d}-{place:04d}.dcm", enforce_file_format=True)
         instances.append(image)
     return instances
+
+
+def _ds(numbers: Array) -> list[str]:
+    """Return numbers as DICOM decimal strings (at most 16 characters)."""
+    return [format_number_as_ds(float(number)) for number in numbers]
+
+
+if __name__ == "__main__":
+    run(phantom, "deploy.phantom")

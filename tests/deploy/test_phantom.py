@@ -1,4 +1,4 @@
-"""DICOM studies of the embedded cohort: their series are chosen without doubt, and equal the NIfTI files."""
+"""A DICOM study of a computed head: its series are chosen without doubt, and equal the NIfTI files."""
 
 import pydicom
 import pytest
@@ -6,6 +6,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from deploy.dicom.series.choice import choose_series
 from deploy.dicom.study import read_study
+from deploy.phantom import phantom
 from scripts.phantoms.cohort import make
 from tests.deploy.dicom.dicom_study import dicom_errors
 
@@ -15,14 +16,15 @@ NUMBERS = {"T1": 2, "FLAIR": 3, "T2": 4, "T1ce": 5}
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """A cohort of two subjects with its studies."""
+    """A cohort of two subjects, and a study of the second."""
     folder = tmp_path_factory.mktemp("phantoms") / "brats"
-    make("brats", 2, str(folder), spacing=4, dicom=True, workers=1)
+    make("brats", 2, str(folder), spacing=4, workers=1)
+    phantom(str(folder / NAME), str(folder / "dicom"))
     return folder
 
 
 def test_each_series_is_chosen_on_two_kinds_of_evidence(cohort):
-    choice = choose_series(read_study(cohort / "dicom" / NAME), list(NUMBERS), {})
+    choice = choose_series(read_study(cohort / "dicom"), list(NUMBERS), {})
     assert {modality: series.number for modality, series in choice.series.items()} == NUMBERS
     assert choice.remarks == []
     for words in ("its name states contrast agent", "its header names an agent", "scanned after the injection"):
@@ -31,7 +33,7 @@ def test_each_series_is_chosen_on_two_kinds_of_evidence(cohort):
 
 @pytest.mark.parametrize("modality", NUMBERS)
 def test_the_series_show_the_scans(cohort, modality):
-    files = sorted((cohort / "dicom" / NAME / str(NUMBERS[modality])).iterdir())
+    files = sorted((cohort / "dicom" / str(NUMBERS[modality])).iterdir())
     series = sitk.ReadImage(files)
     scan = sitk.ReadImage(cohort / NAME / f"{NAME}_{modality.lower()}.nii.gz")
     assert (sitk.GetArrayFromImage(series) == sitk.GetArrayFromImage(scan)).all()
