@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from os.path import relpath
 from pathlib import Path
@@ -13,21 +13,18 @@ __version__ = "0.1.0"  # also in pyproject.toml and CITATION.cff
 ROOT = Path(__file__).resolve().parents[1]  # the repository, also if a bundle links to this package
 
 
-def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` for a package; `__getattr__` imports each name on first use.
-
-    `names` maps each module to its exported names, separated by spaces.
-    """
-    modules = {name: module for module, listed in names.items() for name in listed.split()}
+def lazy(package: str, **exports: str) -> Callable[[str], Any]:
+    """Return `__getattr__` for a package: it imports a module, or a name from the module that exports it."""
+    sources = {name: module for module, names in exports.items() for name in names.split()}
 
     def get(name: str) -> Any:
-        if name in names:
+        if name in exports:
             return import_module(f"{package}.{name}")
-        if name in modules:
-            return getattr(import_module(f"{package}.{modules[name]}"), name)
+        if name in sources:
+            return getattr(import_module(f"{package}.{sources[name]}"), name)
         raise AttributeError(f"module {package} has no attribute {name}")
 
-    return get, lambda: sorted({*names, *modules})
+    return get
 
 
 def bundle_root() -> str:
@@ -40,4 +37,4 @@ try:  # `import monai` needs a user name; a container started with `docker run -
 except (KeyError, OSError):  # OSError from Python 3.13 on
     os.environ["USER"] = f"uid{os.getuid()}"
 
-__getattr__, __dir__ = lazy(__name__, {module.name: "" for module in iter_modules([str(Path(__file__).parent)])})
+__getattr__ = lazy(__name__, **{module.name: "" for module in iter_modules(__path__)})

@@ -2,15 +2,12 @@
 
 from .. import lazy
 
-__getattr__, __dir__ = lazy(
+__getattr__ = lazy(
     __name__,
-    {
-        "datalists": "Datalist convention_of write",
-        "datasets": "CaseDataset CaseSampler Steps fixed_draws",
-        "intensities": "NormalizeBraind",
-        "regions": "regions_of symmetric_axes",
-        "transforms": "CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd "
-        "RandModalityDropoutd RandRegionCropd RegionsToLabeld ToRASd",
-        "store": "Store",
-    },
+    datalists="Datalist convention_of",
+    datasets="CaseDataset CaseSampler Steps fixed_draws",
+    intensities="NormalizeBraind",
+    regions="regions_of symmetric_axes",
+    transforms="CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "
+    "RandRegionCropd RegionsToLabeld ToRASd",
 )

@@ -42,7 +42,7 @@ class CaseDataset(CacheDataset):
             `workflow.dataset_data = [{"image": path}]`: the subject is then the name of its first file.
         transform: MONAI `Compose`.
         cache_rate: Share of the cases to keep in memory, after the deterministic transforms; 0 to 1.
-        store: Folder of a `common.data.Store` with all cases, which replaces the cache; None reads the original files.
+        store: Folder of a `common.data.store.Store` with all cases, in place of the cache; None: the original files.
     """
 
     def __init__(

@@ -2,6 +2,4 @@
 
 from .. import lazy
 
-__getattr__, __dir__ = lazy(
-    __name__, {"measures": "dice hd95", "protocols": "PRESENT Protocol Scores by_metric protocol"}
-)
+__getattr__ = lazy(__name__, measures="dice hd95", protocols="Protocol Scores protocol")

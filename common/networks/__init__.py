@@ -2,7 +2,6 @@
 
 from .. import lazy
 
-__getattr__, __dir__ = lazy(
-    __name__,
-    {"architectures": "NETWORKS pretraining_network segmentation_network", "probe": "Probe", "transbts": "TransBTS"},
+__getattr__ = lazy(
+    __name__, architectures="NETWORKS pretraining_network segmentation_network", probe="Probe", transbts="TransBTS"
 )

@@ -2,16 +2,14 @@
 
 from .. import lazy
 
-__getattr__, __dir__ = lazy(
+__getattr__ = lazy(
     __name__,
-    {
-        "attention": "set_attention",
-        "embeddings": "EmbeddingInferer",
-        "losses": "NTXentLoss",
-        "masked": "Masked MaskedSegResNet",
-        "networks": "ModelSize SIZES SSLHead encoder in_precision settings swin_unetr",
-        "tasks": "Contrastive Encoded ProxyTask Reconstruction Rotation SSLLoss TokenTask Views",
-        "terms": "LossTerms",
-        "views": "TwoViews boxes corrupt rotate",
-    },
+    attention="set_attention",
+    embeddings="EmbeddingInferer",
+    losses="NTXentLoss",
+    masked="Masked MaskedSegResNet",
+    networks="ModelSize SIZES SSLHead encoder settings swin_unetr",
+    tasks="Contrastive Encoded ProxyTask Reconstruction Rotation SSLLoss TokenTask Views",
+    terms="LossTerms",
+    views="TwoViews",
 )

@@ -2,13 +2,11 @@
 
 from .. import lazy
 
-__getattr__, __dir__ = lazy(
+__getattr__ = lazy(
     __name__,
-    {
-        "distributed": "Processes",
-        "plan": "Plan",
-        "records": "RunRecord",
-        "step": "Step average parameters precision",
-        "workflows": "tracked training_handlers",
-    },
+    distributed="Processes",
+    plan="Plan",
+    records="RunRecord",
+    step="Step average parameters precision",
+    workflows="tracked training_handlers",
 )

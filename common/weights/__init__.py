@@ -2,12 +2,9 @@
 
 from .. import lazy
 
-__getattr__, __dir__ = lazy(
+__getattr__ = lazy(
     __name__,
-    {
-        "formats": "ENCODER Layout STATED STEM check_bundle checkpoint_files "
-        "measured_of merging_of metadata_of read settings_of",
-        "storage": "load write write_plain",
-        "surgery": "by_module initialise restore transfer",
-    },
+    formats="ENCODER Layout STEM check_bundle checkpoint_files measured_of merging_of metadata_of read settings_of",
+    storage="load write write_plain",
+    surgery="by_module initialise restore transfer",
 )
