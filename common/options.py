@@ -15,8 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from . import ROOT
-from .data.cleanup import cleanup_of
-from .data.regions import regions_of, with_sides
+from .data.regions import cleanup_of, regions_of, with_sides
 from .environment import prepare_process
 from .errors import ArgumentError, did_you_mean
 from .files import claimed

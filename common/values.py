@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .data.cleanup import EXPECTED, cleanup_of, text_of
 from .data.preparation import PREPARATION_CHECKS
-from .data.regions import CONVENTIONS, canonical
+from .data.regions import CLEANUPS, CONVENTIONS, canonical, cleanup_of, cleanup_text
 from .errors import ArgumentError
 from .metrics.protocols import CHALLENGES, PROTOCOLS
 
@@ -158,7 +157,7 @@ COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.full
 CONVENTION = Kind(
     f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", str, lambda value: canonical(str(value))
 )
-CLEANUP = Kind(EXPECTED, PLAIN_TEXT.fullmatch, lambda value: text_of(cleanup_of(str(value))))
+CLEANUP = Kind(CLEANUPS, PLAIN_TEXT.fullmatch, lambda value: cleanup_text(cleanup_of(str(value))))
 LOSS_WEIGHTS = Kind("numbers, such as [1,1,1] or {'rotation': 0}", bool, _weights_of, is_literal=True)
 AXES = Kind(
     "a list of different axes from 0, 1, 2, such as [0]",

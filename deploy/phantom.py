@@ -10,7 +10,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from common.data.scan_checks import read_scan
+from common.data.volumes import read_scan
 from scripts.cli import run
 from scripts.phantoms.mr_signal import SEQUENCES
 from scripts.prepare.resampling import FLIP

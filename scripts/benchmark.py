@@ -147,8 +147,7 @@ def crops(code: str, folder: str) -> Callable[[], Any]:
     from monai.data import DataLoader, Dataset
     from monai.transforms import Compose
 
-    from common.data.datasets import CaseDataset, CaseSampler
-    from common.data.store import Store
+    from common.data.datasets import CaseDataset, CaseSampler, Store
     from scripts.cohorts import COHORTS
     from scripts.phantoms.cohort import files_of, make
 
@@ -162,9 +161,9 @@ def crops(code: str, folder: str) -> Callable[[], Any]:
     composed = Compose([part for name in names for part in config.get_parsed_content(name)])
     if code == "stock":
         return lambda: next(iter(DataLoader(Dataset(cases * 2, composed), batch_size=4)))
-    store = Store(f"{folder}/store", composed)
-    for entry in store.missing(cases):
-        store.add(entry)
+    store = Store(f"{folder}/store", cases, composed)
+    for index in store.missing():
+        store.add(index)
     dataset = CaseDataset(cases, composed, store=f"{folder}/store")
     return partial(next, iter(DataLoader(dataset, sampler=CaseSampler(cases), batch_size=4)))
 

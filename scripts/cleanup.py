@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from common import weights
 from common.components import box_of
-from common.data.cleanup import LARGEST, cleaned, text_of
-from common.data.regions import painting_order, regions_of
+from common.data.regions import LARGEST, cleaned, cleanup_text, painting_order, regions_of
 from common.errors import ArgumentError, InputError, show
 from common.files import digest
 from common.metrics.measures import dice, spacing_of
@@ -52,7 +51,7 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
         voxel = float(np.prod(spacing_of(masks.affine)))
         cases.append((predicted[box].copy(), true[box].copy(), voxel))  # views would keep the whole volumes
     cleanup, before, after = choose(cases, convention)
-    text = text_of(cleanup)
+    text = cleanup_text(cleanup)
     for file in files:
         content = weights.load(file)
         content["metadata"]["cleanup"] = text or None

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from common.data.datalists import SPLITS, Datalist
+from common.data.names import files_in
 from common.data.regions import known_labels, regions_of, with_sides
-from common.data.scan_checks import files_in, read_scan
-from common.data.volumes import forms_of, write_volume
+from common.data.volumes import forms_of, read_scan, write_volume
 from common.errors import InputError, choice, show
 from common.files import write_json
 from scripts import cli

@@ -11,9 +11,9 @@ import torch
 from torch.utils.benchmark import Timer
 
 from common.data import preparation
-from common.data.scan_checks import AFFINE_TOLERANCE, files_in
+from common.data.names import files_in
 from common.data.transforms import measure_case
-from common.data.volumes import open_volume
+from common.data.volumes import AFFINE_TOLERANCE, open_volume
 from common.errors import InputError, show
 from common.options import BUNDLES, automatic_amp, read_config
 from common.ssl.networks import in_precision

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,24 +35,22 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
         parser.get_parsed_content("imports")  # `common`, which other values refer to
         data = parser.get_parsed_content("plan").load("training")
         transform = parser.get_parsed_content("train::preprocessing")
-    from common.data.store import Store  # late import: `--help` stays fast
+    from common.data.datasets import Store  # late import: `--help` stays fast
 
     folder.mkdir(parents=True, exist_ok=True)
-    kept = Store(folder, transform)
-    missing = kept.missing(data)
+    missing = [data[index] for index in Store(folder, data, transform).missing()]
     show(f"subjects: {len(data)} ({len(data) - len(missing)} stored, {len(missing)} to prepare)")
-    map_in_processes(partial(_add, kept), missing, jobs, "subject")
+    map_in_processes(partial(_add, folder, transform), missing, jobs, "subject")
     show(f"train with --store={folder}")
 
 
-def _add(store: Any, entry: Mapping[str, Any]) -> None:
+def _add(folder: Path, transform: Any, entry: dict[str, Any]) -> None:
     import torch
 
-    from common.data.datasets import naming_errors
+    from common.data.datasets import Store
 
     torch.set_num_threads(1)
-    with naming_errors(entry):
-        store.add(entry)
+    Store(folder, [entry], transform).add(0)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,8 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, within
 from ..files import check_schema, existing_folder, read_json
-from .modalities import check_order, missing_in
-from .people import person_of
+from .names import check_order, files_in, missing_in, person_of
 from .regions import CONVENTIONS, declaration, regions_of
-from .scan_checks import files_in
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # option value that selects all splits

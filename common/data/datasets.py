@@ -1,26 +1,99 @@
-"""Datalists as MONAI datasets, with an endless training order.
+"""Datalists as MONAI datasets, with an endless training order, and a store of their volumes.
 
 The data depend only on the seed and the position in the order. A resumed run, or a run with a different number of
 workers, therefore sees the same data as an uninterrupted run.
 """
 
+import hashlib
+import io
+import json
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, Self
 
 import ignite.distributed as idist
+import monai
 import numpy as np
 import torch
-from monai.data import CacheDataset, DataLoader
+from monai.data import CacheDataset, DataLoader, MetaTensor
+from monai.transforms import Compose, RandomizableTrait
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
 from ..errors import ArgumentError, InputError, chain_of, explained, is_disk_full, one_line
-from .scan_checks import files_in
-from .store import Store
+from ..files import atomic_write
+from .names import files_in
+from .transforms import MISSING
+
+FORMAT = 7  # version of a store's files; older versions are ignored
+STATE = {"R", "_tracing"}  # attributes of MONAI's transforms that vary during a run or between machines
+META = ("affine", "filename_or_obj", MISSING)  # stored metadata of MetaTensors
+
+
+class Store:
+    """A cache of MONAI's `CacheDataset` on disk, mapped into memory: the output of the deterministic transforms.
+
+    `python -m scripts.store` fills it. Crops are identical to crops without a store, because the same transforms draw
+    them: a crop of a mapped volume reads its own part of the file. A subject has `SUBJECT-DIGEST.pt`, with image and
+    label. The digest covers the scans (path, size, ctime), the transforms and MONAI's version: after a change, stored
+    files are not found.
+    """
+
+    def __init__(self, folder: str | Path, data: Sequence[Mapping[str, Any]], transform: Compose) -> None:
+        self.folder, self.data, self.transform = Path(folder).expanduser(), data, transform
+        self.first_random = transform.get_index_of_first(lambda step: isinstance(step, RandomizableTrait))
+        steps = transform.transforms[: self.first_random]
+        settings = json.dumps([FORMAT, monai.__version__, steps], default=_described)
+        self.files = [self._file_of(entry, settings) for entry in data]
+
+    def _file_of(self, entry: Mapping[str, Any], settings: str) -> Path:
+        states = [Path(file).stat() for file in files_in(entry)]
+        scans = [entry["image"], entry.get("label"), *((state.st_size, state.st_ctime_ns) for state in states)]
+        digest = hashlib.blake2b(json.dumps([settings, scans]).encode(), digest_size=8).hexdigest()
+        name = re.sub(r"[^\w.-]", "_", entry["subject"])[:100]
+        return self.folder / f"{name}-{digest}.pt"
+
+    def missing(self) -> list[int]:
+        """Return the indices of the entries that are not in the store."""
+        return [index for index, file in enumerate(self.files) if not file.exists()]
+
+    def add(self, index: int) -> None:
+        """Apply the deterministic transforms to an entry, and store the result."""
+        with naming_errors(self.data[index]):
+            item, volumes = self.transform(dict(self.data[index]), end=self.first_random), {}
+            for key in [key for key in ("image", "label") if key in item]:
+                voxels = item[key].as_tensor().clone(memory_format=torch.contiguous_format)
+                volumes[key] = voxels, {name: item[key].meta[name] for name in META if name in item[key].meta}
+            content = io.BytesIO()
+            torch.save(volumes, content)
+            with atomic_write(self.files[index]) as file:  # PyTorch itself does not report a full disk
+                file.write_bytes(content.getbuffer())
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        try:
+            stored = torch.load(self.files[index], mmap=True, weights_only=True)
+        except RuntimeError as error:
+            raise InputError(self.files[index], "damaged; delete it and run python -m scripts.store again") from error
+        volumes = {key: MetaTensor(voxels, meta=meta) for key, (voxels, meta) in stored.items()}
+        return dict(self.data[index]) | volumes
+
+
+def _described(value: Any) -> Any:
+    """Describe a transform, or a value of its settings, by JSON that is equal in every process."""
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    if hasattr(value, "__qualname__"):  # a function or class
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, torch.dtype | np.dtype):
+        return str(value)
+    return [_described(type(value)), {name: part for name, part in vars(value).items() if name not in STATE}]
 
 
 class Draw(int):
@@ -42,28 +115,26 @@ class CaseDataset(CacheDataset):
             `workflow.dataset_data = [{"image": path}]`: the subject is then the name of its first file.
         transform: MONAI `Compose`.
         cache_rate: Share of the cases to keep in memory, after the deterministic transforms; 0 to 1.
-        store: Folder of a `common.data.store.Store` with all cases, in place of the cache; None: the original files.
+        store: Folder of a `Store` with all cases, which replaces the cache; None reads the original files.
     """
 
     def __init__(
-        self,
-        data: Sequence[dict[str, Any]],
-        transform: Callable[..., Any],
-        cache_rate: float = 0.0,
-        store: str | None = None,
+        self, data: Sequence[dict[str, Any]], transform: Compose, cache_rate: float = 0.0, store: str | None = None
     ) -> None:
         cases = [_case_of(entry) for entry in data]
         subjects = [case["subject"] for case in cases]
         if len({*subjects}) < len(subjects):
             name = max(subjects, key=subjects.count)
             raise InputError("dataset_data", f"two cases are called {name}", 'a "subject" each')
-        is_main = idist.get_rank() == 0
-        super().__init__(cases, transform, cache_rate=0 if store else cache_rate, progress=is_main)
-        self.store = None if store is None else Store(Path(store).expanduser(), self.transform)
-        if self.store is not None and (missing := self.store.missing(cases)):
-            problem = f"lacks {len(missing)} of {len(data)} subjects with these files and settings"
-            cure = f"such as {missing[0]['subject']}; run python -m scripts.store with the options of this run"
-            raise ArgumentError("store", store, f"{problem}, {cure}")
+        cache: Any = {"cache_rate": cache_rate, "progress": idist.get_rank() == 0}
+        if store is not None:
+            kept = Store(store, cases, transform)
+            if missing := kept.missing():
+                problem = f"lacks {len(missing)} of {len(data)} subjects with these files and settings"
+                cure = f"such as {subjects[missing[0]]}; run python -m scripts.store with the options of this run"
+                raise ArgumentError("store", store, f"{problem}, {cure}")
+            cache = {"runtime_cache": kept, "copy_cache": False}  # a copy would read whole volumes
+        super().__init__(cases, transform, **cache)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Draw):
@@ -76,7 +147,7 @@ class CaseDataset(CacheDataset):
 
     def _transform(self, index: int) -> Any:
         with naming_errors(self.data[index]):
-            return super()._transform(index) if self.store is None else self.store.read(self.data[index])
+            return super()._transform(index)
 
 
 def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,17 +231,18 @@ def _seed_of(*entropy: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0]) % MAX_SEED
 
 
+@dataclass
 class Batches:
     """The batches of an optimiser step, read one by one to save memory."""
 
-    def __init__(self, batches: Iterator[Any], length: int) -> None:
-        self._batches, self._length = batches, length
+    batches: Iterator[Any]
+    length: int
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __iter__(self) -> Iterator[Any]:
-        return islice(self._batches, self._length)
+        return islice(self.batches, self.length)
 
 
 class Steps:

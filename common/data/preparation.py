@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..components import box_of
 from ..errors import InputError
-from .scan_checks import Problem
+from .volumes import Problem
 
 T = TypeVar("T")
 Ranges = Mapping[str, Sequence[Any]]  # measurement, such as volume -> lowest and highest value

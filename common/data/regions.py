@@ -1,4 +1,4 @@
-"""Label conventions: regions, label values, colours and codes.
+"""Label conventions: regions, label values, colours and codes; and cleanup of segmented regions.
 
 A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours
 and codes, `core=1+3:d1495b:6574001 SCT Necrosis` (without #, which MONAI would turn into ::). regions.json has the
@@ -6,31 +6,27 @@ named ones, in the form of a datalist's `regions`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from itertools import combinations, cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ..components import components
 from ..errors import ArgumentError
 from ..files import read_json
 
 
 class Region(NamedTuple):
-    """A region of a label convention.
-
-    Attributes:
-        labels: Label values.
-        colour: Colour in pictures, #rrggbb.
-        code: What the region is, outside its inner regions: value, scheme and meaning of a code, such as
-            `79654002 SCT Edema`.
-        part: Name of this part in DICOM, if not the region's.
-    """
+    """A region of a label convention."""
 
     labels: frozenset[int]
-    colour: str = ""
-    code: str = ""
-    part: str = ""
+    colour: str = ""  # in pictures, #rrggbb
+    code: str = ""  # value, scheme and meaning of its part outside inner regions, such as `79654002 SCT Edema`
+    part: str = ""  # name of this part in DICOM, if not the region's
 
 
 def _regions(stated: Mapping[str, Any]) -> dict[str, Region]:
@@ -46,11 +42,15 @@ def _regions(stated: Mapping[str, Any]) -> dict[str, Region]:
 # Regions in channel order, those of the bundle first; overlapping regions are nested, 0 is background. Labels of
 # brats2024, after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC, the resection cavity (de Verdier et al., 2024); of
 # brats2024peds: 1 ET, 2 NET, 3 CC, the cystic component, 4 ED (Fathi Kazerooni et al., 2024)
-NAMED = read_json(Path(__file__).with_name("regions.json"))
-CONVENTIONS: Mapping[str, Mapping[str, Region]] = {name: _regions(stated) for name, stated in NAMED.items()}
+CONVENTIONS: Mapping[str, Mapping[str, Region]] = {
+    name: _regions(stated) for name, stated in read_json(Path(__file__).with_name("regions.json")).items()
+}
+EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 # Okabe and Ito, Color Universal Design, 2008: distinct with every kind of colour vision
 PALETTE = ("#d55e00", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")  # for regions that declare no colour
-EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
+CLEANUPS = "a smallest volume or `largest` for each region, such as WT=100mm3,ET=largest"
+LARGEST = np.inf  # smallest volume with which only the largest component stays
+SLACK = 1e-4  # relative tolerance of volumes, as affines are in single precision
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name such as ctx-lh, HippL or LHip
 _OTHER_SIDE = str.maketrans("lr", "rl")
@@ -59,15 +59,12 @@ _CODE = r"[\w.-]{1,32} \w{1,16} [A-Za-z][\w .'()-]{0,63}"
 _REGION = re.compile(
     rf"([A-Za-z][\w-]{{0,39}})=(\d{{1,3}}(?:\+\d{{1,3}})*)(?::([0-9A-Fa-f]{{6}}))?(?::({_CODE}))?", re.ASCII
 )
+_CLEANUP = re.compile(r"([\w-]+)=(?:(\d{1,9}(?:\.\d{1,6})?)mm3|largest)")
 
 
 @cache
 def cards_of(convention: str) -> Mapping[str, Region]:
-    """Return the regions of a label convention, in channel order; colour and code are "" if not declared.
-
-    Raises:
-        ArgumentError: the convention is neither in `CONVENTIONS` nor a valid declaration.
-    """
+    """Return the regions of a label convention in channel order; raise `ArgumentError` if it is invalid."""
     if convention in CONVENTIONS:
         return CONVENTIONS[convention]
     regions: dict[str, Region] = {}
@@ -88,20 +85,12 @@ def cards_of(convention: str) -> Mapping[str, Region]:
 
 
 def canonical(text: str) -> str:
-    """Return the shortest text of a label convention: its name, or regions with sorted labels and no spaces.
-
-    Example:
-        >>> canonical("core = 3+1, whole = 1+2+3")
-        'core=1+3,whole=1+2+3'
-    """
+    """Return the shortest text of a label convention: its name, or regions with sorted labels and no spaces."""
     return text if text in CONVENTIONS else _text_of(cards_of(text))
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
     """Convert a mapping from region names to labels, as in a datalist's `regions`, to the text of a label convention.
-
-    Names are in channel order; labels are a whole number, a list of them, or {"labels": ..., "colour": "#rrggbb",
-    "code": "VALUE SCHEME MEANING"}.
 
     Example:
         >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#56b4e9"}})
@@ -123,12 +112,15 @@ def regions_of(convention: str) -> dict[str, frozenset[int]]:
     return {name: region.labels for name, region in cards_of(convention).items()}
 
 
+def known_labels(convention: str) -> frozenset[int]:
+    """Return all label values of a label convention, including 0 for background."""
+    return frozenset({0}).union(*regions_of(convention).values())
+
+
 def symmetric_axes(convention: str) -> list[int]:
     """Return the axes along which labelled heads in RAS orientation may be mirrored: 0, or none if a region has a side.
 
-    Example:
-        >>> symmetric_axes("brats2021"), symmetric_axes("hippocampus_left=1,hippocampus_right=2")
-        ([0], [])
+    A region has a side if its name tells left from right.
     """
     return [] if with_sides(regions_of(convention)) else [0]
 
@@ -153,22 +145,19 @@ def with_sides(names: Iterable[str]) -> list[str]:
     return sided
 
 
-def known_labels(convention: str) -> frozenset[int]:
-    """Return all label values of a label convention, including 0 for background."""
-    return frozenset({0}).union(*regions_of(convention).values())
-
-
 def painting_order(convention: str) -> list[tuple[int, int]]:
     """Return (channel, label value) of each region, outermost first, so that inner regions are painted over outer ones.
 
     The value is the region's smallest label that no inner region has or, if there is none, its smallest label.
     """
     regions = list(regions_of(convention).values())
-    order = []
-    for channel in sorted(range(len(regions)), key=lambda channel: -len(regions[channel])):
-        inner = frozenset[int]().union(*(other for other in regions if other < regions[channel]))
-        order.append((channel, min(regions[channel] - inner or regions[channel])))
-    return order
+    order = sorted(range(len(regions)), key=lambda channel: -len(regions[channel]))
+    return [(channel, min(_own_labels(regions[channel], regions) or regions[channel])) for channel in order]
+
+
+def _own_labels(region: frozenset[int], regions: Collection[frozenset[int]]) -> frozenset[int]:
+    """Return the labels of a region that no inner region has."""
+    return region.difference(*(inner for inner in regions if inner < region))
 
 
 def colours(convention: str) -> dict[str, str]:
@@ -182,3 +171,43 @@ def display_order(names: Iterable[str]) -> list[str]:
     """Sort region names for display: those of tumours outermost first, then all others in their given order."""
     outermost = {"WT": 0, "TC": 1, "ET": 2}
     return sorted(names, key=lambda name: outermost.get(name, 3))
+
+
+def cleanup_of(text: str) -> dict[str, float]:
+    """Parse a cleanup, such as `WT=100mm3,ET=largest`, into the smallest volume of a component in each region, mm3."""
+    cleanup: dict[str, float] = {}
+    for part in text.replace(" ", "").split(","):
+        match = _CLEANUP.fullmatch(part)
+        if match is None or match[1] in cleanup:
+            raise ArgumentError("cleanup", part, expected=CLEANUPS)
+        cleanup[match[1]] = float(match[2] or LARGEST)
+    return cleanup
+
+
+def cleanup_text(cleanup: Mapping[str, float]) -> str:
+    """Write a cleanup as text: the inverse of `cleanup_of`."""
+    steps = {region: "largest" if volume == LARGEST else f"{volume:.15g}mm3" for region, volume in cleanup.items()}
+    return ",".join(f"{region}={step}" for region, step in steps.items())
+
+
+def cleaned(label: NDArray[Any], convention: str, cleanup: Mapping[str, float], voxel: float) -> NDArray[Any]:
+    """Remove components, which are 26-connected, from the regions of a label map [x, y, z], the outermost first.
+
+    Removed voxels get the label of the innermost region around theirs that has one of its own, else 0. `voxel` is the
+    volume of a voxel in mm3.
+    """
+    result, regions = label.copy(), regions_of(convention)
+    for name, values in sorted(regions.items(), key=lambda region: -len(region[1])):
+        if name not in cleanup:
+            continue
+        parts = components(np.isin(result, [*values]), 26)
+        volumes = np.bincount(parts.ravel(), minlength=1) * voxel
+        volumes[0] = 0
+        keeps = volumes >= cleanup[name] * (1 - SLACK)
+        if cleanup[name] == LARGEST:  # of equal ones, the first in array order
+            keeps[volumes.argmax()] = True
+        keeps[0] = True
+        outer = sorted((region for region in regions.values() if region > values), key=len)
+        labels = (_own_labels(region, regions.values()) for region in outer)
+        result[~keeps[parts]] = next((min(around) for around in labels if around), 0)
+    return result

@@ -23,12 +23,10 @@ from nibabel.orientations import inv_ornt_aff
 from numpy.typing import NDArray
 
 from ..errors import InputError, within
-from .cleanup import cleaned, cleanup_of
-from .modalities import check_order
+from .names import check_order
 from .preparation import differences, measure, refuse, union, without_background
-from .regions import painting_order, regions_of
-from .scan_checks import check_copies, check_grid, check_image, labels_in, read_scan, warn_of_orientation
-from .volumes import axes_of, forms_of
+from .regions import cleaned, cleanup_of, painting_order, regions_of
+from .volumes import axes_of, check_copies, check_grid, check_image, forms_of, labels_in, read_scan, warn_of_orientation
 
 FORMS = "forms"  # metadata key: grid header (`forms_of`) of an image's first file
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
@@ -277,7 +275,7 @@ def _regions_in(label: torch.Tensor, convention: str) -> torch.Tensor:
 class RegionsToLabeld(MapTransform):
     """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D], where inner regions win.
 
-    `cleanup` is text such as "WT=100mm3,ET=largest" (`common.data.cleanup`).
+    `cleanup` is text such as "WT=100mm3,ET=largest" (`common.data.regions`).
     """
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:

@@ -11,7 +11,7 @@ from monai.engines import SupervisedEvaluator
 
 from .. import weights
 from ..data import datalists
-from ..data.modalities import count_missing, in_folders, missing_in, split_name
+from ..data.names import count_missing, in_folders, missing_in, split_name
 from ..errors import ArgumentError, InputError, is_disk_full, one_line, shortened, show
 from ..files import existing_folder
 from ..made import MADE, Results

@@ -12,9 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from ..data.regions import display_order, regions_of
-from ..data.scan_checks import check_grid, read_scan
 from ..data.transforms import FORMS
-from ..data.volumes import write_volume
+from ..data.volumes import check_grid, read_scan, write_volume
 from ..errors import InputError, show
 from ..files import atomic_write, write_csv
 from ..made import Results

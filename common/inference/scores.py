@@ -8,7 +8,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
-from ..data.modalities import images_of, missing_in
+from ..data.names import images_of, missing_in
 from ..data.regions import display_order, regions_of
 from ..data.volumes import is_made_up
 from ..made import origin_of

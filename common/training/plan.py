@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..data.datalists import Datalist
-from ..data.modalities import count_missing, first_image, missing_in
+from ..data.names import count_missing, files_in, missing_in
 from ..data.preparation import describe, differences, refuse, spread, union
-from ..data.scan_checks import Problem
 from ..data.transforms import absent_regions, measure_case
-from ..data.volumes import is_made_up
+from ..data.volumes import Problem, is_made_up
 from ..errors import ArgumentError, shortened, show
 from ..files import digest
 from ..options import Options, components
@@ -166,10 +165,10 @@ class Plan:
         """
         options = self.options
         measurements = {
-            f"subject {case['subject']}: {first_image(case)}": measure_case(case, options.modalities) for case in cases
+            f"subject {case['subject']}: {files_in(case)[0]}": measure_case(case, options.modalities) for case in cases
         }
         self.settings["measured"] = measured = union([*measurements.values()])
-        self.settings["made_up"] = all(is_made_up(first_image(case)) for case in cases)
+        self.settings["made_up"] = all(is_made_up(files_in(case)[0]) for case in cases)
         origin = self.resumed_from or options.pretrained
         expected = [] if origin is None else measured_of(origin)
         resampled = {"spacing": [options.spacing] * 2} if options.spacing else {}

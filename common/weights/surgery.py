@@ -11,7 +11,7 @@ import torch
 from monai.networks.nets.swin_unetr import PatchMerging
 from torch import nn
 
-from ..data.modalities import ANY
+from ..data.names import ANY
 from ..errors import ArgumentError, InputError, show
 from .formats import ENCODER, STEM, Checkpoint, read
 

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from common.data import datalists
-from common.data.modalities import SPELLINGS
-from common.data.people import person_of
-from common.data.scan_checks import read_scan
-from common.data.volumes import canonical
+from common.data.names import SPELLINGS, person_of
+from common.data.volumes import canonical, read_scan
 from common.errors import InputError, show
 from common.files import read_json
 from scripts.datalists.files import write_datalist

@@ -13,10 +13,10 @@ import numpy as np
 
 from common.data import datalists
 from common.data.datalists import SPLITS, person_in
-from common.data.modalities import count_missing, first_image
+from common.data.names import count_missing, files_in
 from common.data.preparation import describe, differences, union
 from common.data.regions import regions_of
-from common.data.scan_checks import Problem, files_in
+from common.data.volumes import Problem
 from common.errors import InputError, choice, show
 from common.files import write_csv
 from common.values import names_of
@@ -123,7 +123,7 @@ def compare(cases: Cases, records: Sequence[Record], convention: str | None = No
     ranges = {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
         if record.preparation is not None:
-            for problem in differences(record.preparation, ranges, first_image(case)).values():
+            for problem in differences(record.preparation, ranges, files_in(case)[0]).values():
                 yield index, problem
     label_sets = [record.labels for record in records if record.labels is not None]
     for name, values in regions_of(convention).items() if convention and label_sets else ():
@@ -141,9 +141,9 @@ def _repeated(cases: Cases, records: Sequence[Record]) -> Iterator[Finding]:
     """
     groups: dict[tuple[str, Any], dict[int, str]] = defaultdict(dict)  # kind and key -> case index -> file
     for index, (case, record) in enumerate(zip(cases, records, strict=True)):
-        groups["subject", case["subject"]][index] = first_image(case)
+        groups["subject", case["subject"]][index] = files_in(case)[0]
         if case["split"] != "unlabelled":
-            groups["person", person_in(case)][index] = first_image(case)
+            groups["person", person_in(case)][index] = files_in(case)[0]
         for file, digest in record.digests.items():
             groups["voxels", digest].setdefault(index, file)
 

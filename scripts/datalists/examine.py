@@ -7,18 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.data.modalities import first_image
+from common.data.names import files_in
 from common.data.preparation import measure, without_background
-from common.data.scan_checks import (
-    Problem,
-    check_grid,
-    check_image,
-    files_in,
-    labels_in,
-    orientation_problem,
-    read_scan,
-)
-from common.data.volumes import canonical
+from common.data.volumes import Problem, canonical, check_grid, check_image, labels_in, orientation_problem, read_scan
 
 # Errors break training or scores; warnings deserve a look
 ERRORS = (
@@ -84,9 +75,9 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
     if is_sound and not any(volume.max() > 0 for volume, _ in volumes):
-        problems.append(Problem("no_signal", first_image(case), "no voxel above zero", "a brain, as voxels above zero"))
+        problems.append(Problem("no_signal", files_in(case)[0], "no voxel above zero", "a brain, as voxels above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
-        problems.append(Problem("no_label", first_image(case), "no label", f"a label map that follows {convention}"))
+        problems.append(Problem("no_label", files_in(case)[0], "no label", f"a label map that follows {convention}"))
     preparation = measure(np.stack([volume for volume, _ in volumes]), volumes[0][1]) if is_sound else None
     return Record(problems, labels, digests, preparation)
 

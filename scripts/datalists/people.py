@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.data.datalists import SPLITS, person_in
-from common.data.people import COUNTED, NUMBERED, PERSON, VISIT, has_number
+from common.data.names import COUNTED, NUMBERED, PERSON, VISIT, has_number
 from common.errors import InputError, shortened, show
 
 START = re.compile(r"(.+)[_-][^_-]+")  # names that differ in the last part may be of one person,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.data.datalists import SCHEMA
 from common.data.regions import declaration
-from common.data.scan_checks import labels_in, read_scan
+from common.data.volumes import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
 from scripts.pools import map_in_processes
 from scripts.yaml_files import read_yaml

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.data.modalities import ANY, modality_of
+from common.data.names import ANY, modality_of
 from common.errors import show
 from common.values import names_of
 from scripts.datalists.build import write_split

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.data import datalists
-from common.data.modalities import first_image, images_of
+from common.data.names import files_in, images_of
 from common.data.regions import canonical
 from common.errors import InputError, shortened
 from common.files import existing_folder
@@ -47,7 +47,7 @@ def find_cases(
         if convention is None:
             raise InputError(path, "label_convention null", "the convention of the labels")
         entries = source.load(split, None, convention, must_exist=False, missing=())
-        datalists.check_files([entry | {"image": [first_image(entry)]} for entry in entries], path)
+        datalists.check_files([entry | {"image": [files_in(entry)[0]]} for entry in entries], path)
         labels = {entry["subject"]: Path(entry["label"]) for entry in entries}
         images = {entry["subject"]: images_of(entry, source.content["modalities"]) for entry in entries}
     else:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data.regions import display_order, regions_of
-from common.data.scan_checks import Problem, check_grid, labels_in, read_scan, warn_of_orientation
+from common.data.volumes import Problem, check_grid, labels_in, read_scan, warn_of_orientation
 from common.errors import InputError, within
 from common.files import existing_folder, read_json
 from common.inference.evaluation import CASES, Record

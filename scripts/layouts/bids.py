@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from common.data.modalities import in_folders, split_name
+from common.data.names import in_folders, split_name
 from common.data.volumes import open_volume
 from common.errors import shortened, show
 from scripts.layouts.listing import ImageFile

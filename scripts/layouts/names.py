@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from common.data.modalities import SPELLINGS, in_folders, modality_of, split_name
-from common.data.people import PERSON, VISIT, has_number, person_of
+from common.data.names import PERSON, SPELLINGS, VISIT, has_number, in_folders, modality_of, person_of, split_name
 from scripts.layouts.listing import ImageFile
 
 LABEL = "label"

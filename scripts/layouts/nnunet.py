@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common.data.modalities import modality_of
+from common.data.names import modality_of
 from common.data.regions import declaration
 from common.errors import InputError, within
 from common.files import read_json

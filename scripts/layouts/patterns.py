@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from common.data.modalities import SPELLINGS, UNCLEAR, in_folders, modality_of
+from common.data.names import SPELLINGS, UNCLEAR, in_folders, modality_of
 from common.errors import InputError
 from scripts.layouts.listing import ImageFile, stem_of
 from scripts.layouts.names import (

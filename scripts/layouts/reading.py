@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.data.modalities import UNCLEAR
+from common.data.names import UNCLEAR
 from common.errors import InputError, shortened, show
 from scripts.layouts.bids import is_bids, read_bids
 from scripts.layouts.listing import ImageFile, list_images

@@ -5,8 +5,7 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
-from common.data.modalities import ANY, in_folders
-from common.data.people import person_of
+from common.data.names import ANY, in_folders, person_of
 from common.errors import shortened, show
 from scripts.layouts.listing import list_images
 from scripts.layouts.names import ANATOMY, LABEL, name_of

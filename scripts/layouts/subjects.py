@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from common.data.people import person_of
+from common.data.names import person_of
 from common.errors import InputError, shortened, show
 from scripts.layouts.listing import ImageFile
 from scripts.layouts.names import LABEL, name_of

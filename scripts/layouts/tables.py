@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from common.data.modalities import MOST, in_folders, modality_of
+from common.data.names import MOST, in_folders, modality_of
 
 OPENMIND = "OpenMind/"  # the folder to which the paths in OpenMind's table are relative
 TABLES = {  # name -> column of paths, columns whose words state the sequence, the most reliable last

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from common.components import box_of
 from common.data.regions import colours, regions_of
-from common.data.scan_checks import check_grid, read_scan
-from common.data.volumes import canonical, content_of, header_on
+from common.data.volumes import canonical, check_grid, content_of, header_on, read_scan
 from common.errors import InputError
 from common.inference.evaluation import SLICES, Record, regions_in
 from common.inference.pictures import centre_of, grey_levels, window_of

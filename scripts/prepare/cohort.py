@@ -16,8 +16,16 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from threadpoolctl import threadpool_limits
 
 from common import made
-from common.data.scan_checks import check_copies, orientation_problem
-from common.data.volumes import MADE_UP, forms_of, is_label_map, is_made_up, open_volume, write_volume
+from common.data.volumes import (
+    MADE_UP,
+    check_copies,
+    forms_of,
+    is_label_map,
+    is_made_up,
+    open_volume,
+    orientation_problem,
+    write_volume,
+)
 from common.errors import ArgumentError, InputError, choice, is_disk_full, one_line, shortened, show
 from common.files import claimed, digest, read_json, write_json
 from scripts.datalists.files import write

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.data.modalities import SPELLINGS
+from common.data.names import SPELLINGS
 from common.errors import InputError, choice, shortened, show
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import Naming, words_of

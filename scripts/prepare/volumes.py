@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data import scan_checks
+from common.data import volumes
 from common.errors import InputError
 
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
@@ -56,7 +56,7 @@ class Volume:
 
 def read_volume(path: Path) -> Volume:
     """Read a raw scan as float32; refuse one that is damaged, without orientation, or unlike a head."""
-    scan, voxels = scan_checks.read_scan(path, np.float32)
+    scan, voxels = volumes.read_scan(path, np.float32)
     if assumed := scan.extra["assumed"]:
         raise InputError(f"{path}: {assumed}; expected a header that states it")
     volume = Volume(voxels, np.asarray(scan.affine, np.float64))
@@ -67,10 +67,10 @@ def read_volume(path: Path) -> Volume:
 
 def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepared scans") -> Volume:
     """Read a label map as uint8 or uint16; refuse an image, and a grid other than `expected`, that of `of`."""
-    image, voxels = scan_checks.read_scan(path)
+    image, voxels = volumes.read_scan(path)
     if expected is not None:
-        scan_checks.check_grid(str(path), (voxels.shape, image.affine), (expected.shape, expected.affine), of)
-    labels = scan_checks.labels_in(str(path), voxels)
+        volumes.check_grid(str(path), (voxels.shape, image.affine), (expected.shape, expected.affine), of)
+    labels = volumes.labels_in(str(path), voxels)
     if min(labels) < 0 or max(labels) > HIGHEST or len(labels) > MOST:
         raise InputError(f"{path}: {len(labels)} labels up to {max(labels)}; expected up to {MOST}, 0 to {HIGHEST}")
     return Volume(np.rint(voxels).astype(np.uint8 if max(labels) < 256 else np.uint16), np.asarray(image.affine))
@@ -82,7 +82,7 @@ def check_scan(volume: Volume, name: str) -> None:
     view = volume.spacing * volume.array.shape
     if view.min() < NARROWEST:
         raise InputError(f"{name}: a field of view of {_size(view)} mm; expected at least {NARROWEST:g} mm")
-    scan_checks.check_image(name, volume.array)
+    volumes.check_image(name, volume.array)
 
 
 def check_gaps(array: NDArray[Any], name: str) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.scan_checks import AFFINE_TOLERANCE, read_scan
-from common.data.volumes import forms_of, write_volume
+from common.data.volumes import AFFINE_TOLERANCE, forms_of, read_scan, write_volume
 from common.errors import InputError, show
 from scripts import cli
 from scripts.layouts.patterns import Pattern

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common import weights
-from common.data.cleanup import LARGEST
+from common.data.regions import LARGEST
 from common.files import digest, write_json
 from scripts.cleanup import choose, choose_cleanup
 from scripts.evaluate.__main__ import evaluate

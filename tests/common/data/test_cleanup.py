@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from common.data import NestRegionsd
-from common.data.cleanup import LARGEST, cleaned
+from common.data.regions import LARGEST, cleaned
 
 # In the order of the steps: region, its labels, label of removed voxels
 ORDER = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.data.people import person_of
+from common.data.names import person_of
 from scripts.datalists.people import describe_people, person_finder
 from scripts.layouts.names import visit_name
 

@@ -1,4 +1,7 @@
-"""Modalities: names, spellings in file names, and modalities that cases lack."""
+"""What the names of files, folders and subjects state, the modality and the person; and the files of a case.
+
+A case is a dictionary with "subject", "image" (a file per modality, None if missing) and, optionally, "label" (a file).
+"""
 
 import re
 from collections import Counter
@@ -33,7 +36,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
 SUFFIX = re.compile(r"\.(?:nii(?:\.gz)?|mg[hz])$", re.IGNORECASE)
 MOST = 3  # words in the longest spelling, as in T1_w_ce
-_END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
+_WORD = re.compile(r"(?:^|[_.\- ])[^_.\- ]*")
 _STATED = re.compile(  # contrast agent among the words of a name, with what denies or introduces it
     r"(?:^|[_.\- ])(?:(?:acq|ce)-)?(?:(?P<denied>pre|no|non|not|without|wo|sans|ohne)[_.\- ]?)?"
     rf"(?:(?:post|after|with|w)[_.\- ])?(?:{'|'.join(map(re.escape, AGENT))})"
@@ -51,16 +54,35 @@ _POST = re.compile(
     r"|(?:acq|desc|rec)-[a-z0-9]*post(?=_|$)",
     re.IGNORECASE,
 )
-_ENTITIES = re.compile(r"((?:(?:sub|ses)-[^_]*_)*)(.*)", re.DOTALL)  # values of the first may be any word
+_PERSON_AND_VISIT = re.compile(r"((?:(?:sub|ses)-[^_]*_)*)(.*)", re.DOTALL)  # their values may be any word
+
+ENTITIES = re.compile(r"(?:^|_)(?:ses|acq|ce|rec|run|dir|echo|part|inv|mod|space|res|desc|label)-[A-Za-z0-9]+(?=_|$)")
+# Persons at the start of a name: BIDS, the Cancer Genome Atlas, CPTAC, OASIS, ADNI, BraTS since 2023, UK Biobank
+PERSON = re.compile(
+    r"(?:ses-[A-Za-z0-9]+_)?(?P<person>(?:(?!_ses-).)*?(?<![A-Za-z0-9])(?:sub-(?=[A-Za-z]*\d)[A-Za-z0-9]+(?=_|$)|"
+    r"(?:TCGA-\w\w-\w{4}|C3[LN]-\d{5}|OAS\d_\d{4}|\d{3}_S_\d{4,5}|BraTS-[A-Za-z]+-\d+)(?=[_-]|$))|"
+    r"\d+(?=(?:_\d+)?_\d+_\d+$))"
+)
+VISIT = re.compile(  # a visit that says so: v2, ses_1, week-000-1, baseline, 2019-03-04
+    r"(?P<person>.+?)[_.-]+(?:"
+    r"(?:v|vis|visit|t|tp|time|time_?point|ses|sess|session|scan|exam|mri?|mr_d|month|week|day|year|fu|follow[_-]?up)"
+    r"[_.-]?\d+(?:[_.-]\d+)*[a-z]?|"
+    r"baseline|bl|follow[_-]?up|fu|pre|post|(?:pre|post)[_-]?op|initial|nifti|(?:19|20)\d\d[_.-]?\d\d[_.-]?\d\d)",
+    re.IGNORECASE,
+)
+NUMBERED = re.compile(r"(?P<person>.+)[_.-][mwdy]?\d+[a-z]?", re.IGNORECASE)  # a visit if the person has a number, too
+COUNTED = re.compile(  # words before a person's number
+    r"(?:.*[_-])?(?:sub|subj|subject|pat|patient|patientid|case|id|participant|control|volunteer|"
+    r"train|training|val|validation|test|testing)",
+    re.IGNORECASE,
+)
+NO_PERSON = re.compile(  # BraTS20, BraTS2021, 3T
+    r"[Bb]ra[Tt][Ss]\d\d(?!\d)|[A-Za-z]{3,}(?:19|20)\d\d(?!\d)|(?<!\d)\d(?:\.\d)?T(?![A-Za-z0-9])"
+)
 
 
 def modality_of(text: str) -> str | None:
-    """Return the modality that a text such as "T1-Gd" spells; None if it spells no modality.
-
-    Example:
-        >>> modality_of("T1-Gd"), modality_of("Flair"), modality_of("brain")
-        ('T1ce', 'FLAIR', None)
-    """
+    """Return the modality that a text such as "T1-Gd" spells; None if it spells no modality."""
     return WORDS.get(re.sub(r"[_.\- ]", "", text.lower()))
 
 
@@ -74,7 +96,7 @@ def split_name(name: str) -> tuple[str, str | None]:
         >>> [split_name(name) for name in ("S1_T2_FLAIR", "S1_Gd_T1", "S1_post_T1", "S1")]
         [('S1', 'FLAIR'), ('S1', 'T1ce'), ('S1_post', 'T1 or T1ce'), ('S1', None)]
     """
-    start, rest = _ENTITIES.findall(name)[0]
+    start, rest = _PERSON_AND_VISIT.findall(name)[0]
     plain = _UNENHANCED.sub("", _COMPOUND.sub("", rest))
     before, modality = _split(_STATED.sub("", plain).lstrip("_.- "))
     if modality == "T1" and _split(before)[1] == "T1ce":  # T1ce_mprage
@@ -88,38 +110,25 @@ def split_name(name: str) -> tuple[str, str | None]:
     return (start + before).rstrip("_.- ") if modality else name, modality
 
 
-def in_folders(modality: str | None, folders: Sequence[str]) -> str | None:
-    """Return the modality of an image in folders that may state contrast agent; only a T1 changes.
+def _split(name: str) -> tuple[str, str | None]:
+    for start in [word.start() for word in _WORD.finditer(name)][-MOST:]:
+        if modality := modality_of(name[start:]):
+            return name[:start], modality
+    return name, None
 
-    Example:
-        >>> [in_folders("T1", ["P1", name]) for name in ("Gd", "post", "post-op")]
-        ['T1ce', 'T1 or T1ce', 'T1']
-    """
+
+def in_folders(modality: str | None, folders: Sequence[str]) -> str | None:
+    """Return the modality of an image in folders that may state contrast agent, such as "Gd"; only a T1 changes."""
     if modality not in ("T1", UNCLEAR):
         return modality
     stated = {modality, *(split_name(name if modality_of(name) else f"{name}_T1")[1] for name in folders)}
     return next(name for name in ("T1ce", UNCLEAR, "T1") if name in stated)
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    ends = [len(name)]
-    while len(ends) <= MOST and ends[-1] > 0:
-        match = _END.search(name[: ends[-1]])
-        ends.append(match.start() if match else 0)
-    for end in reversed(ends[1:]):
-        if modality := modality_of(name[end:]):
-            return name[:end], modality
-    return name, None
-
-
 def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
     """Raise `InputError` if a file's name states a modality that is neither its own nor that of the file in its place.
 
-    Example:
-        >>> check_order(["P1_FLAIR_to_T1.nii", "P1_T1.nii"], ["FLAIR", "T1"])
-        >>> check_order(["P1_T1.nii", "P1_scan.nii"], ["FLAIR", "T1"])
-        Traceback (most recent call last):
-        common.errors.InputError: P1_T1.nii: its name says T1; expected FLAIR here
+    P1_FLAIR_to_T1 is a sound name of a FLAIR beside P1_T1; P1_T1 is not that of a FLAIR beside P1_scan.
     """
     if len(modalities) < 2:
         return
@@ -132,13 +141,36 @@ def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -
             raise InputError(str(file), f"its name says {name}", f"{modality} here")
 
 
-def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:
-    """Return the modalities that a case lacks: those whose file is None.
+def person_of(subject: str) -> str:
+    """Return the person in a subject's name, which may name a visit; docs/reference/data.md lists the rules.
 
     Example:
-        >>> missing_in({"image": [None, "t1.nii.gz"]}, ["FLAIR", "T1"])
-        ('FLAIR',)
+        >>> [person_of(name) for name in ("BraTS-GLI-00007-001", "P01_v2", "GBM-00001_11", "BraTS2021_00000")]
+        ['BraTS-GLI-00007', 'P01', 'GBM-00001', 'BraTS2021_00000']
     """
+    if person := PERSON.match(subject):
+        return person["person"]
+    name = ENTITIES.sub("", subject.partition("_ses-")[0]).lstrip("_") or subject
+    while visit := VISIT.fullmatch(name):
+        name = visit["person"]
+    visit = NUMBERED.fullmatch(name)
+    if visit and has_number(visit["person"]) and not COUNTED.fullmatch(visit["person"]):
+        return visit["person"]
+    return name
+
+
+def has_number(name: str) -> bool:
+    """Whether a name has a number that may be a person's."""
+    return bool(re.search(r"\d", NO_PERSON.sub("", name)))
+
+
+def files_in(case: Mapping[str, Any]) -> list[str]:
+    """Return the files that a case has: its images, then its label map."""
+    return [str(file) for file in (*case["image"], case.get("label")) if isinstance(file, str | Path) and str(file)]
+
+
+def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:
+    """Return the modalities that a case lacks."""
     return tuple(name for name, file in zip(modalities, case["image"], strict=True) if file is None)
 
 
@@ -151,8 +183,3 @@ def count_missing(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str])
 def images_of(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[tuple[str, Path], ...]:
     """Return (modality, file) for each image that a case has; `modalities` are in channel order."""
     return tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)
-
-
-def first_image(case: Mapping[str, Any]) -> str:
-    """Return the path of a case's first image."""
-    return next(file for file in case["image"] if file)

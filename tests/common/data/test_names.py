@@ -1,6 +1,6 @@
 import pytest
 
-from common.data.modalities import UNCLEAR, check_order, in_folders, modality_of, split_name
+from common.data.names import UNCLEAR, check_order, in_folders, modality_of, split_name
 from tests.support import refused
 
 
