@@ -1,6 +1,5 @@
 """Inspect and convert checkpoints: `python -m scripts.weights inspect|convert`."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,23 @@ from common.files import digest
 from common.made import versions
 from common.values import OPTIONS, names_of
 from scripts import cli
-from scripts.published import published
+
+# BrainSegFounder's published files and the settings of their training, from the public code (lab-smile/BrainSegFounder,
+# c58e9e6) and the page of the files
+SOURCE = "https://huggingface.co/smilelab/BrainSegFounder"
+WHOLE = {"crop_foreground": False}
+SCALED = {"normalization": "fixed_range"}
+BRATS = {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "orientation": "LPS", "cohort": "BraTS 2021"}  # as in its files
+ATLAS = {"normalization": "none", "resize": [96, 96, 96], "cohort": "ATLAS v2.0"} | WHOLE
+WINDOWS = {"patch_size": [128, 128, 128], "overlap": 0.6, "window_weighting": "constant"} | WHOLE
+TUMOURS = {"normalization": "nonzero", "label_convention": "brats2021"}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "UKB-pretrain": {"bundle": "ukb_ssl_pretrain", "cohort": "UK Biobank"} | SCALED,
+    "BRATS-pretrain": {"bundle": "brats_stage2"} | BRATS | SCALED,
+    "ATLAS-pretrain": {"bundle": "atlas_stage2", "modalities": ["T1", "T1"]} | ATLAS,
+    "BRATS-finetune": {"bundle": "brats_finetune"} | BRATS | TUMOURS | WINDOWS,
+    "ATLAS-finetune": {"bundle": "atlas_finetune", "modalities": ["T1"], "label_convention": "atlas"} | ATLAS,
+}
 
 
 def inspect(file: str) -> None:
@@ -55,7 +70,7 @@ def convert(
     options = {name: OPTIONS[name](value) for name, value in given.items() if value is not None}
     checkpoint = weights.read(file)
     details = describe(checkpoint.state, file)
-    known = published(checkpoint, details["network"], details["input_channels"])
+    known = published(checkpoint, details)
     is_other = any(known.get(name, value) != value for name, value in options.items())
     if is_other or {"modalities", "merging"} <= options.keys():
         known = {}  # a different network in the same layout
@@ -83,25 +98,23 @@ def convert(
 def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any]:
     """Describe a checkpoint's network by its tensors: kind, size, channels and numbers of tensors and parameters.
 
-    Raises an InputError if there is no SwinUNETR encoder that MONAI can build. The remaining tensors are not checked;
-    training that starts from the checkpoint reports which of them fit.
+    Raises an InputError if there is no SwinUNETR encoder of a size in `common.ssl.SIZES`. The remaining tensors are not
+    checked; training that starts from the checkpoint reports which of them fit.
     """
     from common.ssl import SIZES, SSLHead  # late import: `--help` stays fast
 
-    expected = "MONAI's 3D SwinUNETR encoder, version 1, alone or in a larger network"
-    try:
-        size, channels = _size(state), state[weights.STEM].shape[1]
-        encoder = {key: tensor.shape for key, tensor in SSLHead(channels, size, tasks=[]).state_dict().items()}
-    except (ArithmeticError, IndexError, KeyError, ValueError) as error:
-        raise InputError(name, f"unknown tensors, such as {shortened([*state], 3)}", expected) from error
     shapes = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
-    if wrong := sorted(key for key in encoder.keys() | shapes.keys() if encoder.get(key) != shapes.get(key)):
-        raise InputError(name, f"tensors that differ from MONAI's encoder: {len(wrong)}, first {wrong[0]}", expected)
-    unnamed = f"depths {size.depths}, feature size {size.feature_size}"
-    model_size = next((label for label, settings in SIZES.items() if settings == size), unnamed)
-    facts = {"network": network_of(state), "model_size": model_size, **size._asdict(), "input_channels": channels}
+    features, channels = shapes.get(weights.STEM, (0, 0))[:2]
+    blocks = sum(key.endswith(".attn.qkv.weight") for key in shapes)
+    sizes = {(size.feature_size, sum(size.depths)): label for label, size in SIZES.items()}
+    model_size = sizes.get((features, blocks), "")
+    encoder = SSLHead(channels, model_size, tasks=[]).state_dict() if model_size else {}
+    if not shapes or shapes != {key: tensor.shape for key, tensor in encoder.items()}:
+        expected = f"the encoder of MONAI's 3D SwinUNETR, version 1, in one of the sizes {', '.join(SIZES)}"
+        raise InputError(name, f"unknown tensors, such as {shortened([*state], 3)}", expected)
+    facts = {"network": network_of(state), "model_size": model_size, **SIZES[model_size]._asdict()}
     numbers = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
-    return facts | {"tensors": len(state), "parameters": numbers}
+    return facts | {"input_channels": channels, "tensors": len(state), "parameters": numbers}
 
 
 def network_of(state: Mapping[str, Any]) -> str:
@@ -114,19 +127,24 @@ def network_of(state: Mapping[str, Any]) -> str:
     return "SwinUNETR's encoder"
 
 
-def _size(state: Mapping[str, Any]) -> Any:
-    """Return an encoder's `ModelSize`, from names and shapes [(2 window - 1)^3, heads] of its attention tables."""
-    from common.ssl import ModelSize
-
-    table = re.compile(rf"{re.escape(weights.ENCODER)}layers(\d)\.0\.blocks\.\d+\.attn\.relative_position_bias_table")
-    shapes: dict[str, list[Any]] = {level: [] for level in "1234"}
-    for key, tensor in state.items():
-        if match := table.fullmatch(key):
-            shapes[match[1]].append(tensor.shape)
-    edge = round(shapes["1"][0][0] ** (1 / 3))
-    heads = tuple(level[0][1] for level in shapes.values())
-    depths = tuple(map(len, shapes.values()))
-    return ModelSize(depths, state[weights.STEM].shape[0], (edge + 1) // 2, heads)
+def published(checkpoint: Any, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of the published file that a checkpoint is, by its layout and `describe`; else empty."""
+    (wrapper, prefix, *_), state = checkpoint.layout, checkpoint.state
+    network, channels, name = details["network"], details["input_channels"], None
+    if prefix == "module.base_model.":  # a pickled network; see common.weights.storage
+        name = "ATLAS-finetune"
+    elif wrapper == "state_dict" and network == "SwinUNETR":
+        name = "BRATS-finetune" if (channels, len(state["out.conv.conv.bias"])) == (4, 3) else None
+    elif wrapper == "state_dict" and network == "SSLHead":
+        is_atlas = "conv.23.weight" in state
+        names = {2: "ATLAS-pretrain"} if is_atlas else {1: "UKB-pretrain", 2: "UKB-pretrain", 4: "BRATS-pretrain"}
+        name = names.get(channels)
+    if name is None:
+        return {}
+    stated = {"merging": "monai_1_4", "patch_size": [96, 96, 96]} | PUBLISHED[name]  # MONAI a23c7f54 precedes 1.5
+    if name == "UKB-pretrain" and channels == 1:
+        stated["modalities"] = ["T1"]
+    return stated | {"source": f"{SOURCE}, model_weights_{name}.pt", "licence": "uk-biobank-mta"}
 
 
 if __name__ == "__main__":

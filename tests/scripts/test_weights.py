@@ -35,9 +35,9 @@ OURS = {
 }
 
 
-def swin_unetr(channels, outputs=3, depths=(1, 1, 1, 1), window=4):
+def swin_unetr(channels, outputs=3):
     torch.manual_seed(1)
-    return SwinUNETR(channels, outputs, depths=depths, feature_size=12, window_size=window, downsample=EarlierMerging)
+    return SwinUNETR(channels, outputs, depths=(1, 1, 1, 1), feature_size=12, window_size=4, downsample=EarlierMerging)
 
 
 @pytest.fixture
@@ -96,15 +96,14 @@ def started(network, file, output, known, wanted):
 
 
 def test_model_swinvit_starts_what_monai_starts(file, output):
-    encoder = checkpoints.filled(checkpoints.encoder(1, (1, 1, 3, 1), feature_size=12))
-    written(checkpoints.monai_swinvit(encoder), file)
-    theirs, network = (swin_unetr(1, depths=(1, 1, 3, 1), window=7) for _ in range(2))
+    written(checkpoints.monai_swinvit(ENCODER), file)
+    theirs, network = swin_unetr(1), swin_unetr(1)
     theirs.load_from(torch.load(file))
     state, report = started(network, file, output, ["CT"], ["CT"])
-    assert len(report.matched) == len(encoder)
+    assert len(report.matched) == len(ENCODER)
     assert report.unexpected == []
     assert equal(state, theirs.state_dict())
-    assert torch.equal(state[STEM], encoder["patch_embed.proj.weight"])
+    assert torch.equal(state[STEM], ENCODER["patch_embed.proj.weight"])
 
 
 # Heads of the public code that SSLHead lacks
