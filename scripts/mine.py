@@ -1,18 +1,52 @@
 """From your scans and label maps to a model and its evaluation: `python -m scripts.mine RAW --output=DIR`."""
 
+import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import yaml
+from jinja2 import Environment
 
 from common import ROOT
-from common.errors import show
+from common.data import preparation
+from common.data.scan_checks import AFFINE_TOLERANCE, files_in
+from common.data.volumes import open_volume
+from common.errors import InputError, show
 from common.files import atomic_write, existing_folder, move_aside
-from common.values import AUTO
+from common.options import BUNDLES, automatic_amp, read_config
+from common.values import AUTO, DEVICE, NAME, names_of, or_auto
 from scripts import cli
+from scripts.datalists.__main__ import REGIONS
+from scripts.datalists.build import scan_any
+from scripts.datalists.files import mapping_of
+from scripts.datalists.people import person_finder
+from scripts.datalists.regions import read_regions
+from scripts.datalists.splits import Split
+from scripts.layouts.names import LABEL
+from scripts.layouts.patterns import naming
+from scripts.layouts.subjects import DataSet
+from scripts.pools import free_memory
+
+CONFIGS = BUNDLES / "brats_finetune/configs"
+SHARE = 0.15  # fraction of the people for validation, and for testing
+MOST = 50_000  # training steps; paper, section 2.4.2
+LEARNT = 60  # steps of the shortest training that learnt: Dice 0.88, docs/real.md; 12 steps gave at most 0.47
+VALIDATIONS = 10  # in a training run
+STEPS = 0.75  # fraction of the time for training steps; the rest is for validation
+OVERHEAD = 1.2  # factor on a step's time, for reading, augmentation and optimiser
+# On a CPU the quick start's network, whose step takes a second and that of `small` a minute, and on a GPU the paper's
+TRAINING: dict[str, dict[str, Any]] = {
+    "cpu": {"model_size": "micro", "patch_size": [64] * 3, "batch_size": 1, "learning_rate": 6.0e-03},
+    "cuda": {"model_size": "small", "patch_size": [96] * 3, "batch_size": 2, "learning_rate": 1.0e-04},
+}
+WORKERS = {"cpu": 0, "cuda": 4}  # processes that read; a step keeps all cores of a CPU busy
+WARMUP = {"cpu": 0.2, "cuda": 0.01}  # share of the iterations; longer for the higher learning rate
+SPACING = {"cpu": 2.0, "cuda": 1.0}  # mm; smallest voxel edge in training, so that small crops show enough of a head
 
 
 def mine(
@@ -45,41 +79,111 @@ def mine(
         device: cpu or cuda; by default cuda if there is a GPU.
     """
     scans, folder = existing_folder(root, f"--root={root}", "a folder of scans").resolve(), Path(output).expanduser()
-    folder = folder.resolve()
-    script, named = folder / "plan.sh", folder / "regions.yaml"
-    options = modalities, label, regions, person, hours, device
-    title = f"# Plan of scripts.mine for {[str(scans), *options]}; see docs/how-to/one-command.md"
+    script = folder.resolve() / "plan.sh"
+    options = [str(scans), modalities, label, regions, person, hours, device]
+    title = f"# Plan of scripts.mine for {options}; see docs/how-to/one-command.md"
     if not script.is_file() or script.read_text(encoding="utf-8").splitlines()[:1] != [title]:
-        from scripts.planning import plan  # late import: slow
-
-        commands, region_labels = plan(scans, folder, *options)
-        move_aside(script)
-        move_aside(named)
-        with atomic_write(named) as file:
-            file.write_text(yaml.safe_dump(region_labels, sort_keys=False, default_flow_style=None), encoding="utf-8")
-        with atomic_write(script) as file:
-            file.write_text("\n".join([title, *lines_of(commands, folder)]), encoding="utf-8")
+        device, names = or_auto(DEVICE).parse("device", device), naming(modalities, label)
+        file = scans / REGIONS if regions is None else Path(regions).expanduser()
+        stated = read_regions(file) if regions is not None or file.is_file() else None
+        finder = None if person is None else person_finder(person)
+        data = scan_any(scans, naming=names, regions=stated, person=finder)
+        values = plan(data, hours, device) | {"root": scans, "output": script.parent, "label": label, "person": person}
+        values["patterns"] = {name: words for name, words in names.words.items() if name != LABEL}
+        values["listed"] = ",".join(names_of(modalities or data.modalities))
+        shell = Environment(trim_blocks=True, finalize=lambda value: shlex.quote(str(value)))
+        template = shell.from_string(Path(__file__).with_name("plan.sh.j2").read_text(encoding="utf-8"))
+        text = yaml.safe_dump(mapping_of(str(data.convention)), sort_keys=False, default_flow_style=None)
+        for file, content in (script.with_name(REGIONS), text), (script, f"{title}\n{template.render(values)}\n"):
+            move_aside(file)
+            with atomic_write(file) as temporary:
+                temporary.write_text(content, encoding="utf-8")
     show("", *script.read_text(encoding="utf-8").splitlines())
     if yes and (status := subprocess.run(["bash", script], check=False).returncode):
         raise SystemExit(status)
 
 
-def lines_of(commands: Sequence[Sequence[str]], folder: Path) -> list[str]:
-    """Return the lines of a shell script that runs the commands, as words after `python -m`, and stops at a failure.
+def plan(data: DataSet, hours: float, device: str) -> dict[str, Any]:
+    """Return the values of plan.sh.j2 that depend on the scans and this machine."""
+    import torch  # late import: slow
 
-    Status 1 of a command that leaves out subjects, and has written its datalist, is no failure.
-    """
-    lines = ["set -e", f"cd {shlex.quote(str(ROOT))}", f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"]
-    leaving = {"scripts.prepare": "prepared/datalist.json", "check": "checked.json"}
-    for words in commands:
-        options = [shlex.quote(word) for word in words if word.startswith("-")]
-        line = " \\\n  ".join([shlex.join(["python", "-m", *words[: len(words) - len(options)]]), *options])
-        for word, name in leaving.items():
-            if word in words[:2]:
-                product = shlex.quote(str(folder / name))
-                line = f"rm -f {product}\n{line} \\\n  || test -f {product}  # subjects may be left out"
-        lines += ["", line]
-    return [*lines, ""]
+    device = device.replace(AUTO, "cuda" if torch.cuda.is_available() else "cpu")
+    kind = device.partition(":")[0]
+    ranges = ranges_of(cases_of(data), data.modalities)
+    show(f"scans: {'raw, to be prepared' if ranges is None else preparation.describe(ranges)}")
+    train = TRAINING[kind] | {"modalities": [*data.modalities]}
+    train |= length_of(OVERHEAD * seconds_of_step(train, data.convention, device), hours, kind)
+    if ranges is not None:
+        train["spacing"] = [max(edge, SPACING[kind]) for edge in ranges["spacing"][0]]
+    return {
+        "checkout": ROOT,
+        "programs": Path(sys.executable).parent,
+        "is_raw": ranges is None,
+        "modalities": data.modalities,
+        "spacing": SPACING[kind],
+        "jobs": max(1, min(os.cpu_count() or 1, free_memory() // 2**31)),  # 2 GiB each
+        "share": SHARE,
+        "cohort": data.name if NAME.fullmatch(data.name) else "mine",
+        "device": device,
+        "workers": WORKERS[kind],
+        "train": {
+            name: ",".join(map(str, value)) if isinstance(value, list) else value for name, value in train.items()
+        },
+    }
+
+
+def cases_of(data: DataSet) -> list[dict[str, Any]]:
+    """Return a few visits that have a label map and all images, as cases; refuse a data set with too few people."""
+    visits = [visit for visit in data.subjects.values() if {LABEL, *data.modalities} <= visit.files.keys()]
+    if not visits:
+        problem = "no label map to learn from"
+        raise InputError(f"--root={data.root}", problem, "names that end with seg or mask, or --label")
+    Split(SHARE, SHARE).draw(data.people(visits))  # raises an InputError for fewer than 4 people
+    return [
+        {"subject": visit.name, "image": [str(Path(data.root, visit.files[name])) for name in data.modalities]}
+        for visit in preparation.spread(visits)
+    ]
+
+
+def length_of(seconds: float, hours: float, kind: str) -> dict[str, int]:
+    """Return the length of a training on a `kind` of device, from the seconds of a step; print it."""
+    interval = max(1, int(min(MOST, STEPS * 3600 * hours / seconds) / VALIDATIONS))
+    iterations = VALIDATIONS * interval
+    show(f"training: {iterations} steps, about {timedelta(seconds=round(iterations * seconds))}, and validation")
+    if iterations < LEARNT:
+        show(f"a trial of the commands only: the shortest training that learnt here had {LEARNT} steps")
+    return {"iterations": iterations, "val_interval": interval, "warmup_iterations": int(iterations * WARMUP[kind])}
+
+
+def ranges_of(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> dict[str, list[Any]] | None:
+    """Return how scans were prepared (`preparation.measure`); None if they are raw: on several grids, or with skull."""
+    from common.data.transforms import measure_case  # late import: slow
+
+    for case in cases:
+        first, *others = map(open_volume, files_in(case))
+        for scan in others:
+            if scan.shape != first.shape or abs(scan.affine - first.affine).max() > AFFINE_TOLERANCE:
+                return None
+    ranges = preparation.union([measure_case(case, modalities) for case in cases])
+    is_apart = ranges["overlap"][0] < preparation.OVERLAP_ON_ONE_GRID
+    return None if is_apart or preparation.skull_in(ranges) != preparation.WITHOUT_SKULL else ranges
+
+
+def seconds_of_step(options: Mapping[str, Any], convention: str | None, device: str) -> float:
+    """Return the time in which a training step computes its gradients, with crops of zeros."""
+    import torch  # late imports: slow
+    from torch.utils.benchmark import Timer
+
+    from common.ssl.networks import in_precision
+
+    stated = {"label_convention": convention, "device": device, "amp": automatic_amp(device, trains=True)}
+    parser = read_config([CONFIGS / "train.yaml", CONFIGS / "recipe_robust.yaml"], {**stated, **options})
+    parser.get_parsed_content("imports")
+    network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
+    crops = torch.zeros(options["batch_size"], len(options["modalities"]), *options["patch_size"], device=device)
+    step = "prediction = compute(crops)\nloss(prediction, torch.zeros_like(prediction)).backward()"
+    names = {"compute": in_precision(network, parser.get_parsed_content("dtype")), "crops": crops, "loss": loss}
+    return Timer(step, globals=names).timeit(2).mean
 
 
 if __name__ == "__main__":

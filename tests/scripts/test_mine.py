@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from scripts import planning
+from scripts import mine
 from tests.support import execute
 
 TINY = {"patch_size": "32,32,64", "iterations": 3, "val_interval": 3, "warmup_iterations": 0}
@@ -39,15 +39,15 @@ def test_a_folder_of_scans_becomes_a_model(cohorts, tmp_path):
 
 
 def test_steps_fill_three_quarters_of_the_hours():
-    assert planning.length_of(0.9, 1.0, "cpu") == {"iterations": 3000, "val_interval": 300, "warmup_iterations": 600}
+    assert mine.length_of(0.9, 1.0, "cpu") == {"iterations": 3000, "val_interval": 300, "warmup_iterations": 600}
 
 
 def test_brains_on_one_grid_are_used_and_scans_on_several_are_prepared(cohorts, tmp_path):
     entry = json.loads((cohorts / "brats.json").read_text())["training"][0]
     case = {"subject": entry["subject"], "image": [str(cohorts / "brats" / file) for file in entry["image"]]}
-    assert planning.ranges_of([case], "abcd")["spacing"][0] == [4, 4, 4]
+    assert mine.ranges_of([case], "abcd")["spacing"][0] == [4, 4, 4]
     scan = nibabel.load(case["image"][0])
     moved = nibabel.Nifti1Image(np.asarray(scan.dataobj), np.diag([2.0, 2, 2, 1]) @ scan.affine)
     nibabel.save(moved, tmp_path / "moved.nii.gz")
     case["image"][0] = str(tmp_path / "moved.nii.gz")
-    assert planning.ranges_of([case], "abcd") is None
+    assert mine.ranges_of([case], "abcd") is None
