@@ -183,7 +183,7 @@ def seconds_of_step(options: Mapping[str, Any], convention: str | None, device: 
     crops = torch.zeros(options["batch_size"], len(options["modalities"]), *options["patch_size"], device=device)
     step = "prediction = compute(crops)\nloss(prediction, torch.zeros_like(prediction)).backward()"
     names = {"compute": in_precision(network, parser.get_parsed_content("dtype")), "crops": crops, "loss": loss}
-    return Timer(step, globals=names).timeit(2).mean
+    return Timer(step, globals=names, num_threads=torch.get_num_threads()).timeit(2).mean
 
 
 if __name__ == "__main__":
