@@ -19,9 +19,9 @@ from common.errors import InputError
 from common.files import write_json
 from common.options import quoted
 from deploy.bundle import Bundle
+from scripts.cli import ending_of
 from scripts.prepare.volumes import Volume, read_labels
 from scripts.run import typed
-from scripts.steps import ending_of
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from common.errors import InputError, report_in_one_line, show
-from scripts.steps import ending_of
+from scripts.cli import ending_of
 
 
 def restrict_output() -> None:

@@ -1,8 +1,18 @@
-"""Command lines of annotated functions: python-fire splits them; a wrong argument ends in one line and status 2."""
+"""Command lines: read that of this process, and run other commands of this project.
+
+A command is an annotated function: python-fire splits the command line; a wrong argument ends in one line and status 2.
+"""
 
 import inspect
+import json
+import os
+import shlex
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args
 
@@ -10,8 +20,10 @@ import fire
 from fire.decorators import SetParseFn
 from fire.parser import DefaultParseValue
 
+from common import ROOT
 from common.environment import prepare_process
 from common.errors import InputError, choice, did_you_mean, show
+from common.files import digest, move_aside, write_json
 from common.values import names_of
 
 
@@ -78,3 +90,49 @@ def converted(name: str, text: str, annotation: Any) -> Any:
     if kinds <= {int, float, NoneType} and not isinstance(value, int | float if float in kinds else int):
         raise InputError(f"--{name}={text}", expected="a number" if float in kinds else "a whole number")
     return value
+
+
+def ending_of(status: int) -> str:
+    """Describe how a process ended, from its exit status (negative after a signal)."""
+    return f"ended with status {status}" if status != -signal.SIGKILL else "was killed, probably for lack of memory"
+
+
+def words_of(options: Mapping[str, object]) -> list[str]:
+    """Return options as words of a command line; those that are None are left out."""
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]
+
+
+def run_step(
+    command: Sequence[object],
+    target: Path | None = None,
+    inputs: Sequence[Path] = (),
+    log: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Print and run `python -m COMMAND`; skip it if `target` is there, made by this command from these input files.
+
+    The command and the SHA-256 of its inputs are kept beside `target`; if they have changed, its folder is moved aside.
+    Output goes to the terminal, or to `log`. Raise SystemExit with the command's status if it fails.
+    """
+    words = [str(word) for word in command]
+    line = shlex.join(["python", "-m", *words]) + (f" >> {log}" if log else "")
+    done = {"command": words, "inputs": [digest(path) for path in inputs]}
+    stamp = target and target.with_name(f".{target.name}.step.json")
+    if target and stamp and target.exists() and stamp.is_file():
+        if json.loads(stamp.read_text(encoding="utf-8")) == done:
+            show(f"done before  {target}")
+            return
+        show(f"moved aside  {target.parent}: its command or input has changed")
+        move_aside(target.parent)
+    show(f"$ {line}")
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    paths = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+    ours = {**environment, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}  # no folder `common` of the current folder
+    with log.open("ab") if log else nullcontext() as output:
+        status = subprocess.run([sys.executable, "-m", *words], env=ours, stdout=output, stderr=output).returncode
+    if status:
+        show(f"{ending_of(status)}: {line}", error=True)
+        raise SystemExit(status if status > 0 else 128 - status)
+    if stamp:
+        write_json(stamp, done)

@@ -10,10 +10,10 @@ from common.errors import InputError, show
 from common.options import BUNDLES, read_config
 from common.values import OPTIONS
 from scripts import cli
+from scripts.cli import run_step, words_of
 from scripts.datalists.splits import fold as deal
 from scripts.datalists.splits import numbers_of
 from scripts.run import config_files
-from scripts.steps import run_step, words_of
 
 
 def folds(
@@ -76,9 +76,9 @@ def folds(
         evaluate |= {name: values[name] for name in scoring}
         try:
             words = ["scripts.run", bundle, "train", *changes, *words_of(train)]
-            run_step(words, model, [made, *filter(Path.is_file, map(Path, changes))], model.parent, log, environment)
+            run_step(words, model, [made, *filter(Path.is_file, map(Path, changes))], log, environment)
             words = ["scripts.run", bundle, "evaluate", *words_of(evaluate)]
-            run_step(words, place / "evaluation/summary.json", [made, model], None, log, environment)
+            run_step(words, place / "evaluation/summary.json", [made, model], log, environment)
         except SystemExit as error:
             return int(error.code or 1)
         return 0

@@ -14,14 +14,13 @@ from jinja2 import Environment
 
 from common import ROOT
 from common.data import preparation
-from common.data.scan_checks import AFFINE_TOLERANCE, files_in
-from common.data.volumes import open_volume
+from common.data.names import files_in
+from common.data.volumes import AFFINE_TOLERANCE, open_volume
 from common.errors import InputError, show
 from common.files import atomic_write, existing_folder, move_aside
 from common.options import BUNDLES, automatic_amp, read_config
 from common.values import AUTO, DEVICE, NAME, names_of, or_auto
 from scripts import cli
-from scripts.datalists.__main__ import REGIONS
 from scripts.datalists.build import scan_any
 from scripts.datalists.files import mapping_of
 from scripts.datalists.people import person_finder
@@ -32,6 +31,7 @@ from scripts.layouts.patterns import naming
 from scripts.layouts.subjects import DataSet
 from scripts.pools import free_memory
 
+REGIONS = "regions.yaml"  # of a data set, and beside its plan
 CONFIGS = BUNDLES / "brats_finetune/configs"
 SHARE = 0.15  # fraction of the people for validation, and for testing
 MOST = 50_000  # training steps; paper, section 2.4.2

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from common.errors import aligned, choice, show
 from common.options import BUNDLES
@@ -15,15 +15,6 @@ from scripts.yaml_files import read_yaml
 WORKFLOWS = ("train", "evaluate", "inference")
 
 
-class Row(NamedTuple):
-    """A row of the table of options."""
-
-    option: str
-    default: str
-    values: str
-    meaning: str
-
-
 def options(bundle: str, workflow: str | None = None) -> None:
     """Print the options of a bundle: name, default, accepted values, and meaning.
 
@@ -31,20 +22,18 @@ def options(bundle: str, workflow: str | None = None) -> None:
         bundle: name of a bundle, such as brats_finetune.
         workflow: train, evaluate or inference; by default all workflows of the bundle.
     """
-    choice("bundle", bundle, bundles_with("train.yaml"))
-    folder = BUNDLES / bundle
-    available = [name for name in WORKFLOWS if (folder / f"configs/{name}.yaml").is_file()]
-    for name in available if workflow is None else [choice("workflow", workflow, available)]:
-        rows = aligned(options_of_config(folder / f"configs/{name}.yaml"))
-        show(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE", *(f"  {row}" for row in rows), "")
+    folder = BUNDLES / choice("bundle", bundle, bundles_with("train.yaml")) / "configs"
+    files = {name: folder / f"{name}.yaml" for name in WORKFLOWS if (folder / f"{name}.yaml").is_file()}
+    for file in files.values() if workflow is None else [choice("workflow", workflow, files)]:
+        rows = aligned(options_of(file))
+        show(f"{bundle}/configs/{file.name}: --OPTION=VALUE", *(f"  {row}" for row in rows), "")
 
 
-def options_of_config(path: Path) -> list[Row]:
-    """Return a row for each documented option of a config, in its order."""
-    config = read_yaml(path)
+def options_of(config: Path) -> list[tuple[str, str, str, str]]:
+    """Return name, default, values and meaning of a config's options, in its order."""
     return [
-        Row(name, _default(value), OPTIONS[name].kind.values, OPTIONS[name].meaning)
-        for name, value in config.items()
+        (name, _default(value), OPTIONS[name].kind.values, OPTIONS[name].meaning)
+        for name, value in read_yaml(config).items()
         if name in OPTIONS and name != "bundle_root"
     ]
 

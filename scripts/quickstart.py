@@ -9,8 +9,8 @@ from pathlib import Path
 from common.errors import show
 from common.files import move_aside, read_json, write_json
 from scripts import cli
+from scripts.cli import run_step
 from scripts.report import report
-from scripts.steps import run_step
 
 COHORTS = {"brats": (36, 4, 8), "ukb": (20, 4, 0), "atlas": (40, 6, 8)}  # subjects; of them validation, testing
 MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region

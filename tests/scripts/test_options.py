@@ -3,7 +3,7 @@
 import yaml
 
 from common.values import OPTIONS
-from scripts.options import WORKFLOWS, options, options_of_config
+from scripts.options import WORKFLOWS, options, options_of
 from tests.support import ROOT
 
 CONFIGS = sorted(path for path in ROOT.glob("bundles/*/configs/*.yaml") if path.stem in WORKFLOWS)
@@ -15,7 +15,7 @@ def test_every_key_above_the_options_is_an_option_and_every_option_is_one_of_som
         above = path.read_text().split("\noptions:")[0].split("\n# The processes")[0]
         keys = yaml.safe_load(above).keys() - {"imports", "trained", "measured"}
         assert keys - OPTIONS.keys() == set(), path
-        named |= {row.option for row in options_of_config(path)}
+        named |= {name for name, *_ in options_of(path)}
     assert OPTIONS.keys() - named == {"bundle_root", "without"}  # an option of recipe_robust
 
 
