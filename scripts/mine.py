@@ -21,17 +21,14 @@ from common.files import atomic_write, existing_folder, move_aside
 from common.options import BUNDLES, automatic_amp, read_config
 from common.values import AUTO, DEVICE, NAME, names_of, or_auto
 from scripts import cli
-from scripts.datalists.build import scan_any
+from scripts.datalists.build import REGIONS, scan_any
 from scripts.datalists.files import mapping_of
-from scripts.datalists.people import person_finder
-from scripts.datalists.regions import read_regions
 from scripts.datalists.splits import Split
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import naming
 from scripts.layouts.subjects import DataSet
 from scripts.pools import free_memory
 
-REGIONS = "regions.yaml"  # of a data set, and beside its plan
 CONFIGS = BUNDLES / "brats_finetune/configs"
 SHARE = 0.15  # fraction of the people for validation, and for testing
 MOST = 50_000  # training steps; paper, section 2.4.2
@@ -84,10 +81,7 @@ def mine(
     title = f"# Plan of scripts.mine for {options}; see docs/how-to/one-command.md"
     if not script.is_file() or script.read_text(encoding="utf-8").splitlines()[:1] != [title]:
         device, names = or_auto(DEVICE).parse("device", device), naming(modalities, label)
-        file = scans / REGIONS if regions is None else Path(regions).expanduser()
-        stated = read_regions(file) if regions is not None or file.is_file() else None
-        finder = None if person is None else person_finder(person)
-        data = scan_any(scans, naming=names, regions=stated, person=finder)
+        data = scan_any(scans, names, regions, person)
         values = plan(data, hours, device) | {"root": scans, "output": script.parent, "label": label, "person": person}
         values["patterns"] = {name: words for name, words in names.words.items() if name != LABEL}
         values["listed"] = ",".join(names_of(modalities or data.modalities))

@@ -1,24 +1,26 @@
 """Write, split and check datalists: `python -m scripts.datalists COMMAND`, such as generic or check."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.data.names import ANY, modality_of
 from common.data.regions import canonical
 from common.errors import choice, show
+from common.values import names_of
 from scripts.cli import run
 from scripts.cohorts import COHORTS
 from scripts.cohorts.card import Cohort
 from scripts.datalists.build import scan_any, select, write_split
 from scripts.datalists.check import check
 from scripts.datalists.files import output_file
-from scripts.datalists.people import person_finder
-from scripts.datalists.regions import read_regions
-from scripts.datalists.scans import write_scans
+from scripts.datalists.people import describe_people, person_finder
 from scripts.datalists.splits import Split, fold, split, subset
 from scripts.layouts.patterns import naming
 from scripts.layouts.reading import read_cohort
+from scripts.layouts.scans import find_scans
 
-REGIONS = "regions.yaml"  # in the root of a data set
+NOT_STATED = "not stated"
 OPTIONS = """
     Args:
         root: folder of the cohort as distributed; see docs/reference/data.md.
@@ -106,22 +108,64 @@ def generic(
         workers: processes that read label maps, if the regions are not given; 0 for one per core.
     """
     splits, names = Split(validation, testing, seed), naming(modalities, label, pattern)
-    keep_missing = choice("missing", missing, {"exclude": False, "keep": True})
+    keeps_some = choice("missing", missing, {"exclude": False, "keep": True})
     folder, target = Path(root).expanduser(), output_file(output)
-    file = folder / REGIONS if regions is None else Path(regions).expanduser()
-    data = scan_any(
-        folder,
-        naming=names,
-        regions=read_regions(file) if regions is not None or file.is_file() else None,
-        person=None if person is None else person_finder(person),
-        keep_missing=keep_missing,
-        workers=workers,
-    )
-    write_split(select(data, keep_missing=keep_missing), splits, target)
+    data = scan_any(folder, names, regions, person, keeps_some, workers)
+    write_split(select(data, keep_missing=keeps_some), splits, target)
+
+
+def scans(
+    root: str,
+    output: str,
+    sequences: str | Sequence[str] | None = None,
+    pattern: str | None = None,
+    person: str | None = None,
+    validation: float = 0.01,
+    testing: float | str = 0,
+    seed: int = 0,
+) -> None:
+    """Write a datalist in which every scan is a subject of the one modality MR, for self-supervised training.
+
+    FOMO-60K, FOMO-300K and OpenMind are read as published, with their tables; other folders as by generic.
+
+    Args:
+        root: folder of the scans; none is opened.
+        output: the datalist, a JSON file.
+        sequences: sequences to take, such as T1w,T2w,FLAIR; by default all, also those that nothing states.
+        pattern: pattern of all paths below `root`, such as {subject}/{session}/{modality}; only {subject} is needed.
+        person: regular expression whose first group is the person in a subject's name, as for generic; by default the
+            folder of the person in the collections.
+        validation: number or fraction of people for validation.
+        testing: number or fraction of people for testing; or all.
+        seed: seed of the random choice, 0 or more.
+    """
+    splits, target = Split(validation, testing, seed, least=2), output_file(output)
+    folder, find = Path(root).expanduser(), person_finder(person)
+    data, left_out = find_scans(folder, pattern)
+    data.name = folder.resolve().name or "data"
+    counts = Counter(scan.sequence or NOT_STATED for scan in data.subjects.values())
+    show(f"sequences: {', '.join(f'{name} {count}' for name, count in counts.most_common()) or 'none'}")
+    if sequences is not None:
+        wanted, everything = {_key(name) for name in names_of(sequences)}, data.subjects
+        data.subjects = {name: scan for name, scan in everything.items() if _key(scan.sequence) in wanted}
+        left_out["other sequences"] = [everything[name].files[ANY] for name in everything if name not in data.subjects]
+    for reason, paths in left_out.items():
+        if paths:
+            show(f"left out: {reason}: {len(paths)}, such as {', '.join(paths[:3])}")
+    for scan in data.subjects.values():
+        scan.person = find(scan.name, scan.person)
+    people = describe_people({scan.name: scan.person for scan in data.subjects.values()})
+    show(f"scans: {len(data.subjects)}, people: {people}")
+    write_split(data, splits, target)
+
+
+def _key(sequence: str | None) -> str:
+    """Return a sequence's name in lower case, so that T1w is T1."""
+    return (modality_of(sequence or "") or sequence or NOT_STATED).lower()
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}
-COMMANDS |= {"generic": generic, "scans": write_scans, "split": split, "fold": fold, "subset": subset, "check": check}
+COMMANDS |= {"generic": generic, "scans": scans, "split": split, "fold": fold, "subset": subset, "check": check}
 
 if __name__ == "__main__":
     run(COMMANDS, "datalists")

@@ -1,42 +1,47 @@
-"""Build a datalist: read a folder, select and split visits, write the file."""
+"""Build a datalist: read a folder and its regions, select and split visits, write the file."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.data import datalists
+from common.data.datalists import SCHEMA
 from common.data.names import SPELLINGS, person_of
-from common.data.volumes import canonical, read_scan
-from common.errors import InputError, show
+from common.data.regions import declaration
+from common.data.volumes import canonical, labels_in, read_scan
+from common.errors import InputError, shortened, show, within
 from common.files import read_json
-from scripts.datalists.files import write_datalist
-from scripts.datalists.people import describe_people
-from scripts.datalists.regions import from_labels
-from scripts.datalists.splits import Split
+from scripts.datalists.files import write
+from scripts.datalists.people import describe_people, person_finder
+from scripts.datalists.splits import Split, assigned
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import Naming
 from scripts.layouts.reading import read_layout
 from scripts.layouts.subjects import DataSet
 from scripts.pools import map_in_processes
 from scripts.prepare.settings import RECORD
+from scripts.yaml_files import read_yaml
+
+REGIONS = "regions.yaml"  # in the root of a data set
+EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
 
 def scan_any(
     root: Path,
-    *,
     naming: Naming,
     regions: str | None = None,
-    person: Callable[[str], str] | None = None,
+    person: str | None = None,
     keep_missing: bool = False,
     workers: int = 0,
 ) -> DataSet:
-    """Read any data set and print its layout, modalities and regions, which are read from the label maps if None.
+    """Read any data set and print its layout, modalities, regions and people; the options are those of `generic`.
 
-    `person` takes a subject's name and returns the person. If `naming` lists no modalities, those of every subject are
-    taken or, with `keep_missing`, those of any subject.
+    If `naming` lists no modalities, those of every subject are taken or, with `keep_missing`, those of any subject.
     """
-    data = read_layout(root, naming, regions is None)
+    file, find = root / REGIONS if regions is None else Path(regions).expanduser(), person_finder(person)
+    stated = read_regions(file) if regions is not None or file.is_file() else None
+    data = read_layout(root, naming, stated is None)
     data.name = root.resolve().name or "data"
     data.subjects = {name: subject for name, subject in sorted(data.subjects.items()) if subject.images}
     subjects = data.subjects.values()
@@ -48,17 +53,47 @@ def scan_any(
         raise InputError(f"--modalities: no {lacking[0]} in {data.root}", expected=f"some of {', '.join(counts)}")
     show(f"subjects: {len(subjects)}, modalities: {', '.join(data.modalities)}")
     labels = [subject.label for subject in subjects if subject.label is not None]
-    if not labels and (regions is not None or LABEL in naming.words):
+    if not labels and (stated is not None or LABEL in naming.words):
         raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
-    data.convention = (regions or data.convention) if labels else None
+    data.convention = (stated or data.convention) if labels else None
     if labels and data.convention is None:
         data.convention = from_labels(data.root, labels, workers)
     elif data.convention is not None:
         show(f"regions: {data.convention}")
     for subject in subjects:
-        subject.person = person(subject.name) if person else subject.person
+        subject.person = find(subject.name, subject.person)
     show(f"people: {describe_people({subject.name: subject.person for subject in subjects})}")
     return data
+
+
+def read_regions(path: Path) -> str:
+    """Read a YAML file of regions; return them as text (`common.data.regions`)."""
+    names = {"type": "object", "propertyNames": {"type": "string"}}
+    content = read_yaml(path, EXAMPLE, names | {"$ref": "#/$defs/regions", "$defs": SCHEMA["$defs"]})
+    with within(path):
+        return declaration(content)
+
+
+def from_labels(root: str, files: Sequence[str], workers: int) -> str:
+    """Read the values of label maps and return regions as text: `lesion=1` if 1 is the only value above 0.
+
+    For other values, raise an InputError with an example file of regions.
+    """
+    values = map_in_processes(partial(label_values, root), files, workers, "label map", "label values")
+    numbers = sorted(frozenset[int]().union(*values) - {0})
+    count = f"{len(values)} label map{'s' if len(values) > 1 else ''}"
+    if numbers != [1]:
+        problem = f"missing; the values in {count} are {shortened(list(map(str, numbers))) or '0'}"
+        example = ", ".join(f"label{number}: [{number}]" for number in numbers[:32])
+        expected = f"a YAML file that names the regions, the outermost first, such as {{{example}}}"
+        raise InputError("--regions", problem, expected)
+    show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
+    return "lesion=1"
+
+
+def label_values(root: str, file: str) -> frozenset[int]:
+    """Return the values of a label map; `file` is relative to `root`."""
+    return labels_in(file, read_scan(Path(root, file))[1])
 
 
 def _shared_modalities(data: DataSet, counts: Counter[str], subjects: int, keep_missing: bool) -> tuple[str, ...]:
@@ -120,17 +155,12 @@ def write_split(data: DataSet, splits: Split, target: Path) -> None:
     if not visits:
         raise InputError(f"--root={data.root}", "no complete subject", ", ".join(data.modalities))
     is_labelled = any(visit.label for visit in visits)
-    unlabelled = {visit.name for visit in visits if data.convention is not None and visit.label is None}
-    people = data.people([visit for visit in visits if visit.name not in unlabelled])
-    split_of = {visit.person: "testing" for visit in visits}  # unless drawn
-    split_of |= splits.draw(people) if people else {}
-    content: dict[str, Any] = {
-        "name": data.name,
-        "modalities": list(data.modalities),
-        "label_convention": data.convention if is_labelled else None,
-        **_space_of(data),
-        **{name: [] for name in datalists.SPLITS if unlabelled or name != "unlabelled"},
-    }
+    content: dict[str, Any] = {"name": data.name, "modalities": list(data.modalities)}
+    content |= {"label_convention": data.convention if is_labelled else None, **_space_of(data), "training": []}
+    unlabelled = [visit.name for visit in visits if data.convention is not None and visit.label is None]
+    if unlabelled:
+        show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
+        content["unlabelled"] = []
     for visit in visits:
         is_clear = visit.sequence is None and visit.person == person_of(visit.name)
         entry = {
@@ -140,11 +170,12 @@ def write_split(data: DataSet, splits: Split, target: Path) -> None:
             "image": [visit.files.get(name) for name in data.modalities],
             "label": visit.label,
         }
-        split = "unlabelled" if visit.name in unlabelled else split_of[visit.person]
+        split = "unlabelled" if data.convention is not None and visit.label is None else "training"
         content[split].append({key: value for key, value in entry.items() if value is not None})
-    if unlabelled:
-        show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
-    write_datalist(content, target)
+    split_of = {visit.person: "testing" for visit in visits}  # unless drawn
+    if people := data.people([visit for visit in visits if visit.label or data.convention is None]):
+        split_of |= splits.draw(people)
+    write(assigned(content, split_of), target)
 
 
 def _space_of(data: DataSet) -> dict[str, str]:

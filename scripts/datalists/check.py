@@ -1,36 +1,48 @@
 """Check a cohort before training on it: `python -m scripts.datalists check`.
 
-Worker processes examine each subject (`examine`) and return a record; the records are then compared.
+Worker processes examine each subject and return a record; the records are then compared.
 """
 
-from collections import defaultdict
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.data import datalists
 from common.data.datalists import SPLITS, person_in
 from common.data.names import count_missing, files_in
-from common.data.preparation import describe, differences, union
+from common.data.preparation import PREPARATION_CHECKS, describe, differences, measure, union, without_background
 from common.data.regions import regions_of
-from common.data.volumes import Problem
+from common.data.volumes import Problem, canonical, check_grid, check_image, labels_in, orientation_problem, read_scan
 from common.errors import InputError, choice, show
 from common.files import write_csv
 from common.values import names_of
-from scripts.datalists.examine import CHECKS, Record, examine
 from scripts.datalists.files import output_file, write
 from scripts.datalists.people import people_in
 from scripts.pools import map_in_processes
 
+# Errors break training or scores; warnings deserve a look, as an empty mask may be a patient without lesions
+ERRORS = "missing, unreadable, dimensions, type, shape, affine, not_finite, constant, outlier, no_signal, label_values"
+ERRORS += ", label_as_image, copy, no_label, leakage, duplicate"
+SEVERITY = dict.fromkeys(ERRORS.split(", "), "error")
+SEVERITY |= dict.fromkeys(("empty_mask", "absent_region", "orientation", *PREPARATION_CHECKS), "warning")
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
-KINDS = ("subject", "voxels", "person")  # of repeated cases, the strongest first
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 
-Cases = Sequence[Mapping[str, Any]]
-Finding = tuple[int, Problem]  # index of the case, -1 for the whole cohort
+Cases = Sequence[Mapping[str, Any]]  # entries of a datalist with their splits
+Finding = tuple[int, Problem]  # index of the case; -1 for the whole cohort
+
+
+class Record(NamedTuple):
+    """Problems of a case, and measurements to compare with the rest of the cohort."""
+
+    problems: list[Problem]
+    labels: frozenset[int] | None = None  # values of the label map; None if missing or faulty
+    digests: Mapping[bytes, str] = {}  # digest of voxels -> file; none for most faulty files
+    preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
 
 
 def check(
@@ -60,7 +72,7 @@ def check(
         accept: checks to report without changing the exit status, such as empty_mask,orientation.
         workers: processes; 0 for one per core.
     """
-    accepted = {choice("accept", name, {check: check for check in CHECKS}) for name in names_of(accept) if name}
+    accepted = {choice("accept", name, [*SEVERITY]) for name in names_of(accept) if name}
     source, folder = Path(datalist).expanduser(), Path(root).expanduser()
     repaired = None if fixed is None else output_file(fixed, source)
     content = datalists.read(source, may_repeat=True)  # repeats are reported below
@@ -71,16 +83,10 @@ def check(
     records = map_in_processes(work, cases, workers, "subject")
     findings = [(index, problem) for index, record in enumerate(records) for problem in record.problems]
     findings += compare(cases, records, content["label_convention"])
-    files = [[*case["image"], case.get("label")] for case in cases] + [[""]]  # the last: of the whole cohort
-    findings.sort(key=lambda item: (item[0], files[item[0]].index(item[1].file)))
-    owners = [(case["subject"], case["split"]) for case in cases] + [("", "")]
-    rows = [
-        (*owners[index], problem.file, CHECKS[problem.check], problem.check, problem.problem, problem.expected)
-        for index, problem in findings
-    ]
+    findings.sort(key=lambda finding: finding[0])
     facts = {"subjects": str(len(cases))}
     for severity in ("error", "warning"):
-        affected = [index for index, problem in findings if CHECKS[problem.check] == severity]
+        affected = [index for index, problem in findings if SEVERITY[problem.check] == severity]
         facts[f"{severity}s"] = f"{len(affected)} in {len({*affected} - {-1})} subjects" if affected else "none"
     measured = [record.preparation for record in records if record.preparation is not None]
     facts["scans"] = describe(union(measured)) if measured else "no readable image"
@@ -88,29 +94,83 @@ def check(
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
     facts["people"] = people_in(content)
     show(f"{source.name}: " + "; ".join(f"{fact}: {value}" for fact, value in facts.items()))
-    for subject, split, file, severity, name, value, expected in rows:
-        place = f"{split} {subject}: {file}" if subject else "the cohort"
-        show(f"{severity}: {name}: {place}: {value}; expected {expected}")
+    rows = []
+    for index, problem in findings:
+        subject, split = ("", "") if index < 0 else (cases[index]["subject"], cases[index]["split"])
+        row = (subject, split, problem.file, SEVERITY[problem.check], problem.check, problem.problem, problem.expected)
+        place = f"{split} {subject}: {problem.file}" if subject else "the cohort"
+        show(f"{row[3]}: {row[4]}: {place}: {problem.problem}; expected {problem.expected}")
+        rows.append(row)
     if not rows:
         show("no problems found")
     if output is not None:
         table = Path(output).expanduser() / "findings.csv"
-        table.parent.mkdir(parents=True, exist_ok=True)
         write_csv(table, [COLUMNS, *rows])
         show(table)
-    refused = [(index, problem.check) for index, problem in findings if problem.check not in accepted]
+    refused = [(index, SEVERITY[problem.check]) for index, problem in findings if problem.check not in accepted]
     if repaired is not None:
-        errors = {index for index, check in refused if CHECKS[check] == "error"}
-        remaining: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
+        sound: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
         for index, case in enumerate(cases):
-            if index not in errors:
-                remaining[case["split"]].append({key: value for key, value in case.items() if key != "split"})
-        if not any(remaining.values()) or (content.get("training") and not remaining["training"]):
+            if (index, "error") not in refused:
+                sound[case["split"]].append({key: value for key, value in case.items() if key != "split"})
+        if not any(sound.values()) or (content.get("training") and not sound["training"]):
             raise InputError(f"--fixed={fixed}", "every subject, or every subject for training, has an error")
-        write({**content, **remaining}, repaired)
-        show(f"{repaired}: {len(cases) - len(errors)} of {len(cases)} subjects")
+        write({**content, **sound}, repaired)
     if refused:
         raise SystemExit(1)
+
+
+def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
+    """Read all files of a case as `LoadScand` does, and return the case's record.
+
+    `convention` is a label convention (`common.data.regions`); None accepts all whole numbers as labels.
+    """
+    problems: list[Problem] = []
+    digests: dict[bytes, str] = {}
+    volumes: list[tuple[np.ndarray, np.ndarray]] = []
+    reference: Any = None  # shape and affine of the first readable file, and its name
+    labels: frozenset[int] | None = None
+    for file in dict.fromkeys(files_in(case)):
+        is_label = file == case.get("label")
+        try:
+            scan, volume = read_scan(Path(root, file), np.float32)
+            reference = reference or ((volume.shape, scan.affine), Path(file).name)
+            problems += filter(None, [orientation_problem(file, scan)])
+            check_grid(file, (volume.shape, scan.affine), *reference)
+            if is_label:
+                labels = labels_in(file, volume, convention)
+            else:
+                volume = without_background(volume)
+                check_image(file, volume)
+        except Problem as problem:  # with the path below the root
+            problems.append(Problem(problem.check, file, problem.problem, problem.expected))
+            continue
+        upright = canonical(volume, reference[0][1])
+        if is_label and labels == {0}:  # empty masks may be equal
+            problems.append(
+                Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
+            )
+            continue
+        original = digests.setdefault(_digest(upright[0]), file)
+        if original != file:
+            name, copy, other = ("label_as_image", original, file) if is_label else ("copy", file, original)
+            problems.append(Problem(name, copy, f"a copy of {Path(other).name}", "a different image"))
+        if not is_label:
+            volumes.append(upright)
+    faulty = {problem.file for problem in problems if SEVERITY[problem.check] == "error"}
+    is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
+    if is_sound and not any(volume.max() > 0 for volume, _ in volumes):
+        problems.append(Problem("no_signal", files_in(case)[0], "no voxel above zero", "a brain, as voxels above zero"))
+    if convention is not None and "label" not in case and case.get("split") != "unlabelled":
+        problems.append(Problem("no_label", files_in(case)[0], "no label", f"a label map that follows {convention}"))
+    preparation = measure(np.stack([volume for volume, _ in volumes]), volumes[0][1]) if is_sound else None
+    return Record(problems, labels, digests, preparation)
+
+
+def _digest(volume: np.ndarray) -> bytes:
+    """Return a 16-byte digest of a volume's values and shape."""
+    values = np.ascontiguousarray(volume.T)
+    return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 
 
 def compare(cases: Cases, records: Sequence[Record], convention: str | None = None) -> Iterator[Finding]:
@@ -139,24 +199,22 @@ def _repeated(cases: Cases, records: Sequence[Record]) -> Iterator[Finding]:
     Cases without errors are preferred, then cases in the most strictly held-out split, then the first in the datalist.
     Visits of a person may share a split or be unlabelled.
     """
-    groups: dict[tuple[str, Any], dict[int, str]] = defaultdict(dict)  # kind and key -> case index -> file
-    for index, (case, record) in enumerate(zip(cases, records, strict=True)):
-        groups["subject", case["subject"]][index] = files_in(case)[0]
-        if case["split"] != "unlabelled":
-            groups["person", person_in(case)][index] = files_in(case)[0]
-        for file, digest in record.digests.items():
-            groups["voxels", digest].setdefault(index, file)
 
     def rank(index: int) -> tuple[bool, int, int]:
-        broken = any(CHECKS[problem.check] == "error" for problem in records[index].problems)
+        broken = any(SEVERITY[problem.check] == "error" for problem in records[index].problems)
         return broken, HELD_OUT_FIRST.index(cases[index]["split"]), index
 
-    pairs: dict[tuple[int, int], tuple[str, str]] = {}  # only the strongest kind is reported
-    for (kind, _), members in sorted(groups.items(), key=lambda item: KINDS.index(item[0][0])):
-        original, *copies = sorted(members, key=rank)
-        for index in copies:
-            if kind != "person" or cases[index]["split"] != cases[original]["split"]:
-                pairs.setdefault((index, original), (kind, members[index]))
+    originals: dict[tuple[str, Any], int] = {}  # kind and key -> the case to keep
+    pairs: dict[tuple[int, int], tuple[str, str]] = {}  # case and original -> the strongest kind, and a file
+    for index in sorted(range(len(cases)), key=rank):
+        case, file = cases[index], files_in(cases[index])[0]
+        keys = [("subject", case["subject"], file)]
+        keys += [("voxels", digest, image) for digest, image in records[index].digests.items()]
+        keys += [("person", person_in(case), file)] if case["split"] != "unlabelled" else []
+        for kind, key, repeated in keys:
+            original = originals.setdefault((kind, key), index)
+            if original != index and (kind != "person" or cases[original]["split"] != case["split"]):
+                pairs.setdefault((index, original), (kind, repeated))
     for (index, original), (kind, file) in sorted(pairs.items()):
         subject, split = cases[original]["subject"], cases[original]["split"]
         check = "duplicate" if cases[index]["split"] == split else "leakage"

@@ -21,7 +21,7 @@ def output_file(output: str, *inputs: Path) -> Path:
 
 
 def write(content: Mapping[str, Any], path: Path) -> None:
-    """Check a datalist's content, as from `common.data.datalists.read`, and write the file atomically.
+    """Check a datalist's content, as from `common.data.datalists.read`; write the file, and print the splits' sizes.
 
     Equal content gives equal bytes.
     """
@@ -31,13 +31,7 @@ def write(content: Mapping[str, Any], path: Path) -> None:
         content = dict(regions if item[0] == "label_convention" else item for item in content.items())
     check(content, path)
     write_json(path, content)
-
-
-def write_datalist(content: Mapping[str, Any], target: Path) -> None:
-    """Write a datalist, and print the number of subjects in each split."""
-    write(content, target)
-    sizes = ", ".join(f"{len(content[split])} {split}" for split in SPLITS if split in content)
-    show(f"{target}: {sizes}")
+    show(f"{path}: {', '.join(f'{len(content[split])} {split}' for split in SPLITS if split in content)}")
 
 
 def mapping_of(convention: str) -> str | dict[str, Any]:

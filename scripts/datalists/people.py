@@ -53,26 +53,27 @@ def people_in(content: Mapping[str, Any]) -> str:
 
 def with_people(content: Mapping[str, Any], pattern: str | None) -> dict[str, Any]:
     """Return a datalist with the people that `pattern` finds (`person_finder`; None: its own); print who they are."""
-    joined = dict(content)
-    if pattern is not None:
-        find = person_finder(pattern)
-        for name in SPLITS:
-            if name in content:
-                joined[name] = [{**entry, "person": find(entry["subject"])} for entry in content[name]]
+    find, joined = person_finder(pattern), dict(content)
+    for name in SPLITS:
+        if name in content and pattern is not None:
+            joined[name] = [{**entry, "person": find(entry["subject"])} for entry in content[name]]
     show(f"people: {people_in(joined)}")
     return joined
 
 
-def person_finder(pattern: str) -> Callable[[str], str]:
-    """Return a function that takes a subject's name and returns the person: the first group of `pattern`, a regex.
+def person_finder(pattern: str | None) -> Callable[..., str]:
+    """Return a function from a subject's name to the person: the first group of `pattern`, a regular expression.
 
-    The function raises an InputError for a name without a match or a person.
+    Without a pattern, the person is the function's second argument, `usual`. The function raises an InputError for a
+    name without a match or a person.
     """
-    form = re.compile(str(pattern))
-    if not form.groups:
+    form = re.compile(pattern or "")
+    if pattern is not None and not form.groups:
         raise InputError(f"--person={pattern}", "no group for the person", "one such as (.+)_v[0-9]+")
 
-    def find(subject: str) -> str:
+    def find(subject: str, usual: str = "") -> str:
+        if pattern is None:
+            return usual
         match = form.match(subject)
         if not match or not match[1]:
             raise InputError(f"--person={pattern}", f"finds no person in the subject {subject}")

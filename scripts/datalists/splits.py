@@ -12,13 +12,11 @@ from common.data import datalists
 from common.data.datalists import SPLITS, person_in
 from common.errors import ArgumentError, InputError, choice, show
 from common.files import digest, read_json
-from scripts.datalists.files import output_file, write_datalist
+from scripts.datalists.files import output_file, write
 from scripts.datalists.people import with_people
 
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 ALL = "all"  # value of `testing` that reserves everyone
-
-Datalist = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -49,12 +47,10 @@ class Split:
             return dict.fromkeys(people, "testing")
         tested, validated = _count(self.testing, len(people)), _count(self.validation, len(people), self.least)
         left = max(0, len(people) - tested - validated)
-        if left < BATCH:
+        if left < BATCH or validated < self.least:
             options = f"--validation={self.validation} --testing={self.testing}"
-            raise InputError(options, f"splits leave {left} of {len(people)} people for training; need {BATCH}")
-        if validated < self.least:
-            problem = f"leaves {validated} of {len(people)} people to select the checkpoint; need {self.least}"
-            raise InputError(f"--validation={self.validation}", problem)
+            problem = f"splits leave {left} of {len(people)} people for training and {validated} for validation"
+            raise InputError(options, problem, f"{BATCH} and {self.least} at least")
         names = ["testing"] * tested + ["validation"] * validated + ["training"] * left
         return dict(zip(_shuffled(people, self.seed), names, strict=True))
 
@@ -65,6 +61,25 @@ def _count(value: float, people: int, least: int = 1) -> int:
 
 def _shuffled(people: Sequence[str], seed: int) -> list[str]:
     return [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
+
+
+def assigned(content: Mapping[str, Any], split_of: Mapping[str, str], **record: Any) -> dict[str, Any]:
+    """Return a datalist with the subjects of `training` and `validation` in the splits of their people.
+
+    People without a split are left out; other subjects stay. `record` replaces the records of folds and subsets.
+    """
+    parts = {"training": [], "validation": [], "testing": [*content.get("testing", [])]}
+    for entry in _drawn(content):
+        if name := split_of.get(person_in(entry)):
+            parts[name].append(entry)
+    if "unlabelled" in content:
+        parts["unlabelled"] = content["unlabelled"]
+    return {key: value for key, value in content.items() if key not in (*SPLITS, "folds", "subset")} | record | parts
+
+
+def _drawn(content: Mapping[str, Any]) -> list[Any]:
+    """Return the subjects that random choices and folds assign: those of `training` and `validation`."""
+    return [*content.get("training", []), *content.get("validation", [])]
 
 
 def split(
@@ -88,10 +103,10 @@ def split(
     splits, source = Split(validation, testing, seed), Path(datalist).expanduser()
     target = output_file(output, source)
     content = with_people(datalists.read(source), person)
-    entries, tests = sorted(_entries(content), key=lambda entry: entry["subject"]), content.get("testing", [])
-    tested = {person_in(entry) for entry in tests}
-    split_of = splits.draw(sorted({person_in(entry) for entry in entries} - tested))
-    write_datalist(_assigned(content, entries, split_of | dict.fromkeys(tested, "testing"), tests), target)
+    content |= {"training": sorted(_drawn(content), key=lambda entry: entry["subject"]), "validation": []}
+    tested = {person_in(entry) for entry in content.get("testing", [])}
+    split_of = splits.draw(sorted({person_in(entry) for entry in content["training"]} - tested))
+    write(assigned(content, split_of | dict.fromkeys(tested, "testing")), target)
 
 
 def fold(
@@ -119,36 +134,65 @@ def fold(
         seed: seed of the random choices, 0 or more; the same seed gives the same folds.
         person: as for generic; by default people are as in the datalist.
     """
-    source = Path(datalist).expanduser()
-    target = output_file(output, source, *([Path(folds).expanduser()] if isinstance(folds, str) else []))
-    validates, numbers = choice("fold_to", fold_to, {"validation": True, "testing": False}), numbers_of(folds)
-    if validates and validation is not None:
-        raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
-    share = 0.1 if validation is None else validation
-    rest = Split(0, seed=seed, least=0) if validates else Split(share, seed=seed)
+    inputs = [Path(file).expanduser() for file in (datalist, folds) if isinstance(file, str)]
+    target, numbers = output_file(output, *inputs), numbers_of(folds)
+    rest = Split(0.1 if validation is None else validation, seed=seed)
+    if choice("fold_to", fold_to, {"validation": True, "testing": False}):
+        if validation is not None:
+            raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
+        rest = Split(0, seed=seed, least=0)
     if fold not in numbers:
         raise InputError(f"--fold={fold}", expected=f"one of {', '.join(map(str, numbers))}, of --folds={folds}")
-    content = with_people(datalists.read(source), person)
+    content = with_people(datalists.read(inputs[0]), person)
     if "subset" in content or content.get("folds", {}).get("split") == "testing":
         raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
-    entries, tests = _entries(content), content.get("testing", [])
-    person_of = {entry["subject"]: person_in(entry) for entry in entries}
-    people = sorted({*person_of.values()})
-    if isinstance(folds, str):
-        path = Path(folds).expanduser()
-        fold_of, origin = _published_folds(path, person_of), {"source": path.name, "sha256": digest(path)}
-    else:
-        fold_of = {member: index % folds for index, member in enumerate(_shuffled(people, seed))}
-        origin = {"source": f"assigned at random, seed {seed}"}
+    person_of = {entry["subject"]: person_in(entry) for entry in _drawn(content)}
+    people, (fold_of, origin) = sorted({*person_of.values()}), _folds_of(folds, person_of, seed)
     held = [member for member in people if fold_of.get(member) == fold]
     if not held:
         raise InputError(f"--fold={fold}", f"none of the datalist's {len(people)} people is in this fold of {folds}")
-    if tests and not validates:
+    if fold_to == "testing" and (tests := content.get("testing")):
         show(f"subjects in testing, left out of all folds: {len(tests)}, such as {tests[0]['subject']}")
+        content["testing"] = []
     split_of = rest.draw([member for member in people if fold_of.get(member, fold) != fold])
     record = {"fold": fold, "of": len(numbers), "split": fold_to} | origin
-    split_of |= dict.fromkeys(held, fold_to)
-    write_datalist(_assigned(content, entries, split_of, tests if validates else [], folds=record), target)
+    write(assigned(content, split_of | dict.fromkeys(held, fold_to), folds=record), target)
+
+
+def _folds_of(folds: str | int, person_of: Mapping[str, str], seed: int) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the fold of each person, and the origin of the folds; `person_of` maps the subjects to people.
+
+    A visit in a file of folds puts all visits of the person into its fold.
+    """
+    fold_of: dict[str, int] = {}
+    if isinstance(folds, int):
+        fold_of |= {member: at % folds for at, member in enumerate(_shuffled(sorted({*person_of.values()}), seed))}
+        return fold_of, {"source": f"assigned at random, seed {seed}"}
+    for subject, fold in _listed_folds(folds):
+        person = person_of.get(subject)
+        if person is not None and fold_of.setdefault(person, fold) != fold:
+            raise InputError(f"--folds={folds}: {person} is in fold {fold_of[person]} and in {fold}")
+    if outside := [subject for subject, person in person_of.items() if person not in fold_of]:
+        show(f"subjects left out, as their people are in no fold: {len(outside)}, such as {min(outside)}")
+    return fold_of, {"source": Path(folds).name, "sha256": digest(Path(folds).expanduser())}
+
+
+def _listed_folds(file: str) -> list[tuple[str, int]]:
+    """Return the subjects in a file like SwinUNETR's brats21_folds.json, by the names of their folders, with the fold.
+
+    {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
+    """
+    content = read_json(Path(file).expanduser(), "a file of folds, or a number of folds")
+    return [(PurePosixPath(entry["image"][0]).parent.name, int(entry["fold"])) for entry in content["training"]]
+
+
+def numbers_of(folds: str | int) -> list[int]:
+    """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n."""
+    if isinstance(folds, str):
+        return sorted({fold for _, fold in _listed_folds(folds)})
+    if folds < 2:
+        raise InputError(f"--folds={folds}", expected="at least 2")
+    return list(range(folds))
 
 
 def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
@@ -176,52 +220,4 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
     chosen = {entry["subject"] for entry in ranked[: max(1, round(fraction * len(entries)))]}
     record = {"fraction": fraction, "seed": seed, "nested": nested, "of": len(entries)}
     part = content | {"subset": record, "training": [entry for entry in entries if entry["subject"] in chosen]}
-    write_datalist(dict(sorted(part.items(), key=lambda item: item[0] in SPLITS)), target)  # splits last
-
-
-def _entries(content: Datalist) -> list[Any]:
-    return [*content.get("training", []), *content.get("validation", [])]
-
-
-def _assigned(
-    content: Datalist, entries: Sequence[Any], split_of: Mapping[str, str], tests: Sequence[Any], **record: Any
-) -> dict[str, Any]:
-    """Return a datalist with entries in the splits of their people; people without a split are left out."""
-    parts: dict[str, list[Any]] = {"training": [], "validation": [], "testing": [*tests]}
-    for entry in entries:
-        if split := split_of.get(person_in(entry)):
-            parts[split].append(entry)
-    if "unlabelled" in content:
-        parts["unlabelled"] = content["unlabelled"]
-    metadata = {key: value for key, value in content.items() if key not in (*SPLITS, "folds", "subset")}
-    return metadata | record | parts
-
-
-def _published_folds(path: Path, person_of: Mapping[str, str]) -> dict[str, int]:
-    """Read the fold of each person from a JSON file; a visit in it puts all visits of the person into its fold."""
-    fold_of: dict[str, int] = {}
-    for subject, fold in _listed_folds(path):
-        person = person_of.get(subject)
-        if person is not None and fold_of.setdefault(person, fold) != fold:
-            raise InputError(f"--folds={path}: {person} is in fold {fold_of[person]} and in {fold}")
-    if outside := [subject for subject, person in person_of.items() if person not in fold_of]:
-        show(f"subjects left out, as their people are in no fold: {len(outside)}, such as {min(outside)}")
-    return fold_of
-
-
-def _listed_folds(path: Path) -> list[tuple[str, int]]:
-    """Return the subjects in a file like SwinUNETR's brats21_folds.json, by the names of their folders, with the fold.
-
-    {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
-    """
-    content = read_json(path, "a file of folds, or a number of folds")
-    return [(PurePosixPath(entry["image"][0]).parent.name, int(entry["fold"])) for entry in content["training"]]
-
-
-def numbers_of(folds: str | int) -> list[int]:
-    """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n."""
-    if isinstance(folds, str):
-        return sorted({fold for _, fold in _listed_folds(Path(folds).expanduser())})
-    if folds < 2:
-        raise InputError(f"--folds={folds}", expected="at least 2")
-    return list(range(folds))
+    write(dict(sorted(part.items(), key=lambda item: item[0] in SPLITS)), target)  # splits last

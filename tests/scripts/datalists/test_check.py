@@ -10,8 +10,7 @@ import pytest
 
 from common.data import datalists
 from scripts.datalists import check as datalist_check
-from scripts.datalists.check import compare
-from scripts.datalists.examine import Record, examine
+from scripts.datalists.check import Record, compare, examine
 from tests.damaged_scans import CASE, HEADERS, VOXELS, brain, lesion, write_case
 
 HEAD = {"name": "toy", "modalities": ["T1", "T2"], "label_convention": "brats2021"}
@@ -87,8 +86,8 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
         "s4": "the same subject as s4 in testing",
     }
     assert [(item["file"], item["check"]) for item in findings] == [
-        ("s0/t1.nii.gz", "leakage"),
         ("s0/seg.nii.gz", "empty_mask"),
+        ("s0/t1.nii.gz", "leakage"),
         ("s1/t1.nii.gz", "constant"),
         ("s1/t2.nii.gz", "shape"),
         ("s1/seg.nii.gz", "missing"),
@@ -123,7 +122,7 @@ def case(name, split="training"):
 
 def record(number, **figures):
     preparation = {name: [value, value] for name, value in (FIGURES | figures).items()}
-    return Record([], digests={f"s{number}_t1": b"%d" % number}, preparation=preparation)
+    return Record([], digests={b"%d" % number: f"s{number}_t1"}, preparation=preparation)
 
 
 def test_cases_that_differ_from_the_rest_of_the_cohort():

@@ -102,7 +102,7 @@ def test_splits_have_the_size_asked_for_and_share_nobody(root, validation, testi
 def test_the_self_supervised_stage_validates_on_two_people(root):
     """Telling views apart takes a batch of two crops."""
     add_ukb(root, *range(1000000, 1000005))
-    with pytest.raises(InputError, match=r"^--validation=1: leaves 1 of 5 people to select the checkpoint; need 2"):
+    with pytest.raises(InputError, match="4 of 5 people for training and 1 for validation; expected 2 and 2"):
         written("ukb", root, validation=1)
     assert sizes(subjects(written("ukb", root, validation=0.1))) == [3, 2, 0]
 

@@ -1,12 +1,9 @@
 """Regions from a file, and from the values in label maps."""
 
-import re
-
 import pytest
-import yaml
 
 from common.errors import InputError
-from scripts.datalists.regions import read_regions
+from scripts.datalists.build import read_regions
 from tests.scripts.datalists.folders import label, touch, written
 
 
@@ -19,9 +16,7 @@ def test_regions_from_the_values_of_label_maps(root):
     label(root / "s9/seg.nii.gz", 2)
     with pytest.raises(InputError, match="the values in 12 label maps are 1, 2, 4; expected a YAML file") as error:
         written("generic", root, workers=1)
-    shown = yaml.safe_load(re.search(r"such as (\{.*\})$", str(error.value))[1])
-    assert shown == {"label1": {"labels": [1]}, "label2": {"labels": [2]}, "label4": {"labels": [4]}}
-    (root / "regions.yaml").write_text(yaml.safe_dump(shown, sort_keys=False))
+    (root / "regions.yaml").write_text(str(error.value).partition("such as ")[2])
     assert written("generic", root)["regions"] == {"label1": [1], "label2": [2], "label4": [4]}
 
 
