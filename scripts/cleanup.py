@@ -31,7 +31,8 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
         evaluation: output folder of evaluate.yaml with --split=validation, or of several pooled evaluations.
         checkpoint: the evaluated model.pt; several files, such as one per fold, as ['a.pt','b.pt'].
     """
-    from scripts.evaluate.records import read_record, scored_masks  # late import: `--help` stays fast
+    from scripts.evaluate.cases import scored_masks  # late imports: `--help` stays fast
+    from scripts.evaluate.several import read_record
 
     folder = Path(evaluation).expanduser()
     record, _ = read_record(folder)

@@ -20,7 +20,7 @@ from scipy.stats import bootstrap, t, ttest_1samp
 from common.files import read_json
 from common.inference.evaluation import FEWEST, RESAMPLES
 from common.metrics.protocols import DICE, PRESENT, protocol
-from scripts.paired_tests import DIGITS, holm
+from scripts.evaluate.several import DIGITS, holm
 from scripts.yaml_files import read_yaml
 
 Runs = Sequence[pd.DataFrame]  # scores [cases, regions] of each run, NaN for regions that do not count

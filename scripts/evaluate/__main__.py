@@ -16,8 +16,7 @@ from common.metrics.protocols import PROTOCOLS, Protocol, Scores
 from common.metrics.protocols import protocol as protocol_of
 from scripts import cli
 from scripts.evaluate import several
-from scripts.evaluate.cases import Case, find_cases
-from scripts.evaluate.records import read_masks
+from scripts.evaluate.cases import Case, find_cases, read_masks
 from scripts.pools import map_in_processes
 
 
@@ -109,11 +108,11 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
         names: names of the systems, such as ours,theirs; by default the folders as given.
     """
     tests = several.compare(*several.read_all(folders, names))
-    rounded = [[f"{value:.4g}" if isinstance(value, float) else value for value in test] for test in tests]
-    show(*aligned([several.PairedTest._fields, *rounded]))
+    rounded = [[f"{it:.4g}" if isinstance(it, float) else it for it in test.values()] for test in tests]
+    show(*aligned([[*tests[0]], *rounded]))
     if output is not None:
         file = Path(output).expanduser() / "comparison.csv"
-        write_csv(file, [several.PairedTest._fields, *tests])
+        write_csv(file, [[*tests[0]], *([*test.values()] for test in tests)])
         show("", file)
 
 

@@ -1,39 +1,36 @@
-"""Read, pool and compare several evaluations: paired differences and tests."""
+"""Read, pool and compare evaluations: paired differences, Wilcoxon's signed-rank test, and Holm's correction."""
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputError
-from common.inference.evaluation import FEWEST, Record, mean_interval
+from common.errors import InputError, within
+from common.files import existing_folder, read_json
+from common.inference.evaluation import CASES, FEWEST, Record, mean_interval
 from common.made import origin_of
 from common.metrics.protocols import Protocol
+from common.metrics.protocols import protocol as protocol_of
 from common.values import names_of
-from scripts.evaluate.records import read_record
-from scripts.paired_tests import DIGITS, holm, signed_rank
+
+EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"
+SCHEMA = {"type": "object", "required": ["name", "label_convention", "protocol", "settings", "made", "cases"]}
+DIGITS = 12  # decimals of a difference; rounding errors count as ties
 
 
-class PairedTest(NamedTuple):
-    """Comparison of two systems in a region and metric; a row of comparison.csv (docs/reference/evaluation.md)."""
-
-    first: str
-    second: str
-    region: str
-    metric: str
-    unit: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    wins: int
-    ties: int
-    losses: int
+def read_record(folder: str | Path) -> tuple[Record, Protocol]:
+    """Read an evaluation, its cases sorted by name, and its protocol; raise `InputError` if cases.json does not fit."""
+    path = existing_folder(folder, str(folder), EVALUATION) / CASES
+    record = read_json(path, EVALUATION, SCHEMA)
+    with within(path):
+        protocol = protocol_of(record["protocol"], record["settings"].get("challenge"))
+    if record["settings"] != protocol.settings:
+        raise InputError(path, f"settings {record['settings']}", f"{protocol.settings}, of {protocol.name}")
+    return record | {"cases": dict(sorted(record["cases"].items()))}, protocol
 
 
 def read_all(folders: Sequence[str], names: str | Sequence[str] | None) -> tuple[dict[str, Record], Protocol]:
@@ -75,11 +72,12 @@ def pool(records: Mapping[str, Record]) -> Record:
     return pooled | {"cases": dict(sorted(cases.items()))}
 
 
-def compare(records: Mapping[str, Record], protocol: Protocol) -> list[PairedTest]:
-    """Test all pairs of systems in every region and metric."""
-    (base, expected), *others = ((name, _references(record)) for name, record in records.items())
-    for name, references in others:
-        if differing := sorted({*expected.items()} ^ {*references.items()}):
+def compare(records: Mapping[str, Record], protocol: Protocol) -> list[dict[str, Any]]:
+    """Test all pairs of systems in every region and metric; return the rows of comparison.csv."""
+    references = {name: _references(record) for name, record in records.items()}
+    base, *others = records
+    for name in others:
+        if differing := sorted(references[base].items() ^ references[name].items()):
             (case, region), volume = differing[0]
             problem = f"the reference of {case}, {region}, has {volume} in one of {base} and {name}"
             raise InputError("compare", problem, "the same cases and references")
@@ -90,12 +88,14 @@ def compare(records: Mapping[str, Record], protocol: Protocol) -> list[PairedTes
             differences = np.round(ours - values[second][region, metric], DIGITS)
             low, high = mean_interval(differences) if len(differences) >= FEWEST else (math.nan, math.nan)
             gains = differences if protocol.metric(metric).more_is_better else -differences
-            wins, ties, losses = (int(np.sum(np.sign(gains) == sign)) for sign in (1, 0, -1))
-            difference, p = float(differences.mean()), signed_rank(differences)
-            names = first, second, region, metric, protocol.units[metric]
-            tests.append(PairedTest(*names, difference, low, high, p, math.nan, wins, ties, losses))
-    corrected = holm([test.p for test in tests])
-    return [test._replace(p_holm=p) for test, p in zip(tests, corrected, strict=True)]
+            test: dict[str, Any] = {"first": first, "second": second, "region": region, "metric": metric}
+            test |= {"unit": protocol.units[metric], "difference": float(differences.mean()), "low": low, "high": high}
+            test |= {"p": signed_rank(differences), "p_holm": math.nan}
+            signs = {"wins": 1, "ties": 0, "losses": -1}
+            tests.append(test | {name: int(np.sum(np.sign(gains) == sign)) for name, sign in signs.items()})
+    for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+        test["p_holm"] = p
+    return tests
 
 
 def _values(record: Record, protocol: Protocol) -> dict[tuple[str, str], NDArray[np.float64]]:
@@ -115,3 +115,29 @@ def _references(record: Record) -> dict[tuple[str, str], str]:
         for case, entry in record["cases"].items()
         for region, scores in entry["regions"].items()
     }
+
+
+def signed_rank(differences: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are zero.
+
+    Zeros are dropped, as in Wilcoxon's paper. The p-value is exact for up to 13 differences, or up to 50 without ties;
+    otherwise it is the normal approximation, corrected for ties.
+    """
+    from scipy.stats import wilcoxon
+
+    nonzero = differences[differences != 0]
+    return float(wilcoxon(nonzero, method="auto").pvalue) if len(nonzero) else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Apply Holm's step-down correction (1979): the k-th smallest of m p-values times m - k + 1, monotonic, at most 1.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    result = np.empty(len(order))
+    result[order] = np.minimum(1, np.maximum.accumulate(steps))
+    return [float(p) for p in result]

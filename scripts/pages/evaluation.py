@@ -12,7 +12,8 @@ from common.errors import InputError, choice
 from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, summarise
 from common.inference.pictures import PLANES, centre_of, grey_levels, joined
 from common.metrics.protocols import DICE, PRESENT, Protocol
-from scripts.evaluate.records import read_record, scored_masks
+from scripts.evaluate.cases import scored_masks
+from scripts.evaluate.several import read_record
 from scripts.pages.panels import planes, png
 from scripts.pages.slices import scene_of, write_slices
 from scripts.pages.templates import png_uri, write_page

@@ -22,7 +22,7 @@ from common.data.volumes import canonical, check_grid, content_of, header_on, re
 from common.errors import InputError
 from common.inference.evaluation import SLICES, Record, regions_in
 from common.inference.pictures import centre_of, grey_levels, window_of
-from scripts.evaluate.records import CaseMasks, scored_masks
+from scripts.evaluate.cases import CaseMasks, scored_masks
 from scripts.pages.templates import write_page
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from common.errors import InputError
 from common.inference.evaluation import entry_of, new_record, write
 from common.made import origin_of
 from common.metrics import protocol
-from scripts.evaluate.records import read_masks
+from scripts.evaluate.cases import read_masks
 from scripts.pages.evaluation import PREDICTION, write_pages
 from tests.html_pages import text_of
 from tests.scripts.evaluate.evaluations import save

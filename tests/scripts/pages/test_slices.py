@@ -14,7 +14,7 @@ from nibabel.affines import apply_affine
 from common.inference.evaluation import entry_of, new_record
 from common.made import origin_of
 from common.metrics.protocols import protocol
-from scripts.evaluate.records import read_masks
+from scripts.evaluate.cases import read_masks
 from scripts.pages.slices import write_slices
 from tests.html_pages import Page
 from tests.scripts.evaluate.evaluations import save

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scripts.evaluate.records import read_masks
+from scripts.evaluate.cases import read_masks
 from tests.scripts.evaluate.evaluations import AFFINE, SHAPE, label_map, save
 from tests.support import refused
 
