@@ -1,14 +1,13 @@
 """Match predicted components with reference lesions, for the lesion-wise protocols of `common.metrics`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import cc3d
 import numpy as np
 
 from ..components import Box, Connectivity, Labels, Mask, box_of, components
-from .measures import Spacing, Surface, percentile_distance, surface_of
+from .measures import Spacing, dice, hd95
 
 
 @dataclass(frozen=True)
@@ -22,15 +21,6 @@ class Lesion:
     is_found: bool  # hit by the prediction
     dice: float  # of the lesion and the union of all components that hit it; 0 without a hit
     hd95: float  # of the same pair, mm; the penalty without a hit
-
-
-class _Part(NamedTuple):
-    """A component or lesion of a label array, cropped from a volume at `corner`."""
-
-    label: int
-    voxels: int
-    centre: tuple[int, int, int]  # voxel of the volume
-    box: Box  # in the label array
 
 
 def match(
@@ -56,33 +46,25 @@ def match(
     box = box_of(either, dilations)
     if not either[box].size:
         return (), 0
-    corner = [side.start for side in box]
     labels = components(prediction[box], connectivity)
     lesions = components(dilate(reference[box], dilations), connectivity) * reference[box]
-    predicted = _parts(labels, corner)
-    mm3 = float(np.prod(spacing))
-    surfaces: dict[tuple[int, ...], Surface] = {}
-    actual, hit_labels = [], set[int]()
-    for part in _parts(lesions, corner).values():
-        hits = _hits(labels, lesions, part, dilations)
-        dice, hd95 = 0.0, penalty
+    corner, mm3 = [side.start for side in box], float(np.prod(spacing))
+    predicted, actual = (_parts(volume, corner, mm3, penalty) for volume in (labels, lesions))
+    matched, hit_labels = [], set[int]()
+    for number, (box, part) in actual.items():
+        around = _around([box], dilations)
+        grown = dilate(lesions[around] == number, dilations)
+        hits = np.unique(labels[around][grown & (labels[around] > 0)]).tolist()
+        hit_labels.update(hits)
+        lesion = replace(part, is_reference=True, is_scored=part.volume > smallest)
         if hits:
-            parts = [predicted[label] for label in hits]
-            if hits not in surfaces:
-                surfaces[hits] = _surface(labels, parts, spacing)
-            truth = _surface(lesions, [part], spacing)
-            shared = (lesions[part.box] == part.label) & np.isin(labels[part.box], hits)
-            dice = 2 * int(np.count_nonzero(shared)) / (sum(hit.voxels for hit in parts) + part.voxels)
-            hd95 = percentile_distance(surfaces[hits], truth, spacing)
-            hit_labels.update(hits)
-        volume = part.voxels * mm3
-        actual.append(Lesion(True, volume, part.centre, volume > smallest, bool(hits), dice, hd95))
-    false = [
-        Lesion(False, part.voxels * mm3, part.centre, True, False, 0.0, penalty)
-        for label, part in predicted.items()
-        if label not in hit_labels
-    ]
-    order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (actual, false)]
+            both = _around([box, *(predicted[label][0] for label in hits)])
+            found, truth = np.isin(labels[both], hits), lesions[both] == number
+            distance = hd95(found, truth, spacing, origin=[side.start for side in both])
+            lesion = replace(lesion, is_found=True, dice=dice(found, truth), hd95=distance)
+        matched.append(lesion)
+    false = [part for label, (_, part) in predicted.items() if label not in hit_labels]
+    order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (matched, false)]
     return (*order[0], *order[1]), len(predicted)
 
 
@@ -94,21 +76,15 @@ def dilate(mask: Mask, times: int) -> Mask:
     return np.asarray(ndimage.binary_dilation(mask, structure, times)) if times else mask
 
 
-def _parts(labels: Labels, corner: Sequence[int]) -> dict[int, _Part]:
+def _parts(labels: Labels, corner: Sequence[int], mm3: float, penalty: float) -> dict[int, tuple[Box, Lesion]]:
+    """Return the box in the label array and the description, as if it were a false component, of each label."""
     statistics = cc3d.statistics(labels)
     parts = {}
     for label in range(1, len(statistics["voxel_counts"])):
         x, y, z = (round(float(value)) for value in corner + statistics["centroids"][label])
-        voxels = int(statistics["voxel_counts"][label])
-        parts[label] = _Part(label, voxels, (x, y, z), statistics["bounding_boxes"][label])
+        volume = int(statistics["voxel_counts"][label]) * mm3
+        parts[label] = statistics["bounding_boxes"][label], Lesion(False, volume, (x, y, z), True, False, 0.0, penalty)
     return parts
-
-
-def _hits(labels: Labels, lesions: Labels, part: _Part, dilations: int) -> tuple[int, ...]:
-    """Return the labels of predicted components that share a voxel with the dilated lesion."""
-    box = _around([part.box], dilations)
-    grown = dilate(lesions[box] == part.label, dilations)
-    return tuple(np.unique(labels[box][grown & (labels[box] > 0)]).tolist())
 
 
 def _around(boxes: Sequence[Box], margin: int = 0) -> Box:
@@ -118,9 +94,3 @@ def _around(boxes: Sequence[Box], margin: int = 0) -> Box:
         for axis in zip(*boxes, strict=True)
     ]
     return sides[0], sides[1], sides[2]
-
-
-def _surface(labels: Labels, parts: Sequence[_Part], spacing: Spacing) -> Surface:
-    box = _around([part.box for part in parts])
-    mask: Mask = np.isin(labels[box], [part.label for part in parts])
-    return surface_of(mask, spacing, origin=(box[0].start, box[1].start, box[2].start))
