@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +94,13 @@ def pending_cases(
     """
     files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
     scans = {Path(image).resolve() for case in cases for image in case["image"] if image}
-    for file in chain.from_iterable(files.values()):
-        if file.resolve() in scans:
-            raise InputError(file, "a result would overwrite this scan", "another output_dir")
-    present = [subject for subject, paths in files.items() if any(file.exists() for file in paths)]
+    present = []
+    for subject, paths in files.items():
+        for file in paths:
+            if file.resolve() in scans:
+                raise InputError(file, "a result would overwrite this scan", "another output_dir")
+        if any(file.exists() for file in paths):
+            present.append(subject)
     if existing == "refuse" and present:
         raise InputError(results.folder, f"has results of {shortened(present)}", "existing=skip or replace")
     kept = {file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")}
@@ -109,9 +111,12 @@ def pending_cases(
         raise InputError(results.folder, problem, "a different output_dir, or existing=replace for all of these")
     if existing != "skip":
         return cases
-    complete = {subject for subject, paths in files.items() if all(file.exists() for file in paths)}
-    done = {case["subject"] for case in cases if results.is_current(case["subject"], case["image"])} & complete
-    return [case for case in cases if case["subject"] not in done]
+
+    def is_done(case: Mapping[str, Any]) -> bool:
+        is_complete = all(file.exists() for file in files[case["subject"]])
+        return is_complete and results.is_current(case["subject"], case["image"])
+
+    return [case for case in cases if not is_done(case)]
 
 
 def check_missing(
@@ -142,48 +147,38 @@ class Predictor(SupervisedEvaluator):
     """
 
     def __init__(self, val_data_loader: Any, **kwargs: Any) -> None:
-        super().__init__(val_data_loader=_Attempts(val_data_loader), **kwargs)
-        self.failures, self.cases = 0, len(val_data_loader)
+        super().__init__(val_data_loader=val_data_loader, **kwargs)
+        self.loader, self.failures = val_data_loader, 0
 
     def run(self, global_epoch: int = 1) -> None:
-        if not self.cases:
+        if not len(self.loader):
             show("nothing to do: every case has a result")
             return
+        self.data_loader = self._attempts()
         super().run(global_epoch)
         if self.failures:
-            show(f"{self.failures} of {self.cases} cases failed", error=True)
+            show(f"{self.failures} of {len(self.loader)} cases failed", error=True)
             raise SystemExit(1)
 
-    def _iteration(self, engine: Engine, batchdata: Any) -> Any:
-        if isinstance(batchdata, Exception):  # a case that could not be read
-            return self._fail(batchdata, "")
-        try:
-            return super()._iteration(engine, batchdata)
-        except Exception as error:  # a failed case must not stop the next
-            return self._fail(error, f"subject {batchdata['subject'][0]}: ")
-
-    def _fail(self, error: Exception, subject: str) -> list[Any]:
-        if is_disk_full(error):
-            raise error
-        self.failures += 1
-        show(f"failed: {subject}{one_line(error)}", error=True)
-        self.state.output = self.state.batch = []  # so that handlers see no case
-        return []
-
-
-class _Attempts:
-    """Yield each batch of a loader, or the exception that reading it raised."""
-
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
+    def _attempts(self) -> Iterator[Any]:
+        """Yield each batch of the loader, or the exception that reading it raised."""
         batches = iter(self.loader)
         for _ in range(len(self.loader)):
             try:
                 yield next(batches)
             except (InputError, MemoryError) as error:  # of a case; other errors are of the loader itself
                 yield error
+
+    def _iteration(self, engine: Engine, batchdata: Any) -> Any:
+        try:
+            if isinstance(batchdata, Exception):
+                raise batchdata
+            return super()._iteration(engine, batchdata)
+        except Exception as error:  # a failed case must not stop the next
+            if is_disk_full(error):
+                raise
+            subject = "" if error is batchdata else f"subject {batchdata['subject'][0]}: "
+            show(f"failed: {subject}{one_line(error)}", error=True)
+            self.failures += 1
+            self.state.output = self.state.batch = []  # so that handlers see no case
+            return []
