@@ -20,9 +20,8 @@ from deploy.bundle import named
 from deploy.dicom.geometry import read_series
 from deploy.dicom.series.choice import HELD, Remark
 from deploy.inference import infer
-from deploy.job import REPORT, Case, Job
-from deploy.outputs import make_all
-from deploy.outputs.segmentation import label_segments
+from deploy.job import REPORT, Job
+from deploy.outputs import Case, label_segments, make_all
 from deploy.preparation import Preparation, damaged_series, failed_checks, prepare_scans, spacing_remarks
 from deploy.source_header import burned_in_annotation
 from scripts.cohorts import COHORTS

@@ -10,9 +10,7 @@ from pydicom.sr.codedict import codes
 
 from deploy.bundle import segments_of
 from deploy.dicom.geometry import volume_of
-from deploy.job import Case
-from deploy.outputs import make_all, segmentation
-from deploy.outputs.summary import draw_summary
+from deploy.outputs import Case, draw_summary, make_all, make_segmentation
 from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.dicom_study import Study, dicom_errors, write_modality
 from tests.deploy.dicom.enhanced_mr import write_enhanced
@@ -30,7 +28,7 @@ def slices(tmp_path):
 @pytest.mark.parametrize("highest", [3, 0])
 def test_a_saved_segmentation_is_valid_and_reads_back(highest, slices, tumours, tmp_path):
     segments = np.random.default_rng(0).integers(0, highest + 1, (6, 5, 12)).astype(np.uint8)
-    segmentation.make(Case(segments, None, slices, {}, tumours)).save_as(tmp_path / "seg.dcm")
+    make_segmentation(Case(segments, None, slices, {}, tumours)).save_as(tmp_path / "seg.dcm")
     assert dicom_errors(tmp_path / "seg.dcm") == []
     read = hd.seg.segread(tmp_path / "seg.dcm")
     pixels = read.get_pixels_by_source_instance([image.SOPInstanceUID for image in slices], combine_segments=True)
@@ -48,7 +46,7 @@ def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
     segments = np.zeros((6, 5, 12), np.uint8)
     segments[4, 1, 7] = 1
     case = Case(segments, None, slices, {}, replace(tumours, convention="atlas"))
-    segmentation.make(case).save_as(tmp_path / "seg.dcm")
+    make_segmentation(case).save_as(tmp_path / "seg.dcm")
     cosine, sine = np.cos(np.deg2rad(15)), np.sin(np.deg2rad(15))
     expected = positions[7] + 4 * 2 * np.array([cosine, sine, 0]) + 1 * 2 * np.array([-sine, cosine, 0])
 

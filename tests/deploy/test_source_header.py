@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag
 
-from deploy.job import Case
-from deploy.outputs import make_all
+from deploy.outputs import Case, make_all
 from deploy.source_header import burned_in_annotation
 from scripts.prepare.volumes import Volume
 from tests.deploy.dicom.dicom_study import Study, header, write_modality

@@ -7,8 +7,7 @@ import pytest
 from deploy.dicom.geometry import grid_of, volume_of
 from deploy.dicom.series.evidence import candidates_of, why_no_volume
 from deploy.dicom.study import read_study
-from deploy.job import Case
-from deploy.outputs.segmentation import make
+from deploy.outputs import Case, make_segmentation
 from scripts.prepare.resampling import FLIP
 from tests.deploy.dicom.dicom_study import (
     DESCRIPTIONS,
@@ -84,7 +83,7 @@ def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
     image = write_frames(tmp_path / "in", order=ORDER)
     volume, slices = volume_of([image], "enhanced")
     segments = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
-    make(Case(segments, volume, slices, {}, tumours)).save_as(tmp_path / "seg.dcm")
+    make_segmentation(Case(segments, volume, slices, {}, tumours)).save_as(tmp_path / "seg.dcm")
     assert dicom_errors(tmp_path / "seg.dcm") == []
     read = hd.seg.segread(tmp_path / "seg.dcm")
     positions = [
