@@ -48,23 +48,11 @@ class Datalist:
         must_exist: bool = True,
         missing: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the entries of a split as dictionaries for MONAI's datasets.
+        """Return the entries of a split, or of "all", as dictionaries for MONAI's datasets.
 
-        Args:
-            split: "training", "validation", "testing", "unlabelled", or "all" for every subject of the datalist.
-            modalities: Names in channel order, repeats allowed; by default all modalities of the datalist.
-            label_convention: Label convention of the labels, which every subject must have; None loads no labels.
-            must_exist: Whether every file must exist.
-            missing: Modalities to treat as missing in every subject, even if their files exist; () accepts incomplete
-                subjects, None refuses them.
-
-        Returns:
-            A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`, None for a
-                missing modality) and, with a label convention, "label" (absolute path).
-
-        Example:
-            >>> Datalist("brats.json", "/data/brats").load("training", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
-            ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
+        Each has "subject", "image" (absolute paths in the order of `modalities`, by default all; None if missing) and,
+        with a label convention, "label" (absolute path), which every subject must have. `missing` are modalities to
+        treat as missing in every subject, even if their files exist; () accepts incomplete subjects, None refuses them.
         """
         available, stated = self.content["modalities"], self.content["label_convention"]
         names = modalities or available
@@ -196,8 +184,7 @@ def _outline(content: Any) -> Any:
 
 def person_in(entry: Mapping[str, Any]) -> str:
     """Return the person of a datalist's entry: its `person` or, without one, the person in the subject's name."""
-    person: str = entry.get("person") or person_of(entry["subject"])
-    return person
+    return str(entry.get("person") or person_of(entry["subject"]))
 
 
 def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:

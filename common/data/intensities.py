@@ -1,21 +1,20 @@
 """Normalise intensities, by default to z-scores over the brain, which deepbet finds in scans with skull."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 import cc3d
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from scipy import ndimage
 
 from ..errors import choice
 from .preparation import is_brain
+from .transforms import EachKeyd
 
 EDGES = (128, 128, 128)  # voxels of deepbet's input
 GRID = 4.0  # mm; approximate voxel size for the head mask
@@ -24,7 +23,7 @@ NORMALIZATIONS = ("brain", "nonzero", "fixed_range", "none")
 BRIGHTEST = 99  # intensities are clipped to this percentile before the threshold
 
 
-class NormalizeBraind(MapTransform):
+class NormalizeBraind(EachKeyd):
     """Scale the intensities of each channel of an image [C, H, W, D] (DIFF-9: z-scores).
 
     Args:
@@ -38,14 +37,12 @@ class NormalizeBraind(MapTransform):
         super().__init__(keys)
         self.normalization = choice("normalization", normalization, {name: name for name in NORMALIZATIONS})
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            image = result[key] = result[key].float().clone()
-            spacing = image.pixdim.tolist() if isinstance(image, MetaTensor) else [1.0, 1.0, 1.0]
-            for number, channel in enumerate(torch.as_tensor(image)):
-                image[number] = self._scale(channel, spacing)
-        return result
+    def convert(self, volume: torch.Tensor) -> torch.Tensor:
+        image = volume.float().clone()
+        spacing = image.pixdim.tolist() if isinstance(image, MetaTensor) else [1.0, 1.0, 1.0]
+        for number, channel in enumerate(torch.as_tensor(image)):
+            image[number] = self._scale(channel, spacing)
+        return image
 
     def _scale(self, channel: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:
         if self.normalization == "none":

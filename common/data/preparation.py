@@ -5,7 +5,7 @@ of a few training subjects. Tolerances come from the embedded cohort (docs/refer
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from ..components import box_of
 from ..errors import InputError
 from .volumes import Problem
 
-T = TypeVar("T")
 Ranges = Mapping[str, Sequence[Any]]  # measurement, such as volume -> lowest and highest value
 
 # Largest volume of a brain without skull, L. In 12 adults of IXI, brains have 1.2 to 1.7 and heads 4.5 to 6.4; in the
@@ -36,10 +35,9 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
     """Measure how a scan [C, H, W, D] in RAS orientation was prepared; return [value, value] for each measurement.
 
-    "spacing" and "extent" (of the foreground) are in mm along right, anterior and superior; "volume" is the largest
-    channel's foreground, in L; "air" is its share of border voxels; "overlap" is the lowest Dice between the brains of
-    the first and a further channel (1 if a brain is not extracted). The foreground is what is not 0, the background.
-    Empty channels, of missing modalities, do not count.
+    "spacing" and "extent" (of the foreground, which is what is not 0) are in mm along right, anterior and superior;
+    "volume" is the largest channel's foreground, in L; "air" is its share of border voxels; "overlap" is the lowest
+    Dice between the brains of the first and a further channel. Empty channels, of missing modalities, do not count.
     """
     from nibabel.affines import voxel_sizes
 
@@ -96,7 +94,7 @@ def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:
     return 2 * int(np.count_nonzero(brains[0] & brains[1])) / sum(sizes)
 
 
-def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
+def spread(cases: Sequence[Any], most: int = MEASURED) -> list[Any]:
     """Return up to `most` cases, evenly spread over the list."""
     return [cases[index] for index in np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)]
 

@@ -20,11 +20,10 @@ from monai.transforms import (
 from monai.transforms.utils import correct_crop_centers
 from monai.utils import TraceKeys
 from nibabel.orientations import inv_ornt_aff
-from numpy.typing import NDArray
 
 from ..errors import InputError, within
 from .names import check_order
-from .preparation import differences, measure, refuse, union, without_background
+from .preparation import Ranges, differences, measure, refuse, union, without_background
 from .regions import cleaned, cleanup_of, painting_order, regions_of
 from .volumes import axes_of, check_copies, check_grid, check_image, forms_of, labels_in, read_scan, warn_of_orientation
 
@@ -32,18 +31,23 @@ FORMS = "forms"  # metadata key: grid header (`forms_of`) of an image's first fi
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
 
 
+class EachKeyd(MapTransform):
+    """Replace the volume of each key by the result of `convert`."""
+
+    def convert(self, volume: Any) -> Any:
+        raise NotImplementedError
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return {**data, **{key: self.convert(data[key]) for key in self.key_iterator(data)}}
+
+
 class LoadScand(MapTransform):
     """Load and check images and label maps as float32 [C, H, W, D], all with the affine of the first file.
 
-    MONAI's `NibabelReader` would replace an sform that differs from a rounded pixdim. With `modalities`, an image's
-    background becomes 0 (`without_background`).
-
-    Args:
-        keys: Keys of the files: a path, or a list with a path for each modality; None, if missing, becomes zeros.
-        modalities: Expected modalities of the first key, the image; None skips the checks of its voxels.
-
-    Raises:
-        InputError: a file cannot be read, fails a check, or is not on the grid of the first file.
+    A key has a path, or a list with a path for each modality; None, of a missing one, becomes zeros. With `modalities`,
+    those of the first key, the image, its voxels are checked and its background becomes 0 (`without_background`).
+    MONAI's `NibabelReader` would replace an sform that differs from a rounded pixdim. Raise `InputError` if a file
+    cannot be read, fails a check, or is not on the grid of the first file.
     """
 
     def __init__(self, keys: KeysCollection, modalities: Sequence[str] | None = None) -> None:
@@ -54,48 +58,48 @@ class LoadScand(MapTransform):
         result, reference = dict(data), dict[str, Any]()
         for key in self.key_iterator(result):
             files = result[key] if isinstance(result[key], list | tuple) else [result[key]]
-            result[key] = _load(files, reference)
-            if self.modalities is not None and not reference:
-                _check_voxels(result[key].numpy(), files, self.modalities)
+            result[key] = _load(files, reference, None if reference else self.modalities)
             reference = reference or result[key].meta
         return result
 
 
-def _load(files: Sequence[str | Path | None], reference: Mapping[str, Any]) -> MetaTensor:
-    """Load files into a volume; `reference` is the metadata of a loaded volume that defines the grid, or is empty."""
+def _load(
+    files: Sequence[str | Path | None], reference: Mapping[str, Any], modalities: Sequence[str] | None
+) -> MetaTensor:
+    """Load files into a volume; with `modalities`, check an image.
+
+    `reference` is the metadata of a loaded volume that defines the grid, or is empty.
+    """
+    present = [channel for channel, file in enumerate(files) if file is not None]
+    if modalities is not None:
+        if not present or len(files) != len(modalities):
+            raise InputError(f"images {', '.join(map(str, files))}: expected one for each of {', '.join(modalities)}")
+        check_order(files, modalities)
     image, meta = np.zeros(()), dict[str, Any]()
-    for channel, file in enumerate(files):
-        if file is None:
-            continue
+    for channel in present:
+        file = str(files[channel])
         scan, voxels = read_scan(file)
-        warn_of_orientation(str(file), scan)
+        warn_of_orientation(file, scan)
         if not meta:
             image = np.zeros((len(files), *voxels.shape), np.float32)
             affine = reference.get("original_affine", scan.affine)
-            meta = {"filename_or_obj": str(file), "affine": affine, "original_affine": affine}
+            meta = {"filename_or_obj": file, "affine": affine, "original_affine": affine}
             meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
         reference = reference or meta
         expected = reference["spatial_shape"], reference["original_affine"]
-        check_grid(str(file), (voxels.shape, scan.affine), expected, Path(reference["filename_or_obj"]).name)
+        check_grid(file, (voxels.shape, scan.affine), expected, Path(reference["filename_or_obj"]).name)
         with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
             image[channel] = voxels
+        if modalities is not None:
+            image[channel] = without_background(image[channel])
+            check_image(file, image[channel])
+    if modalities is not None:
+        check_copies({modalities[channel]: image[channel] for channel in present})
+        if not (image > 0).any():
+            raise InputError(f"{files[present[0]]}: no voxel above zero")
     if None in files:
         meta[MISSING] = torch.tensor([file is None for file in files])
     return MetaTensor(torch.from_numpy(image), meta=meta)
-
-
-def _check_voxels(image: NDArray[Any], files: Sequence[str | Path | None], modalities: Sequence[str]) -> None:
-    """Make the background of an image [C, x, y, z] 0, and check its voxels and the modalities in its files' names."""
-    present = [channel for channel, file in enumerate(files) if file is not None]
-    if not present or len(files) != len(modalities):
-        raise InputError(f"images {', '.join(map(str, files))}: expected one for each of {', '.join(modalities)}")
-    check_order(files, modalities)
-    for channel in present:
-        image[channel] = without_background(image[channel])
-        check_image(str(files[channel]), image[channel])
-    check_copies({modalities[channel]: image[channel] for channel in present})
-    if not (image > 0).any():
-        raise InputError(f"{files[present[0]]}: no voxel above zero")
 
 
 class ToRASd(MapTransform, InvertibleTransform):
@@ -157,7 +161,7 @@ class CropToForegroundd(CropForegroundd):
 
 
 def present_channels(image: torch.Tensor) -> list[int]:
-    """Return the channels of an image [C, H, W, D] that have a file; missing modalities hold zeros (`LoadScand`)."""
+    """Return the channels of an image [C, H, W, D] that have a file; missing modalities hold zeros."""
     is_missing = getattr(image, "meta", {}).get(MISSING, [False] * len(image))
     return [channel for channel in range(len(image)) if not is_missing[channel]]
 
@@ -165,20 +169,13 @@ def present_channels(image: torch.Tensor) -> list[int]:
 class CheckPreparationd(Transform):
     """Refuse a scan that was prepared differently from a network's training data, for example with skull.
 
-    Args:
-        image: Key of the image, [C, H, W, D] in RAS orientation.
-        expected: Measured ranges of training data (`common.weights.measured_of`); if empty, only the alignment of the
-            modalities is checked.
-        accept: Names of `PREPARATION_CHECKS` that may fail.
-        spacing: Voxel size in mm to which the scan is resampled later; None without resampling.
+    `image` is the key of an image [C, H, W, D] in RAS orientation. `expected` are the measured ranges of training data;
+    without any, only the alignment of the modalities is checked. `accept` names the `PREPARATION_CHECKS` that may fail.
+    `spacing` is the voxel size in mm to which the scan is resampled later, if it is.
     """
 
     def __init__(
-        self,
-        image: str,
-        expected: Sequence[Mapping[str, Any]],
-        accept: Collection[str] = (),
-        spacing: Sequence[float] | None = None,
+        self, image: str, expected: list[Ranges], accept: Collection[str] = (), spacing: Sequence[float] | None = None
     ) -> None:
         self.image, self.expected = image, union(expected) if expected else None
         self.accept, self.spacing = set(accept), spacing
@@ -190,7 +187,7 @@ class CheckPreparationd(Transform):
         return data
 
 
-class RandModalityDropoutd(RandomizableTransform, MapTransform):
+class RandModalityDropoutd(RandomizableTransform, EachKeyd):
     """Modality dropout: with probability `prob`, set all voxels of randomly drawn modalities of an image to zero.
 
     The remaining modalities are drawn uniformly from the non-empty proper subsets of the subject's modalities (after
@@ -210,15 +207,13 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
         subset = self.R.randint(1, 2 ** len(data) - 1)  # a bit for each channel; not all zeros, not all ones
         return [channel for bit, channel in enumerate(data) if subset >> bit & 1]
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            image = result[key]
-            remaining = self.randomize(present_channels(image))
-            if len(remaining) < len(image):
-                result[key] = image.clone()
-                result[key][[channel for channel in range(len(image)) if channel not in remaining]] = 0
-        return result
+    def convert(self, volume: torch.Tensor) -> torch.Tensor:
+        remaining = self.randomize(present_channels(volume))
+        dropped = [channel for channel in range(len(volume)) if channel not in remaining]
+        if dropped:
+            volume = volume.clone()
+            volume[dropped] = 0
+        return volume
 
 
 class RandRegionCropd(RandCropByLabelClassesd):
@@ -249,21 +244,17 @@ class RandRegionCropd(RandCropByLabelClassesd):
         self.cropper.centers = (centre,)
 
 
-class LabelToRegionsd(MapTransform):
+class LabelToRegionsd(EachKeyd):
     """Convert a label map [1, H, W, D] to one binary channel per region, float32 [R, H, W, D]; check its labels."""
 
     def __init__(self, keys: KeysCollection, convention: str) -> None:
         super().__init__(keys)
         self.convention = convention
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            label = result[key]
-            name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
-            labels_in(name, torch.as_tensor(label).cpu().numpy(), self.convention)
-            result[key] = _regions_in(label.round() if label.is_floating_point() else label, self.convention).float()
-        return result
+    def convert(self, volume: torch.Tensor) -> torch.Tensor:
+        name = str(getattr(volume, "meta", {}).get("filename_or_obj", "label map"))
+        labels_in(name, torch.as_tensor(volume).cpu().numpy(), self.convention)
+        return _regions_in(volume.round() if volume.is_floating_point() else volume, self.convention).float()
 
 
 def _regions_in(label: torch.Tensor, convention: str) -> torch.Tensor:
@@ -272,28 +263,24 @@ def _regions_in(label: torch.Tensor, convention: str) -> torch.Tensor:
     return torch.cat([torch.isin(label, values) for values in regions])
 
 
-class RegionsToLabeld(MapTransform):
+class RegionsToLabeld(EachKeyd):
     """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D], where inner regions win.
 
-    `cleanup` is text such as "WT=100mm3,ET=largest" (`common.data.regions`).
+    `cleanup` is text such as "WT=100mm3,ET=largest" (`cleanup_of`).
     """
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
         super().__init__(keys)
         self.convention, self.cleanup = convention, cleanup_of(cleanup) if cleanup else {}
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            channels = result[key]
-            label = torch.zeros_like(channels[:1], dtype=torch.uint8)
-            for channel, value in painting_order(self.convention):
-                label[channels[channel : channel + 1] > 0] = value
-            if self.cleanup:
-                voxel = float(abs(np.linalg.det(channels.affine[:3, :3].cpu().numpy())))
-                label[0] = torch.from_numpy(cleaned(label[0].cpu().numpy(), self.convention, self.cleanup, voxel))
-            result[key] = label
-        return result
+    def convert(self, volume: torch.Tensor) -> torch.Tensor:
+        label = torch.zeros_like(volume[:1], dtype=torch.uint8)
+        for channel, value in painting_order(self.convention):
+            label[volume[channel : channel + 1] > 0] = value
+        if self.cleanup:
+            voxel = float(abs(np.linalg.det(volume.affine[:3, :3].cpu().numpy())))
+            label[0] = torch.from_numpy(cleaned(label[0].cpu().numpy(), self.convention, self.cleanup, voxel))
+        return label
 
 
 class NestRegionsd(RegionsToLabeld):
@@ -303,8 +290,5 @@ class NestRegionsd(RegionsToLabeld):
     may overlap. Metrics must measure the label map that users get.
     """
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        labels = super().__call__(data)
-        for key in self.key_iterator(labels):
-            labels[key] = _regions_in(labels[key], self.convention).to(data[key].dtype)
-        return labels
+    def convert(self, volume: torch.Tensor) -> torch.Tensor:
+        return _regions_in(super().convert(volume), self.convention).to(volume.dtype)

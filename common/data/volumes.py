@@ -1,7 +1,7 @@
 """Open, check, read and write volumes, NIfTI and MGH files; a failed check raises a `Problem`.
 
 Only this module reads headers. Results on a scan's grid copy the scan's header fields (`forms_of`), so that every
-program shows both at the same position.
+program shows both at the same position. nibabel is imported in functions, as it takes most of a second.
 """
 
 import gzip
@@ -12,9 +12,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff
 from numpy.typing import NDArray
 
 from ..errors import InputError, shortened, show
@@ -52,6 +50,8 @@ def open_volume(path: str | Path) -> Any:
     both, voxels are centred on 0 mm in the order LAS, and `extra["assumed"]` says so. A damaged file may raise any
     exception.
     """
+    import nibabel
+
     if not Path(path).is_file():
         raise FileNotFoundError("no such file")
     scan: Any = nibabel.load(path)
@@ -222,6 +222,8 @@ def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:
 
 def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS (`axes_of`), without resampling."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff
+
     axes = axes_of(affine)
     return apply_orientation(voxels, axes), affine @ inv_ornt_aff(axes, voxels.shape[:3])
 
@@ -231,6 +233,8 @@ def forms_of(scan: Any) -> bytes:
 
     Both forms, their codes, pixdim and the units are copied bit for bit. An assumed affine gets the code `ASSUMED`.
     """
+    import nibabel
+
     if "stored" not in scan.extra or scan.extra["assumed"]:
         return bytes(header_on(scan.affine, ASSUMED if scan.extra["assumed"] else 1).binaryblock)
     stored = scan.extra["stored"]
@@ -246,6 +250,8 @@ def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
 
     An affine becomes sform and qform with form code `code`; a sheared affine becomes only sform.
     """
+    import nibabel
+
     if isinstance(grid, bytes):
         return (nibabel.Nifti1Header if len(grid) == NIFTI_1 else nibabel.Nifti2Header)(grid, check=False)
     header = nibabel.Nifti1Header()
