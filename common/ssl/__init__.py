@@ -4,12 +4,11 @@ from .. import lazy
 
 __getattr__ = lazy(
     __name__,
-    attention="set_attention",
     embeddings="EmbeddingInferer",
-    losses="NTXentLoss",
+    layers="set_attention",
+    losses="LossTerms SSLLoss",
     masked="Masked MaskedSegResNet",
     networks="ModelSize SIZES SSLHead encoder settings swin_unetr",
-    tasks="Contrastive Encoded ProxyTask Reconstruction Rotation SSLLoss TokenTask Views",
-    terms="LossTerms",
+    tasks="Contrastive Encoded ProxyTask Reconstruction Rotation TokenTask Views",
     views="TwoViews",
 )

@@ -1,11 +1,10 @@
-"""Proxy tasks of self-supervised pretraining, and the loss that sums them.
+"""Proxy tasks of self-supervised pretraining.
 
 A task has a head, a target made from the views, and a loss. Configs list the tasks; network, views, loss, curves and
 pictures iterate over the list. To add a task, write a subclass of `ProxyTask` in a new module and list its path in a
 config, such as `{_target_: common.ssl.mirror.Mirrored}`.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,58 +12,36 @@ from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
-
-from ..errors import ArgumentError
-from .losses import NTXentLoss
 
 
 @dataclass
 class Views:
-    """Both views of each crop in a batch: all first views, then all second views; tasks may replace the tensors.
+    """Both views of each crop in a batch: all first views, then all second views; tasks may replace the tensors."""
 
-    Attributes:
-        inputs: Inputs of the network [2B, C, H, W, D].
-        clean: Rotated crops before corruption [2B, C, H, W, D].
-        turns: Number of quarter turns of each crop [2B], 0..3.
-        generator: Random generator of the views, on the host.
-    """
-
-    inputs: torch.Tensor
-    clean: torch.Tensor
-    turns: torch.Tensor
-    generator: torch.Generator
+    inputs: torch.Tensor  # of the network [2B, C, H, W, D]
+    clean: torch.Tensor  # rotated crops before corruption [2B, C, H, W, D]
+    turns: torch.Tensor  # quarter turns of each crop [2B], 0..3
+    generator: torch.Generator  # of the views, on the host
 
 
 class Encoded(NamedTuple):
-    """Features of a batch.
+    """Features of a batch."""
 
-    Attributes:
-        image: Input of the encoder [B, C, H, W, D].
-        levels: Feature maps [B, width, h, w, d] of the encoder's five levels, the bottleneck last.
-        tokens: Bottleneck tokens [B, width, n]; the rotation head reads the first, the contrastive head the second.
-    """
-
-    image: torch.Tensor
-    levels: Sequence[torch.Tensor]
-    tokens: torch.Tensor
+    image: torch.Tensor  # input of the encoder [B, C, H, W, D]
+    levels: Sequence[torch.Tensor]  # feature maps [B, width, h, w, d] of its five levels, the bottleneck last
+    tokens: torch.Tensor  # of the bottleneck [B, width, n]
 
 
 class ProxyTask(ABC):
-    """Base class of proxy tasks: heads, target and loss.
+    """Base class of proxy tasks: heads, target and loss."""
 
-    Attributes:
-        name: Name of the task's prediction, target, loss and curve: the class name in lower case.
-        least_crops: Number of crops that the loss needs in a batch; validation skips smaller batches.
-        corrupts: Whether the task needs corrupted views; if no task does, views are not corrupted.
-        modality_axes: Axis with a slice for each modality, by name of a head's tensor.
-    """
-
-    name: str
-    least_crops = 1
-    corrupts = True
-    modality_axes: ClassVar[Mapping[str, int]] = {}
+    name: str  # of the task's prediction, target, loss and curve: the class name in lower case
+    least_crops = 1  # crops that the loss needs in a batch; validation skips smaller batches
+    corrupts = True  # whether the task needs corrupted views; if no task does, views are not corrupted
+    modality_axes: ClassVar[Mapping[str, int]] = {}  # tensor of a head -> its axis with a slice for each modality
 
     def __init_subclass__(cls) -> None:
         cls.name = cls.__name__.lower()
@@ -147,16 +124,16 @@ class Rotation(TokenTask):
 
 
 class Contrastive(TokenTask):
-    """Match the two views of each crop, with `NTXentLoss`."""
+    """Match the two views of each crop by their embeddings; `temperature` and `gather` are those of `nt_xent`."""
 
     head, outputs, token = "contrastive_head", 512, 1
     least_crops = 2
 
     def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
-        self.ntxent = NTXentLoss(temperature, gather)
+        self.temperature, self.gather = temperature, gather
 
     def loss(self, prediction: torch.Tensor, target: None) -> torch.Tensor:
-        return self.ntxent(prediction)
+        return nt_xent(prediction, self.temperature, self.gather)
 
     def cosine(self, prediction: torch.Tensor) -> torch.Tensor:
         """Return the mean cosine over all pairs of views of different crops; 0 for a single crop."""
@@ -171,34 +148,42 @@ def paper_tasks() -> list[ProxyTask]:
     return [Reconstruction(), Rotation(), Contrastive()]
 
 
-class SSLLoss(nn.Module):
-    """Weighted sum of the proxy tasks' losses; in the paper, all weights are 1 (section 2.3).
+def nt_xent(embeddings: torch.Tensor, temperature: float = 0.5, gather: bool = False) -> torch.Tensor:
+    """Return the normalised temperature-scaled cross-entropy (Chen et al., ICML 2020, equation 1), over all views.
 
-    Args:
-        tasks: Proxy tasks; by default the paper's.
-        weights: Task weights, at least 0: a list in the order of the tasks, or a mapping by name (default 1).
+    For view i and the other view j of its crop: -log(exp(s_ij / t) / sum over k != i of exp(s_ik / t)), where s is the
+    cosine similarity and t the temperature, above 0.
 
-    Shapes:
-        prediction: output of `SSLHead`; target: targets of `TwoViews`. Output: scalars by name: "total" (to minimise),
-        and the unweighted loss of each task.
+    `embeddings` [2N, E] are the N first views of a batch, then the N second views. The loss is a mean in at least
+    float32; 0 without negatives (a single crop over all processes).
+
+    With `gather`, the views of all processes serve as negatives; each process needs the same number of views. The
+    gradients that DistributedDataParallel averages then equal those of a single process with all views. Ignored without
+    gradients: processes may have different numbers of validation batches.
     """
+    views = len(embeddings)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
+        gathered, first = unit, 0
+        if gather and unit.requires_grad and dist.is_initialized():
+            gathered, first = _Gathered.apply(unit), views * dist.get_rank()
+        similarity = unit @ gathered.T / temperature
+    columns = first + torch.arange(views, device=unit.device)
+    similarity = similarity.scatter(1, columns[:, None], -torch.inf)
+    return F.cross_entropy(similarity, columns.roll(views // 2))
 
-    def __init__(
-        self, tasks: Sequence[ProxyTask] | None = None, weights: Sequence[float] | Mapping[str, float] | None = None
-    ) -> None:
-        super().__init__()
-        self.tasks = paper_tasks() if tasks is None else list(tasks)
-        names = [task.name for task in self.tasks]
-        overrides = {} if weights is None else weights
-        is_complete = isinstance(overrides, Mapping) or len(overrides) == len(names)
-        given = overrides if isinstance(overrides, Mapping) else dict(zip(names, overrides, strict=False))
-        self.weights = dict.fromkeys(names, 1.0) | dict(given)
-        is_valid = all(0 <= weight < math.inf for weight in self.weights.values()) and any(self.weights.values())
-        if not is_complete or self.weights.keys() != set(names) or not is_valid:
-            expected = f"a weight of at least 0 for each of {', '.join(names)}, not all 0"
-            raise ArgumentError("loss_weights", weights, expected=expected)
 
-    def forward(self, prediction: Mapping[str, torch.Tensor], target: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        terms = {task.name: task.loss(prediction[task.name], target.get(task.name)) for task in self.tasks}
-        weighted = [self.weights[name] * term for name, term in terms.items() if self.weights[name]]
-        return {"total": torch.stack(weighted).sum()} | terms
+class _Gathered(torch.autograd.Function):
+    """Concatenate the rows of all processes by rank; a row's gradient is the sum over the losses of all processes."""
+
+    @staticmethod
+    def forward(_: Any, rows: torch.Tensor) -> torch.Tensor:
+        gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, rows.contiguous())
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]

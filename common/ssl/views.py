@@ -12,8 +12,6 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import convert_to_tensor
-from numpy.typing import NDArray
-from torch.nn.functional import pad
 
 from .tasks import ProxyTask, Views, paper_tasks
 
@@ -94,7 +92,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     filled = boxes(count, sides, generator)
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
     noisy = _fill(crops, *filled, generator)
-    inside = torch.from_numpy(_painted(crops, *swapped) > 0)[:, None]
+    inside = _painted(crops, *swapped)[:, None] > 0
     return torch.where(send(inside, crops.device), noisy[send(partners, crops.device)], noisy).contiguous()
 
 
@@ -138,47 +136,33 @@ def _integers(low: list[int], high: list[int], count: int, generator: torch.Gene
 def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return the crops with noise in the boxes [B, N, 3]."""
     volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=2).flatten()])  # first: outside all boxes
-    index, total = _noise_index(crops, starts, edges, volumes), int(volumes.sum())
-    box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=total)
+    box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=int(volumes.sum()))
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     options: Any = {"device": crops.device, "dtype": torch.promote_types(crops.dtype, torch.float32)}
-    noise = torch.randn(crops.shape[1], total, generator=torch.Generator(crops.device).manual_seed(seed), **options)
+    options["generator"] = torch.Generator(crops.device).manual_seed(seed)
+    noise = torch.randn(crops.shape[1], len(box_number), **options)
     low, high = (
         noise.new_full((len(volumes),), start).scatter_reduce(0, box_number, values, reduce)
         for start, values, reduce in ((math.inf, noise.amin(dim=0), "amin"), (-math.inf, noise.amax(dim=0), "amax"))
     )
     span = (high - low).clamp_(min=torch.finfo(noise.dtype).tiny)  # noise of one value becomes 0, not 0 / 0
     noise = (noise - low[box_number]) / span[box_number]
+    index = send(_painted(crops, starts, edges), crops.device)
     share = noise.index_select(1, index.flatten()).view(-1, len(crops), *crops.shape[2:]).transpose(0, 1)
     darkest, brightest = (limit(dim=(2, 3, 4), keepdim=True).to(noise.dtype) for limit in (crops.amin, crops.amax))
-    return torch.where(index > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
+    return torch.where(index[:, None] > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
 
 
-def _noise_index(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, volumes: torch.Tensor) -> torch.Tensor:
-    """Return each voxel's index [B, 1, H, W, D] into the noise of all boxes; 0 outside boxes.
-
-    The host paints only the numbers of the boxes; the device computes the indices in each box.
-    """
-    count, (height, width, depth) = len(crops), crops.shape[2:]
-    step_x, step_y = edges[..., 1] * edges[..., 2], edges[..., 2]
-    first = (volumes.cumsum(dim=0)[1:] - volumes[1:]).view(step_x.shape)
-    origin = first - starts[..., 0] * step_x - starts[..., 1] * step_y - starts[..., 2]
-    tables = pad(torch.stack([origin, step_x, step_y]), (1, 0)).flatten(1)  # box 0 of each crop: no box
-    origin, step_x, step_y = send(tables.int(), crops.device)
-    painted = send(torch.from_numpy(_painted(crops, starts, edges)), crops.device)
-    number = painted + tables.shape[1] // count * torch.arange(count, device=crops.device).view(-1, 1, 1, 1)
-    x, y, z = (torch.arange(side, dtype=torch.int32, device=crops.device) for side in (height, width, depth))
-    index = origin[number] + step_x[number] * x[:, None, None] + step_y[number] * y[:, None] + z
-    return torch.where(painted > 0, index, 0)[:, None]
-
-
-def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> NDArray[np.int16]:
-    """Return the number of the last box at each voxel [B, H, W, D], from 1; 0 outside boxes."""
-    painted = np.zeros((len(crops), *crops.shape[2:]), np.int16)
+def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    """Number the voxels of all boxes from 1, box by box; return the last number at each voxel [B, H, W, D], else 0."""
+    painted = np.zeros((len(crops), *crops.shape[2:]), np.int32)
+    numbers = np.arange(1, int(edges.prod(dim=2).sum()) + 1, dtype=np.int32)
     for crop, corners in enumerate(torch.stack([starts, starts + edges], dim=-1).tolist()):
-        for number, (x, y, z) in enumerate(corners, start=1):
-            painted[crop, slice(*x), slice(*y), slice(*z)] = number
-    return painted
+        for x, y, z in corners:
+            box = painted[crop, slice(*x), slice(*y), slice(*z)]
+            box[:] = numbers[: box.size].reshape(box.shape)
+            numbers = numbers[box.size :]
+    return torch.from_numpy(painted)
 
 
 def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -1,66 +1,37 @@
-"""The contrastive loss against loops over Python numbers, closed forms and analytic gradients."""
-
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 
-from common.ssl.losses import NTXentLoss
-from tests.common.training.ranks import on_two_ranks
-from tests.oracles.contrastive import nt_xent
-
-
-def embeddings(views, width=7):
-    return torch.randn(views, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+from common.ssl.losses import LossTerms, SSLLoss
+from tests.oracles.contrastive import agreement, nt_xent
 
 
-@pytest.mark.parametrize(("views", "temperature"), [(4, 0.1), (6, 0.5), (10, 2.0)])
-def test_contrastive_is_the_printed_equation(views, temperature):
-    vectors = embeddings(views)
-    for gather in (False, True):  # without other processes, gathering changes nothing
-        loss = NTXentLoss(temperature, gather)(vectors).item()
-        assert loss == pytest.approx(nt_xent(vectors.tolist(), temperature), rel=1e-12)
+def ssl_output(samples, seed):
+    """An engine's output and its terms: reconstruction errors equal the seed, rotations have equal odds."""
+    image = torch.zeros(2 * samples, 1, 2, 2, 2)
+    contrastive = torch.randn(2 * samples, 5, generator=torch.Generator().manual_seed(seed))
+    output = {
+        "image": image,
+        "pred": {"reconstruction": image + seed, "rotation": torch.zeros(2 * samples, 4), "contrastive": contrastive},
+        "label": {"reconstruction": image, "rotation": torch.arange(2 * samples) % 4},
+    }
+    vectors = contrastive.tolist()
+    terms = {"reconstruction": seed, "rotation": np.log(4), "contrastive": nt_xent(vectors, 0.5)}
+    return output, terms | {"contrastive_cosine": agreement(vectors)}
 
 
-def test_contrastive_of_one_sample_and_its_gradient_are_zero():
-    vectors = embeddings(2).requires_grad_()
-    loss = NTXentLoss()(vectors)
-    loss.backward()
-    assert loss.item() == 0
-    assert not vectors.grad.any()
-
-
-def test_contrastive_is_computed_in_float32_under_autocast():
-    vectors = embeddings(8, width=64).float()
-    for views in (vectors, vectors.bfloat16()):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = NTXentLoss()(views)
-        assert loss.dtype == torch.float32
-        assert loss.item() == pytest.approx(nt_xent(views.tolist(), 0.5), rel=1e-6)
-
-
-# Views of other processes
-
-VIEWS = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))  # [process, 2N, width]
-WEIGHT = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-
-
-def loss_on_a_rank(rank):
-    """The loss with this process's negatives, as in validation; the loss with all negatives, and its gradient."""
-    layer = WEIGHT.clone().requires_grad_()
-    gathered = NTXentLoss(gather=True)(VIEWS[rank] @ layer.T)
-    gathered.backward()
-    local = NTXentLoss(gather=True)(VIEWS[rank] @ WEIGHT.T)
-    return local.item(), gathered.item(), layer.grad.numpy()
-
-
-def test_gathered_negatives_on_two_processes_equal_one_process_with_all_views(tmp_path):
-    local, gathered, gradients = zip(*on_two_ranks(loss_on_a_rank, tmp_path), strict=True)
-    layer = WEIGHT.clone().requires_grad_()
-    together = VIEWS.reshape(2, 2, 3, 5).transpose(0, 1).reshape(12, 5)  # all first views, then all second views
-    expected = NTXentLoss()(together @ layer.T)
-    expected.backward()
-    assert expected.item() == pytest.approx(nt_xent((together @ WEIGHT.T).tolist(), 0.5), rel=1e-12)
-    assert sum(gathered) / 2 == pytest.approx(expected.item(), rel=1e-12)
-    # DistributedDataParallel averages the gradients of the processes
-    np.testing.assert_allclose(sum(gradients) / 2, layer.grad, rtol=1e-10, atol=1e-14)
-    assert local == pytest.approx([nt_xent((views @ WEIGHT.T).tolist(), 0.5) for views in VIEWS], rel=1e-12)
+def test_terms_are_weighted_by_the_batches_sizes():
+    (first, one), (second, two), (single, _) = (ssl_output(size, seed) for size, seed in ((3, 1), (3, 2), (1, 3)))
+    engine = Engine(lambda _, output: output)
+    LossTerms(SSLLoss()).attach(engine, "key")
+    metrics = engine.run([first, second, single]).metrics
+    expected = {
+        "reconstruction": (3 * 1 + 3 * 2 + 1 * 3) / 7,
+        "rotation": np.log(4),
+        "contrastive": (one["contrastive"] + two["contrastive"]) / 2,  # one crop has no other
+    }
+    total = sum(expected.values())
+    expected["contrastive_cosine"] = (one["contrastive_cosine"] + two["contrastive_cosine"]) / 2
+    assert metrics == pytest.approx({**expected, "total": total, "key": total}, rel=1e-6)
+    assert all(isinstance(value, float) for value in metrics.values())

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 
 from common import weights
 from common.errors import ArgumentError
+from common.ssl.losses import SSLLoss
 from common.ssl.networks import SSLHead
-from common.ssl.tasks import SSLLoss, TokenTask, paper_tasks
+from common.ssl.tasks import TokenTask, paper_tasks
 from common.ssl.views import TwoViews
 from tests.oracles.contrastive import nt_xent
 
