@@ -1,23 +1,27 @@
 """One self-contained HTML page about a folder of runs: `python -m scripts.report RUN_DIR`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import matplotlib
+import numpy as np
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from common.errors import InputError, show
 from common.files import digest, read_json
 from common.inference.evaluation import EARLIER, PAGE, SUMMARY
 from common.made import origin_of
 from scripts import cli
-from scripts.pages.charts import curves_chart
-from scripts.pages.templates import png_uri, write_page
+from scripts.pages.templates import write_page
 from scripts.provenance import UNNAMED
 
 HIDDEN = ("mlruns", "mlartifacts", f"{EARLIER}-")  # beginnings of folders with copies of records and earlier results
@@ -26,6 +30,10 @@ FIELDS = (  # of a record, which may lack some
     *("finished", "command", "started", "seconds", "peak_memory_gib", "peak_gpu_memory_gib", "device", "world_size"),
     *("git_commit", "config", "weights", "pictures"),
 )
+SERIES = ("#1f6fb4", "#c2560b", "#2a7f4f", "#7b4aa8")
+STYLE: Any = {"text.parse_math": False, "svg.fonttype": "none", "axes.grid": True, "axes.axisbelow": True}
+STYLE |= {"grid.color": "#d8dee6", "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+NO_METADATA: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 RECORD = {"type": "object", "required": ["bundle", "workflow"]}
 
 
@@ -65,7 +73,7 @@ def read_run(root: Path, path: Path) -> dict[str, Any]:
     run["is_outdated"] = any(file.is_file() and digest(file) != sha256 for file, sha256 in weights.items())
     run["charts"] = charts_of(run)
     pictures = [folder / picture for picture in run["pictures"] or []]
-    run["images"] = {file.stem: png_uri(file.read_bytes()) for file in pictures if file.is_file()}
+    run["images"] = {file.stem: file.read_bytes() for file in pictures if file.is_file()}
     return run
 
 
@@ -86,6 +94,22 @@ def charts_of(run: dict[str, Any]) -> list[Markup]:
     return [
         curves_chart(f"{run['bundle']}: {label} over the iterations", label, curves) for label, curves in panels.items()
     ]
+
+
+def curves_chart(label: str, unit: str, curves: Mapping[str, tuple[Sequence[int], ArrayLike]]) -> Markup:
+    """Draw named curves, (iterations, values), over the iterations, as an SVG element; None is a gap."""
+    content = StringIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):  # so that identifiers differ between charts
+        figure = Figure(figsize=(4.8, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        for index, (name, (iterations, values)) in enumerate(curves.items()):
+            marker = "." if len(iterations) <= 50 else ""
+            axes.plot(iterations, np.array(values, float), label=name, color=SERIES[index % 4], marker=marker)
+        axes.set(xlabel="iteration", ylabel=unit)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
+        figure.savefig(content, format="svg", metadata=NO_METADATA)
+    drawing = content.getvalue().partition("<svg ")[2]
+    return Markup(f'<svg role="img" aria-label="{escape(label)}" ') + Markup(drawing)
 
 
 if __name__ == "__main__":

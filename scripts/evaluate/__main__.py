@@ -85,18 +85,17 @@ def protocols() -> None:
         show("")
 
 
-def page(folder: str, slices: str = "chosen", background: str | None = None) -> None:
+def page(folder: str, slices: str = "chosen") -> None:
     """Draw the page of an evaluation, FOLDER/evaluation.html, from cases.json and the files that it lists.
 
     Args:
         folder: folder of an evaluation, written by this command or by a bundle's evaluate.yaml.
         slices: cases with a page to scroll through the slices, FOLDER/slices/CASE.html: none, chosen (those of
             evaluation.html) or all.
-        background: modality of the slices in pictures; by default each case's first.
     """
     from scripts.pages.evaluation import write_pages  # late import: `--help` stays fast
 
-    show(write_pages(Path(folder).expanduser(), slices, background))
+    show(write_pages(Path(folder).expanduser(), slices))
 
 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:

@@ -1,1 +1,1 @@
-"""Self-contained HTML pages: templates, charts, evaluations and slices."""
+"""Self-contained HTML pages: templates, panels and evaluations."""

@@ -15,7 +15,7 @@ from common.inference.evaluation import entry_of, new_record
 from common.made import origin_of
 from common.metrics.protocols import protocol
 from scripts.evaluate.cases import read_masks
-from scripts.pages.slices import write_slices
+from scripts.pages.evaluation import read_scene, write_slices
 from tests.html_pages import Page
 from tests.scripts.evaluate.evaluations import save
 from tests.support import oblique
@@ -47,7 +47,7 @@ def case_of(folder, affine):
 
 
 def page_of(folder, record):
-    write_slices(folder, record, "P 1", None)
+    write_slices(folder, record, "P 1", read_scene(folder, record, "P 1"))
     return (folder / "slices/P 1.html").read_text()
 
 
