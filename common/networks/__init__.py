@@ -3,5 +3,5 @@
 from .. import lazy
 
 __getattr__ = lazy(
-    __name__, architectures="NETWORKS pretraining_network segmentation_network", probe="Probe", transbts="TransBTS"
+    __name__, architectures="ARCHITECTURES Probe pretraining_network segmentation_network", transbts="TransBTS"
 )

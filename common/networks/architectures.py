@@ -4,22 +4,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from monai.networks.nets.segresnet import SegResNet
 from torch import nn
+from torch.nn.functional import interpolate
 
 from ..errors import ArgumentError, choice
-from ..ssl import Masked, MaskedSegResNet, ProxyTask, SSLHead, swin_unetr
-from .probe import Probe
+from ..ssl import Masked, MaskedSegResNet, ModelSize, ProxyTask, SSLHead, encoder, settings, swin_unetr
 from .transbts import TransBTS
 
-NETWORKS = {  # architecture -> name of its class in checkpoints and run.json
-    "swin_unetr": "SwinUNETR",
-    "swin_unetr_v2": "SwinUNETR",
-    "segresnet": "SegResNet",
-    "transbts": "TransBTS",
-    "probe": "Probe",
-}
-
+ARCHITECTURES = ("swin_unetr", "swin_unetr_v2", "segresnet", "transbts", "probe")
 # DIFF-30: "small" is the published network, of the Model Zoo for SegResNet; "micro" is for trials on a CPU (DIFF-14)
 SEGRESNET: dict[str, dict[str, Any]] = {
     "small": {"init_filters": 16, "blocks_down": (1, 2, 2, 4), "blocks_up": (1, 1, 1)},  # brats_mri_segmentation
@@ -64,7 +58,7 @@ def segmentation_network(
         >>> sum(p.numel() for p in segmentation_network("segresnet", 4, 3).parameters())
         4702227
     """
-    choice("architecture", architecture, NETWORKS)
+    choice("architecture", architecture, ARCHITECTURES)
     network: nn.Module
     if architecture.startswith("swin_unetr"):
         options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
@@ -102,3 +96,27 @@ def pretraining_network(
         expected = "swin_unetr, or segresnet with the overlay masked"
         raise ArgumentError("architecture", architecture, "lacks heads of these proxy tasks", expected)
     return MaskedSegResNet(in_channels, tasks, **size)
+
+
+class Probe(nn.Module):
+    """Linear probe: SwinUNETR's encoder, frozen, with a trainable 1x1x1 convolution on each of its five levels.
+
+    The logits of the levels are interpolated to the image size and added. The encoder's parameters, `swinViT.*`, have
+    the names of SwinUNETR.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, model_size: str | ModelSize = "small", merging: str = "monai_1_5"
+    ) -> None:
+        super().__init__()
+        size = settings(model_size)
+        self.swinViT = encoder(in_channels, size, use_checkpoint=False, merging=merging).requires_grad_(False)
+        self.heads = nn.ModuleList(
+            nn.Conv3d(size.feature_size * 2**level, out_channels, kernel_size=1) for level in range(5)
+        )
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            levels = self.swinViT(image.contiguous())
+        logits = [head(level) for head, level in zip(self.heads, levels, strict=True)]
+        return torch.stack([interpolate(part, size=image.shape[2:], mode="trilinear") for part in logits]).sum(dim=0)

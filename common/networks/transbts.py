@@ -1,16 +1,19 @@
 """TransBTS: a convolutional encoder and decoder with a transformer between them."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
+from einops import rearrange
 from monai.networks.blocks.mlp import MLPBlock
 from torch import nn
-from torch.nn import functional as F
+from torch.nn.functional import scaled_dot_product_attention
 
 BLOCKS = (1, 2, 2, 4)  # residual blocks per encoder level
-STRIDE = 8  # voxels; edge of a token, from three steps of stride 2
 GROUPS = 8  # groups of the encoder's group norm
+
+_convolution = partial(nn.Conv3d, kernel_size=3, padding=1)
 
 
 class TransBTS(nn.Module):
@@ -54,13 +57,13 @@ class TransBTS(nn.Module):
         )
         self.halvings = nn.ModuleList(_convolution(before, after, stride=2) for before, after in pairwise(widths))
         self.projection = nn.Sequential(nn.BatchNorm3d(widths[-1]), nn.ReLU(), _convolution(widths[-1], embedding))
-        self.positions = nn.Parameter(torch.zeros(1, embedding, *(edge // STRIDE for edge in patch_size)))
+        self.positions = nn.Parameter(torch.zeros(1, embedding, *(edge // 8 for edge in patch_size)))
         self.positions_dropout = nn.Dropout(dropout)
         self.transformer = nn.Sequential(*(TransformerLayer(embedding, heads, hidden, dropout) for _ in range(layers)))
         self.mapping = nn.Sequential(
             _convolutions(embedding, widths[-1]), _Residual(_convolutions(widths[-1], widths[-1]))
         )
-        self.doublings = nn.ModuleList(_Doubling(before, after) for before, after in pairwise(widths[::-1]))
+        self.doublings = nn.ModuleList(_doubling(before, after) for before, after in pairwise(widths[::-1]))
         self.blocks = nn.ModuleList(_Residual(_convolutions(filters, filters)) for filters in widths[-2::-1])
         self.out = nn.Conv3d(width, out_channels, kernel_size=1)
 
@@ -75,7 +78,8 @@ class TransBTS(nn.Module):
         tokens = self.transformer(tokens)
         features = self.mapping(tokens.transpose(1, 2).reshape(features.shape))
         for doubling, block in zip(self.doublings, self.blocks, strict=True):
-            features = block(doubling(features, skips.pop()))
+            doubled = doubling["upsample"](doubling["narrow"](features))
+            features = block(doubling["join"](torch.cat([skips.pop(), doubled], dim=1)))
         return self.out(features)
 
 
@@ -96,60 +100,43 @@ def _encoder_block(filters: int) -> _Residual:
     return _Residual(nn.Sequential(*first, *second))
 
 
-def _convolution(before: int, after: int, stride: int = 1) -> nn.Conv3d:
-    return nn.Conv3d(before, after, kernel_size=3, stride=stride, padding=1)
-
-
 def _convolutions(before: int, after: int) -> nn.Sequential:
     """Return two convolutions, each followed by batch norm and activation."""
     first = [_convolution(before, after), nn.BatchNorm3d(after), nn.ReLU()]
     return nn.Sequential(*first, _convolution(after, after), nn.BatchNorm3d(after), nn.ReLU())
 
 
-class Attention(nn.Module):
-    """Self-attention of tokens [B, tokens, embedding]; MONAI's `SABlock` stores weights or drops out in evaluation."""
-
-    def __init__(self, embedding: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(embedding, 3 * embedding, bias=False)
-        self.out = nn.Sequential(nn.Linear(embedding, embedding), nn.Dropout(dropout))
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        query, key, value = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, 2)
-        )
-        dropped = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropped)  # [B, heads, tokens, E / heads]
-        return self.out(attended.transpose(1, 2).flatten(2))
+def _doubling(before: int, after: int) -> nn.ModuleDict:
+    """Return layers that reduce the filters, double each edge, and join the encoder's features of the same size."""
+    layers = {
+        "narrow": nn.Conv3d(before, after, kernel_size=1),
+        "upsample": nn.ConvTranspose3d(after, after, kernel_size=2, stride=2),
+        "join": nn.Conv3d(2 * after, after, kernel_size=1),
+    }
+    return nn.ModuleDict(layers)
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a feed-forward network, each after a layer norm and with a residual connection.
+    """Self-attention and a feed-forward network on tokens [B, tokens, embedding], after layer norms, with residuals.
 
-    MONAI's `TransformerBlock` adds an unused layer norm for cross-attention, which DistributedDataParallel refuses.
+    MONAI's `TransformerBlock` adds an unused layer norm for cross-attention, which DistributedDataParallel refuses, and
+    its `SABlock` stores weights or drops out in evaluation.
     """
 
     def __init__(self, embedding: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
+        self.heads, self.dropout = heads, dropout
         self.attention_norm = nn.LayerNorm(embedding)
-        self.attention = Attention(embedding, heads, dropout)
+        qkv = nn.Linear(embedding, 3 * embedding, bias=False)
+        out = nn.Sequential(nn.Linear(embedding, embedding), nn.Dropout(dropout))
+        self.attention = nn.ModuleDict({"qkv": qkv, "out": out})
         self.mlp_norm = nn.LayerNorm(embedding)
         self.mlp = MLPBlock(embedding, hidden, dropout)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        tokens = tokens + self.attention(self.attention_norm(tokens))
+        qkv = self.attention["qkv"](self.attention_norm(tokens))
+        query, key, value = rearrange(qkv, "b n (part heads e) -> part b heads n e", part=3, heads=self.heads)
+        dropout = self.dropout if self.training else 0.0
+        attended = scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        tokens = tokens + self.attention["out"](rearrange(attended, "b heads n e -> b n (heads e)"))
         return tokens + self.mlp(self.mlp_norm(tokens))
-
-
-class _Doubling(nn.Module):
-    """Reduce the filters, double each edge, and merge the result with the encoder's features of the same size."""
-
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.narrow = nn.Conv3d(before, after, kernel_size=1)
-        self.upsample = nn.ConvTranspose3d(after, after, kernel_size=2, stride=2)
-        self.join = nn.Conv3d(2 * after, after, kernel_size=1)
-
-    def forward(self, features: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        return self.join(torch.cat([skip, self.upsample(self.narrow(features))], dim=1))

@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common import weights
 from common.data.regions import CONVENTIONS
-from common.networks import NETWORKS, segmentation_network
+from common.networks import segmentation_network
 from common.ssl import SSLHead
 from scripts.cohorts import COHORTS
 from tests.support import BUNDLES, COHORT_OF, MODALITIES, ROOT
@@ -64,6 +64,6 @@ def untrained(bundle: str, file: Path, architecture: str = "swin_unetr", seed: i
         stated |= {"network": "SSLHead"}
     else:
         network = segmentation_network(architecture, len(MODALITIES[bundle]), REGIONS[bundle], "micro", PATCH)
-        stated |= {"architecture": architecture, "network": NETWORKS[architecture]}
+        stated |= {"architecture": architecture, "network": type(network).__name__}
     weights.write({"network": network.state_dict(), "metadata": stated | {"bundle": bundle} | metadata}, file)
     return str(file)
