@@ -93,10 +93,10 @@ def draw_inpainting(output: Mapping[str, Any], modalities: Sequence[str]) -> dic
         return {}
     columns = {"corrupted input": output["image"], **restored, "clean crop": output["label"]["clean"]}
     volumes = [volume[0].detach().float().cpu().numpy() for volume in columns.values()]
-    rows = {}
+    middle, rows = volumes[-1].shape[-1] // 2, {}
     for channel, modality in enumerate(modalities):
         levels = [grey_levels(volume[channel], like=volumes[-1][channel]) for volume in volumes]
-        rows[modality] = [_axial(volume, volume.shape[-1] // 2) for volume in levels]
+        rows[modality] = [plane_of(volume, "axial", middle) for volume in levels]
     return {"inpainting": joined(rows, list(columns))}
 
 
@@ -112,29 +112,25 @@ def draw_segmentation(
     """
     image, truth, prediction = (outputs[0][key].detach().float().cpu().numpy() for key in ("image", "label", "pred"))
     _, _, at = centre_of(np.any(truth if truth.any() else prediction, axis=0))
-    panels = [_axial(grey_levels(volume), at) for volume in image]
-    shades, regions = colours(convention), [*regions_of(convention)]
+    panels = [plane_of(grey_levels(volume), "axial", at) for volume in image]
+    grey, shades, regions = panels[0][..., None], colours(convention), [*regions_of(convention)]
     for masks in (truth, prediction):
-        filled = panels[0].astype(float)
+        filled = np.repeat(grey, 3, axis=-1).astype(float)
         for channel, _ in painting_order(convention):  # inner regions on top
             inside = plane_of(masks[channel], "axial", at) > 0
             shade = np.array([*bytes.fromhex(shades[regions[channel]][1:])])
-            filled[inside] = (1 - FILLED) * panels[0][inside] + FILLED * shade
+            filled[inside] = (1 - FILLED) * grey[inside] + FILLED * shade
         panels.append(filled.astype(np.uint8))
     return {"validation": joined({"axial, R to L": panels}, [*modalities, "reference", "prediction"], shades)}
 
 
-def _axial(levels: NDArray[np.uint8], at: int) -> Pixels:
-    return np.repeat(plane_of(levels, "axial", at)[..., None], 3, axis=-1)
-
-
 def joined(
-    rows: Mapping[str, Sequence[Pixels]],
+    rows: Mapping[str, Sequence[NDArray[np.uint8]]],
     titles: Sequence[str] = (),
     legend: Mapping[str, str] = MappingProxyType({}),
     title: str = "",
 ) -> Pixels:
-    """Join labelled rows of panels on black, with a title, the titles of the columns, and a legend of colours."""
+    """Join labelled rows of panels (grey or RGB) on black, with titles of columns and a legend of colours."""
     longest = max(max(pixels.shape) for panels in rows.values() for pixels in panels)
     scale = -(-EDGE // longest)
     edge, columns = scale * longest, max(map(len, rows.values()))
