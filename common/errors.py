@@ -13,9 +13,8 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class InputError(ValueError):
-    """Bad input: the culprit (`what`), its `value` if known, the `problem`, and the `expected` input.
+    """Bad input: the culprit (`what`), its `value` if known, the `problem`, and the `expected` input, in one line.
 
-    The message joins these fields in one line, in which `printable` escapes quoted text, so that it forges no line.
     From a DataLoader's worker, `what` is a traceback, whose last line has the message.
 
     Example:
@@ -96,10 +95,7 @@ def show(*lines: object, error: bool = False) -> None:
 
 
 def report_in_one_line() -> None:
-    """Install an exception hook: one line and exit status 2 for errors that `explained` covers.
-
-    The hook before it handles other exceptions.
-    """
+    """Install an exception hook: one line and exit status 2 for errors that `explained` covers; others as before."""
     if not isinstance(sys.excepthook, partial):
         sys.excepthook = partial(_report, sys.excepthook)
         logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # header corrections, without the file's name

@@ -18,9 +18,9 @@ CLAIM = ".in_use"  # lock file in a claimed folder
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Context manager: write a temporary file, then replace `path` atomically.
+    """Context manager: write a temporary file, then replace `path` atomically; an OSError becomes an `InputError`.
 
-    If the block fails, the old content stays. Missing folders are created. An OSError becomes an `InputError`.
+    If the block fails, the old content stays. Missing folders are created.
 
     Example:
         >>> with atomic_write("/tmp/figures.json") as file:
@@ -58,10 +58,7 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
 
 
 def read_json(path: str | Path, expected: str = "", schema: Mapping[str, Any] | None = None) -> Any:
-    """Read a JSON file without duplicate keys, and check it; raise an `InputError` if it is invalid.
-
-    `expected` describes the content, such as "a datalist".
-    """
+    """Read and check a JSON file without duplicate keys; `expected` describes its content, such as "a datalist"."""
     try:
         content = json.loads(Path(path).read_bytes(), object_pairs_hook=_unique)
     except OSError as error:
@@ -98,16 +95,13 @@ def digest(path: str | Path) -> str:
 
 
 def move_aside(path: Path) -> None:
-    """Rename a file or folder, if it exists, to include its modification time in UTC, as in run-20261121T080000.json.
-
-    If the new name is taken, letters x are added to it.
-    """
+    """Rename a file or folder, if it exists, to its modification time in UTC, such as run-20261121T080000.json."""
     if not path.exists():
         return
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     target = path.with_name(f"{path.stem}-{changed:%Y%m%dT%H%M%S}{path.suffix}")
     while target.exists():
-        target = target.with_name(f"{target.stem}x{target.suffix}")
+        target = target.with_name(f"{target.stem}x{target.suffix}")  # within the same second
     path.rename(target)
 
 

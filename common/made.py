@@ -17,7 +17,7 @@ from .files import digest, read_json, write_json
 
 MADE = "made.json"
 
-Inputs = Sequence[str | Path | None]
+Inputs = Sequence[str | Path | None]  # a subject's files; None for missing ones
 
 
 def versions() -> dict[str, str]:
@@ -54,8 +54,8 @@ def read_origin(folder: str | Path) -> dict[str, Any]:
 class Results:
     """Results of subjects in a folder, all with the weights and settings of `origin` (`origin_of` plus "settings").
 
-    The folder's `made.json` has the origin and, as "inputs", a stamp of each subject's input files. `is_same_origin`
-    states whether earlier results in the folder have these weights and settings.
+    The folder's `made.json` has the origin and a stamp of each subject's "inputs". `is_same_origin`: whether earlier
+    results in the folder have these weights and settings.
     """
 
     def __init__(self, folder: str | Path, origin: Mapping[str, Any]) -> None:

@@ -34,13 +34,11 @@ class WindowInferer(SlidingWindowInferer):
 
     Images are 0 outside the brain, and all windows that are 0 in every channel have the same logits. The host finds the
     empty windows from one mask per volume, so no batch waits for the GPU. Logits are stitched in float32, and must be
-    finite. If the GPU's memory is full, batches are halved, down to a single window.
-
-    `sw_batch_size` auto is the number in `BATCH` for the type of device.
+    finite. If the GPU's memory is full, batches are halved. `sw_batch_size` auto is that of `BATCH`.
 
     Shapes:
-        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size]. Windows of a
-        batch must not affect each other, as they do in batch norm during training.
+        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size], each window on
+        its own, unlike batch norm during training.
     """
 
     sw_batch_size: int
@@ -93,10 +91,7 @@ class WindowInferer(SlidingWindowInferer):
 
 
 class Ensemble(nn.Module):
-    """Average the logits of several networks over all combinations of mirroring along the axes `flips` (0 to 2).
-
-    Each network runs 2 ** len(flips) times.
-    """
+    """Average the logits of several networks over all 2 ** len(flips) mirrorings along the axes `flips` (0 to 2)."""
 
     def __init__(self, networks: Sequence[nn.Module], flips: Sequence[int] = ()) -> None:
         super().__init__()

@@ -29,9 +29,8 @@ class SaveVolumed(Transform):
     """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of its source file.
 
     The volume is a MetaTensor [C, x, y, z] on the grid of its source file, which `LoadScand` read; several channels
-    become a fourth axis. The file gets the qform and sform of the subject's first image, bit for bit
-    (`common.data.volumes.forms_of`); bytes are those of a label map. A case without "subject" writes nothing: servers
-    such as MONAI Label's write their own files.
+    become a fourth axis. The file gets the qform and sform of the source, bit for bit. A case without "subject" writes
+    nothing: servers such as MONAI Label's write their own files.
     """
 
     def __init__(self, keys: str, output_dir: str, dtype: str = "uint8") -> None:
@@ -97,14 +96,11 @@ def write_volumes(folder: Path, convention: str, subjects: Iterable[str]) -> Non
 
 
 class EmbeddingFile:
-    """Collect the embeddings of a run, a vector per subject; write `OUTPUT_DIR/embeddings.npz` atomically at its end.
+    """Handler that writes the embeddings of a run, a vector per subject, to OUTPUT_DIR/embeddings.npz at its end.
 
-    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "embedding" [N, C], "settings" (JSON
-    text) and, if the output has them, "level_0" to "level_4" [N, C_l]. Vectors are float32. Nothing is pickled, so
-    `numpy.load` needs no options. A run without vectors writes no file.
-
-    The engine's output is decollated: "pred" is the output of `EmbeddingInferer` without the first axis. An existing
-    file is an `InputError`, unless `existing` is replace.
+    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "settings" (JSON text) and the
+    outputs of `EmbeddingInferer`: "embedding" [N, C] and perhaps "level_0" to "level_4" [N, C_l], in float32. Nothing
+    is pickled. An existing file is an `InputError`, unless `existing` is replace.
     """
 
     def __init__(
