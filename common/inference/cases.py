@@ -10,14 +10,13 @@ from monai.engines import SupervisedEvaluator
 
 from .. import weights
 from ..data import datalists
-from ..data.names import count_missing, in_folders, missing_in, split_name
+from ..data.names import SUFFIX, count_missing, in_folders, missing_in, split_name
 from ..errors import ArgumentError, InputError, is_disk_full, one_line, shortened, show
 from ..files import existing_folder
 from ..made import MADE, Results
 from .outputs import files_of
 
-SCAN = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz])", re.IGNORECASE)  # file name without suffix
-# End of such a name, if it is a label map's
+# End of a label map's name without suffix
 MASK = re.compile(r"(?:^|[_.\- ])(?:(?:d|prob)?seg\w*|labels?|masks?|lesions?|roi|gt)$", re.IGNORECASE)
 
 Cases = list[dict[str, Any]]
@@ -35,14 +34,11 @@ def find_cases(
 
     In a folder, scans are SUBJECT_MODALITY.nii.gz, or MODALITY.nii.gz in SUBJECT or SUBJECT/VISIT; for a network of a
     single modality, names need none. `output_dir` is skipped, and unused images are printed. `python -m
-    scripts.datalists` reads other layouts.
+    scripts.datalists` reads other layouts. Raise `InputError` if there is none, or two of a modality.
 
     Returns:
         A dictionary for each subject: "subject", and "image": absolute paths in the order of `modalities`, None for
         missing ones, and for those in `missing`.
-
-    Raises:
-        InputError: the folder or datalist cannot be read; there is no case; or a subject has two files of a modality.
     """
     if datalist is not None:
         return datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
@@ -51,22 +47,21 @@ def find_cases(
     subjects: dict[str, dict[str, str]] = {}
     unused = []
     for file in sorted(folder.rglob("*")):
-        *folders, name = file.relative_to(folder).parts
-        is_hidden = any(part.startswith(".") for part in folders)  # such as subjects that are left out
-        if is_hidden or output in file.parents or not (match := SCAN.fullmatch(name)):
+        path, stem, prefix = file.relative_to(folder), SUFFIX.sub("", file.name), f"{file.parent.name}_"
+        folders, is_hidden = path.parts[:-1], any(part.startswith(".") for part in path.parts)
+        if stem == file.name or is_hidden or output in file.parents:
             continue
-        prefix = f"{file.parent.name}_"
-        if match[1].startswith(prefix):  # so that P1_T2/P1_T2_FLAIR is FLAIR of the visit P1_T2
-            rest, modality = split_name(match[1].removeprefix(prefix))
+        if stem.startswith(prefix):  # so that P1_T2/P1_T2_FLAIR is FLAIR of the visit P1_T2
+            rest, modality = split_name(stem.removeprefix(prefix))
             subject = prefix + rest if rest else file.parent.name
         else:
-            subject, modality = split_name(match[1])
+            subject, modality = split_name(stem)
             subject = subject or "_".join(folders) or file.parent.name
         modality = in_folders(modality, folders)  # T1ce in Gd/T1
         if modality is None and len(modalities) == 1 and not MASK.search(subject):
             modality = modalities[0]
         if modality is None or modality not in modalities:
-            unused.append("/".join([*folders, name]))
+            unused.append(path.as_posix())
             continue
         images = subjects.setdefault(subject, {})
         first = images.get(str(modality), next(iter(images.values()), str(file)))
