@@ -12,27 +12,16 @@ from scripts.layouts.reading import FileLayout
 
 @dataclass(frozen=True)
 class Space:
-    """The grid and orientation of a cohort's scans.
+    """The grid and orientation of a cohort's scans."""
 
-    Attributes:
-        description: Description of the space for people, such as in a datalist.
-        shape: Number of voxels along each axis, at 1 mm.
-        flip: Sign of each voxel axis in RAS+: 1 or -1.
-        origin: Position of the first voxel, mm.
-        mni_origin: Position of the origin of MNI space, mm.
-        dof: Degrees of freedom of the registration: 6 (rigid) or 12 (affine).
-        code: Code of sform and qform in NIfTI headers: 2 (aligned) or 4 (MNI).
-        brain: Brain extraction that makes raw scans like the cohort's: `deepbet`, or `none` for whole heads.
-    """
-
-    description: str
-    shape: tuple[int, int, int]
-    flip: tuple[int, int, int]
-    origin: tuple[float, float, float]
-    mni_origin: tuple[float, float, float] = (0, 0, 0)
-    dof: int = 12
-    code: int = 4
-    brain: str = "deepbet"
+    description: str  # for people, such as in a datalist
+    shape: tuple[int, int, int]  # number of voxels along each axis, at 1 mm
+    flip: tuple[int, int, int]  # sign of each voxel axis in RAS+: 1 or -1
+    origin: tuple[float, float, float]  # position of the first voxel, mm
+    mni_origin: tuple[float, float, float] = (0, 0, 0)  # position of the origin of MNI space, mm
+    dof: int = 12  # degrees of freedom of the registration: 6 (rigid) or 12 (affine)
+    code: int = 4  # of sform and qform in NIfTI headers: 2 (aligned) or 4 (MNI)
+    brain: str = "deepbet"  # brain extraction that makes raw scans like the cohort's, or `none` for whole heads
 
     def affine(self, spacing: float) -> NDArray[np.float64]:
         """Return the affine [4, 4] from voxels to mm; `spacing` is the edge of a voxel, mm."""
@@ -54,26 +43,15 @@ class Space:
 
 @dataclass(frozen=True)
 class Cohort:
-    """A cohort, such as BraTS: all facts about it that this software needs.
+    """A cohort, such as BraTS: all facts about it that this software needs."""
 
-    Attributes:
-        layouts: File layouts of the cohort's releases; the cohort's synthetic scans have the first layout.
-        about: Help text of the command `python -m scripts.datalists NAME`: a summary line and paragraphs.
-        space: Grid and orientation of the scans.
-        phantom: Function from the index of a synthetic person to the values of the fields in the first layout's file
-            names, such as `person`.
-        head: Pathology of the synthetic heads, a key of `scripts.phantoms.anatomy.HEADS`.
-        dtype: Voxel type of images on disk.
-        reference: Modality whose series defines the DICOM grid by default.
-    """
-
-    layouts: tuple[FileLayout, ...]
-    about: str
+    layouts: tuple[FileLayout, ...]  # of the cohort's releases; synthetic scans have the first
+    about: str  # help of `python -m scripts.datalists NAME`: a summary line and paragraphs
     space: Space
-    phantom: Callable[[int], Mapping[str, str]]
-    head: str
-    dtype: str = "int16"
-    reference: str = "T1"
+    phantom: Callable[[int], Mapping[str, str]]  # fields of the first layout by the index of a synthetic person
+    head: str  # pathology of the synthetic heads, a key of `scripts.phantoms.anatomy.HEADS`
+    dtype: str = "int16"  # voxel type of images on disk
+    reference: str = "T1"  # modality whose series defines the DICOM grid by default
 
     @property
     def modalities(self) -> tuple[str, ...]:
