@@ -1,60 +1,39 @@
 """List the image files below a folder."""
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-SUFFIX = re.compile(r"([^.].*?)\.(?:nii(?:\.gz)?|mg[hz])", re.IGNORECASE | re.DOTALL)
-
-
-class ImageFile(NamedTuple):
-    """An image file: its path relative to the data set's folder, and its name without suffix (`stem`)."""
-
-    path: str
-    stem: str
-
-    @property
-    def folders(self) -> list[str]:
-        """Names of the folders in the path, outermost first."""
-        return self.path.split("/")[:-1]
-
-    @property
-    def bare(self) -> str:
-        """The file's path without suffix."""
-        return "/".join([*self.folders, self.stem])
+from common.data.names import SUFFIX
 
 
 def stem_of(name: str) -> str | None:
     """Return an image file's name without suffix; None for hidden files and other formats."""
-    match = SUFFIX.fullmatch(name)
-    return match[1] if match else None
+    stem = SUFFIX.sub("", name)
+    return None if stem == name or name.startswith(".") else stem
 
 
-def list_images(root: str | Path, enters: Callable[[str], bool] = lambda folder: True) -> list[ImageFile]:
-    """List the images below a root, sorted, but for hidden ones, and those in folders that `enters` rejects.
+def list_images(root: Path, enters: Callable[[str], bool] = lambda folder: True) -> list[str]:
+    """List the paths of images below a root, sorted, but for hidden ones, and those in folders that `enters` rejects.
 
     Links to folders are followed if they lead out of the root. Raise OSError for a folder that cannot be read.
     """
-    top, base, files = str(Path(root)), Path(root).resolve(), list[ImageFile]()
+    base, images = root.resolve(), []
 
-    def is_wanted(folder: str) -> bool:
-        path = Path(folder)
+    def is_wanted(folder: Path) -> bool:
+        path = root / folder
         if path.is_symlink():
-            real = path.resolve()
-            if real.is_relative_to(base) or path.parent.resolve().is_relative_to(
-                real
-            ):  # listed in its place, or a loop
+            target = path.resolve()
+            is_loop = path.parent.resolve().is_relative_to(target)
+            if is_loop or target.is_relative_to(base):  # images in the root are listed in their place
                 return False
-        return enters(folder[len(top) :].lstrip("/"))
+        return folder.name[0] != "." and enters(folder.as_posix())
 
-    for folder, names, members in os.walk(top, onerror=_fail, followlinks=True):
-        names[:] = [name for name in names if name[0] != "." and is_wanted(f"{folder}/{name}")]
-        for name in members:
-            if stem := stem_of(name):  # even a lost link, which the file checks report
-                files.append(ImageFile(f"{folder}/{name}"[len(top) :].lstrip("/"), stem))
-    return sorted(files, key=lambda file: file.path.split("/"))
+    for path, names, members in os.walk(root, onerror=_fail, followlinks=True):
+        folder = Path(path).relative_to(root)
+        names[:] = [name for name in names if is_wanted(folder / name)]
+        images += [(folder / name).as_posix() for name in members if stem_of(name)]  # also lost links, for the checks
+    return sorted(images, key=lambda image: image.split("/"))
 
 
 def _fail(error: OSError) -> None:

@@ -3,23 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from common.data.names import SPELLINGS, UNCLEAR, in_folders, modality_of
+from common.data.names import SPELLINGS, SUFFIX, UNCLEAR, in_folders, modality_of
 from common.errors import InputError
-from scripts.layouts.listing import ImageFile, stem_of
-from scripts.layouts.names import (
-    ANATOMY,
-    LABEL,
-    SIGNS,
-    Identity,
-    beginnings,
-    identify,
-    kind_of_folder,
-    name_of,
-    parts_of,
-)
+from scripts.layouts.names import ANATOMY, LABEL, SIGNS, beginnings, kind_of_folder, name_of, subjects_of, visit_name
 
 EXAMPLE = "{subject}/{session}/{modality}"
 FIELDS = {"subject", "session", "modality"}
@@ -27,69 +15,61 @@ _TOKEN = re.compile(r"(\{\w+\}|\*\*/|\*+|\?|\[[^\]/]+\])")
 _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-@dataclass(frozen=True)
-class Pattern:
-    """A pattern of paths with fields in braces; `*`, `?` and `[...]` match within a name, `**` also across folders.
+def compile_pattern(
+    text: str, fields: Mapping[str, str] | None = None, flags: re.RegexFlag = re.NOFLAG
+) -> re.Pattern[str]:
+    """Compile a pattern of paths with {fields}; `*`, `?` and `[...]` match within a name, `**` also across folders.
 
-    `fields` maps a field to the regular expression of its values, by default any name; named groups in the expression
-    become fields, too.
+    `fields` maps a field to the regular expression of its values, by default any name.
 
     Example:
-        >>> Pattern("{subject}/pre/{subject}_T1").match("P1/pre/P1_T1"), Pattern("*/T1").match("P1/T1")
-        ({'subject': 'P1'}, {})
+        >>> compile_pattern("{subject}/pre/{subject}_T?").fullmatch("P1/pre/P1_T1").groupdict()
+        {'subject': 'P1'}
     """
-
-    text: str
-    fields: Mapping[str, str] = field(default_factory=dict)
-    flags: re.RegexFlag = re.NOFLAG
-
-    @cached_property
-    def _regex(self) -> re.Pattern[str]:
-        parts, seen = [], set()
-        for part in _TOKEN.split(self.text):
-            name = part[1:-1] if _TOKEN.fullmatch(part) and part.startswith("{") else ""
-            if name in seen:
-                parts.append(f"(?P={name})")
-            elif name:
-                parts.append(f"(?P<{name}>{self.fields.get(name, '[^/]+?')})")
-                seen.add(name)
-            else:
-                literal = part.replace("[!", "[^") if _TOKEN.fullmatch(part) else re.escape(part)
-                parts.append(_WILD.get(part, literal))
-        return re.compile("".join(parts), self.flags | re.DOTALL)
-
-    def match(self, path: str) -> dict[str, str] | None:
-        """Return the values of the pattern's fields in a relative path; None if the path does not match."""
-        match = self._regex.fullmatch(path)
-        return match.groupdict() if match else None
+    regex = ""
+    for part in _TOKEN.split(text):
+        name = part.strip("{}")
+        if not _TOKEN.fullmatch(part):
+            regex += re.escape(part)
+        elif name == part:
+            regex += _WILD.get(part, part.replace("[!", "[^"))
+        elif f"(?P<{name}>" in regex:
+            regex += f"(?P={name})"
+        else:
+            regex += f"(?P<{name}>{(fields or {}).get(name, '[^/]+?')})"
+    return re.compile(regex, flags | re.DOTALL)
 
 
-def ending(words: str) -> Pattern:
-    """Return the pattern of the paths that end with whole words, or with a pattern; case is ignored.
+def ending(words: str) -> re.Pattern[str]:
+    """Compile the pattern of the paths that end with whole words, or with a pattern; case is ignored.
 
     Example:
-        >>> [ending(words).match("P1/pre/P1_T1") is not None for words in ("T1", "pre/*", "orig/*", "1")]
+        >>> [ending(words).fullmatch("P1/pre/P1_T1") is not None for words in ("T1", "pre/*", "orig/*", "1")]
         [True, True, False, False]
     """
     if _TOKEN.search(words):
-        return Pattern(f"**/{words}", flags=re.IGNORECASE)
-    start = rf"(?:.*[{re.escape(SIGNS)}/])?"
-    return Pattern("{start}{words}", {"start": start, "words": re.escape(words)}, re.IGNORECASE)
+        return compile_pattern(f"**/{words}", flags=re.IGNORECASE)
+    return re.compile(rf"(?:.*[{re.escape(SIGNS)}/])?{re.escape(words)}", re.IGNORECASE | re.DOTALL)
+
+
+class Identity(NamedTuple):
+    """What a file shows, and of whom."""
+
+    kind: str  # a modality or `LABEL`
+    subjects: Mapping[
+        str, Any
+    ]  # what the path says of the subject, by the subject's name; a label map has alternatives
+    person: str | None = None  # None if the subject's name tells
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How a data set's files are named: `--modalities`, `--label` and `--pattern`.
+    """How a data set's files are named: `--modalities`, `--label` and `--pattern`."""
 
-    `modalities` lists modalities in channel order; None selects the modalities of every subject. `words` maps a kind to
-    the words or the pattern that end its paths, in place of the usual spellings. `pattern` has {subject} and
-    {modality}, and replaces the usual reading of folders and names. `labels` is whether label maps are wanted.
-    """
-
-    modalities: tuple[str, ...] | None = None
-    words: Mapping[str, str] = field(default_factory=dict)
-    pattern: str | None = None
-    labels: bool = True
+    modalities: tuple[str, ...] | None = None  # in channel order; None selects the modalities of every subject
+    words: Mapping[str, str] = field(default_factory=dict)  # by kind, the end of its paths, instead of usual spellings
+    pattern: str | None = None  # has {subject} and {modality}, instead of the usual reading of folders and names
+    labels: bool = True  # whether label maps are wanted
 
     def takes(self, kind: str) -> bool:
         """Whether the usual spellings of a kind count, such as t1c for T1ce."""
@@ -100,51 +80,61 @@ class Naming:
         given = self.words.keys() - {LABEL}
         return kind not in given and (not given or self.modalities is None or kind in self.modalities)
 
-    def identify(self, file: ImageFile) -> Identity | None:
-        """Return what a file shows, and of whom; None if its path says nothing."""
-        if found := self.stated(file):
-            return found
-        if self.pattern is not None:
-            found = self._by_pattern(file, self.pattern)
-        else:
-            found = identify(file, self.modalities or ())
-        return found if found and self.takes(found.kind) else None
+    def identify(self, path: str) -> Identity | None:
+        """Return what a file shows, and of whom, by its path without suffix; None if the path does not say.
 
-    def stated(self, file: ImageFile) -> Identity | None:
+        The user's words come first. Otherwise the end of the name states the kind, or the innermost folder of a kind,
+        which is {modality} in a pattern; in a folder of label maps, all files are label maps.
+
+        Example:
+            >>> [found and found[:2] for found in map(Naming().identify, ("P1/late/t1", "T1/P1", "P1/brain_mask"))]
+            [('T1', {'P1_ses-late': ['P1', 'late']}), ('T1', {'P1': ['P1']}), None]
+        """
+        if stated := self.stated(path):
+            return stated
+        *folders, name = path.split("/")
+        before, usual = name_of(name)
+        for modality in self.modalities or ():
+            if modality not in SPELLINGS and ending(modality).fullmatch(name):
+                before, usual = name[: -len(modality)].rstrip(SIGNS), modality
+        kinds = [(usual, "", before), *((kind_of_folder(folder), folder, name) for folder in reversed(folders))]
+        if any(kind == ANATOMY for kind, *_ in kinds):
+            return None
+        for kind, folder, before in sorted(kinds, key=lambda item: item[0] != LABEL):
+            kind = in_folders(kind, [*folders, name] if folder else folders)
+            if kind in (None, "images"):
+                continue
+            if not self.takes(kind):
+                return None
+            if self.pattern is None:
+                return Identity(kind, subjects_of(kind, folders, before))
+            ends = [folder or name[len(start) :].lstrip(SIGNS) for start in beginnings(kind, before)]
+            patterns = [compile_pattern(self.pattern, {"modality": re.escape(end)}) for end in ends]
+            if matches := list(filter(None, (pattern.fullmatch(path) for pattern in patterns))):
+                return _identity(kind, matches)
+        return None
+
+    def stated(self, path: str) -> Identity | None:
         """Return the identity of a file that the user's words fit; the longest words come first."""
+        *folders, name = path.split("/")
+        before, usual = name_of(name)
         for kind, words in sorted(self.words.items(), key=lambda item: (item[0] != LABEL, -len(item[1]))):
-            before, usual = name_of(file.stem)
-            end = re.split(r"[*?\]}]", words)[-1]  # after the last wildcard
-            if usual == LABEL and kind != LABEL and not end:
+            match, end = ending(words).fullmatch(path), re.split(r"[*?\]}]", words)[-1]  # after the last wildcard
+            is_mask = usual == LABEL and kind != LABEL and not end
+            if match is None or is_mask or modality_of(words) not in (None, in_folders(usual, folders)):
                 continue
-            if modality_of(words) not in (None, in_folders(usual, file.folders)):
-                continue
-            if (fields := ending(words).match(file.bare)) is None:
-                continue
-            if "subject" in fields:
-                return Identity(kind, *_subject(fields))
-            if name := end.rpartition("/")[2]:
-                before = file.stem[: -len(name)].rstrip(SIGNS)
-            depth = len(file.folders) - words.count("/")
-            folders = [folder for folder in file.folders[:depth] if kind_of_folder(folder) is None]
-            return Identity(kind, [parts_of(folders, name) for name in beginnings(kind, before)])
-        return None
-
-    def _by_pattern(self, file: ImageFile, pattern: str) -> Identity | None:
-        """Return the identity of a file by a pattern; {modality} is the end of the file's name, or a whole folder."""
-        before, kind = name_of(file.stem, self.modalities or ())
-        stated = [(kind, file.stem[len(start) :].lstrip(SIGNS)) for start in beginnings(kind or "", before)]
-        stated += [(kind_of_folder(folder), folder) for folder in file.folders]
-        for modality, words in stated:
-            fields = Pattern(pattern, {"modality": re.escape(words)}).match(file.bare)
-            if fields and modality not in (None, ANATOMY, "images"):
-                return Identity(str(in_folders(modality, file.folders)), *_subject(fields))
+            if "subject" in match.re.groupindex:
+                return _identity(kind, [match])
+            if last := end.rpartition("/")[2]:
+                before = name[: -len(last)].rstrip(SIGNS)
+            return Identity(kind, subjects_of(kind, folders[: len(folders) - words.count("/")], before))
         return None
 
 
-def _subject(fields: Mapping[str, str]) -> tuple[list[list[str]], str | None]:
-    subject, session = fields["subject"], fields.get("session")
-    return [[subject, *filter(None, [session])]], subject if session else None
+def _identity(kind: str, matches: Sequence[re.Match[str]]) -> Identity:
+    """Return the identity of a file by {subject} and {session}."""
+    visits = [[match["subject"], *filter(None, [match.groupdict().get("session")])] for match in matches]
+    return Identity(kind, {visit_name(visit): visit for visit in visits}, visits[0][0] if len(visits[0]) > 1 else None)
 
 
 def naming(modalities: str | Sequence[str] | None, label: Any = None, pattern: Any = None) -> Naming:
@@ -156,8 +146,7 @@ def naming(modalities: str | Sequence[str] | None, label: Any = None, pattern: A
     if modalities is None:
         return Naming(None, words, template)
     listed = ",".join(map(str, modalities)) if isinstance(modalities, list | tuple) else str(modalities)
-    option, usual = f"--modalities={listed}", {name.lower(): name for name in SPELLINGS}
-    names = []
+    option, usual, names = f"--modalities={listed}", {name.lower(): name for name in SPELLINGS}, []
     for name, sign, text in (pair.partition("=") for pair in listed.split(",")):
         names.append(usual.get(name.strip().lower(), name.strip()))
         if sign:
@@ -169,7 +158,7 @@ def naming(modalities: str | Sequence[str] | None, label: Any = None, pattern: A
 
 def words_of(text: str, option: str) -> str:
     """Check words or a pattern in an option; return them without suffix and leading separators."""
-    words = (stem_of(text) or text).removeprefix("./").lstrip(SIGNS + "/")
+    words = SUFFIX.sub("", text).removeprefix("./").lstrip(SIGNS + "/")
     if not words or not {*re.findall(r"\{([^}]*)\}?", words)} <= FIELDS:
         raise InputError(option, expected=f"the end of paths, such as lesion_mask, or a pattern such as {EXAMPLE}")
     return words

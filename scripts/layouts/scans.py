@@ -1,22 +1,26 @@
-"""Find the single scans of a folder, each with its person and sequence: FOMO-60K, FOMO-300K, OpenMind, and others."""
+"""Find the single scans of a folder, each with its person and sequence: FOMO-60K, FOMO-300K, OpenMind, and others.
 
+Tables of FOMO-300K and OpenMind state sequences, and which people are in two data sets.
+"""
+
+import csv
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from common.data.names import ANY, in_folders, person_of
+from common.data.names import ANY, MOST, SUFFIX, in_folders, modality_of, person_of
 from common.errors import shortened, show
 from scripts.layouts.listing import list_images
 from scripts.layouts.names import ANATOMY, LABEL, name_of
-from scripts.layouts.patterns import Naming, Pattern, words_of
+from scripts.layouts.patterns import Naming, compile_pattern, words_of
 from scripts.layouts.reading import read_layout
 from scripts.layouts.subjects import DataSet, Subject
-from scripts.layouts.tables import OPENMIND, joined_people, read_tables
 
 MASK = "mask"
 # PT001_OASIS1/sub_1/ses_1/t1, PT030_OpenNeuro/ds000001/sub-01/ses-01/anat/sub-01_ses-01_T1w, ds000001/sub-01/anat/...
-COLLECTION = Pattern(
+COLLECTION = compile_pattern(
     "{dataset}{subject}/{session}{folders}{name}",
     {"dataset": "(?:[^/]+/)*?", "subject": "sub[-_][^/]+", "session": "(?:ses[-_][^/]+/)?", "folders": "(?:[^/]+/)*"},
 )
@@ -24,6 +28,13 @@ NO_SCANS = re.compile(  # copies of scans, time series, field maps, parts of com
     "(?:^|/)(?:derivatives|sourcedata|func|fmap|perf)/|_part-(?:phase|real|imag)_"
 )
 COUNT = re.compile(r"(?:[_-](?:run-?\d+|bval[_-]?\d+|trace|\d+))+$")  # follows a sequence: t1_2, dwi_bval1000
+OPENMIND = "OpenMind/"  # the folder to which the paths in OpenMind's table are relative
+TABLES = {  # name -> column of paths, columns whose words state the sequence, the most reliable last
+    "mapping.tsv": ("new_path", ["old_filename"]),
+    "mri_info.tsv": ("filename", ["ProtocolName", "SeriesDescription"]),
+    "openneuro_metadata.csv": ("image_path", ["modality"]),
+}
+NUMBER = re.compile(r"(?<![A-Za-z0-9])0*([A-Za-z]*[1-9]\d{4,})(?![A-Za-z0-9])")  # of a person: 0010001, A00035072
 
 
 def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[str, list[str]]]:
@@ -33,41 +44,45 @@ def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[st
     """
     if pattern is not None:
         show(f"layout: {pattern}")
-        return _by_pattern(root, Pattern(words_of(str(pattern), f"--pattern={pattern}")))
+        return _by_pattern(root, compile_pattern(words_of(str(pattern), f"--pattern={pattern}")))
     scans, left_out = _by_pattern(root, COLLECTION)
     if scans.subjects:
         return scans, left_out
     data = read_layout(root, Naming((ANY,)))  # without T1, so that an unclear T1 is no question
-    scans.subjects = {}
-    for name, subject in sorted(data.subjects.items()):
+    for name, subject in data.subjects.items():
         for kind, first in subject.images.items():
             for path in data.clashes.get((name, kind), [first]):
                 _add(scans, f"{name}_{kind}", subject.person, path, kind).is_test = subject.is_test
     used = {subject.files[ANY] for subject in scans.subjects.values()}
-    unused = [file.path for file in scans.images if file.path not in used]
-    return scans, {"masks, or no modality in the name (give --pattern)": unused}
+    return scans, {"masks, or no modality in the name (give --pattern)": [it for it in scans.images if it not in used]}
 
 
-def _by_pattern(root: Path, pattern: Pattern) -> tuple[DataSet, dict[str, list[str]]]:
+def _by_pattern(root: Path, pattern: re.Pattern[str]) -> tuple[DataSet, dict[str, list[str]]]:
     scans, left_out = DataSet(str(root), list_images(root), [ANY]), defaultdict[str, list[str]](list)
-    matches = {file: pattern.match(file.bare) for file in scans.images if not NO_SCANS.search(file.path)}
-    stated, numbers = read_tables(root, {fields.get("dataset", "") for fields in matches.values() if fields})
+    matches = {image: pattern.fullmatch(SUFFIX.sub("", image)) for image in scans.images if not NO_SCANS.search(image)}
+    fields_of = {
+        image: {"dataset": "", "session": "", "folders": ""} | match.groupdict()
+        for image, match in matches.items()
+        if match
+    }
+    stated, numbers = read_tables(root, {fields["dataset"] for fields in fields_of.values()})
     number_of: dict[str, str] = {}
-    for file in scans.images:
-        fields = matches.get(file)
-        if fields is None:
-            left_out["not in this layout (give --pattern)"].append(file.path)
+    for image in scans.images:
+        if image not in fields_of:
+            left_out["not in this layout (give --pattern)"].append(image)
             continue
-        subject, session = fields["subject"], fields.get("session", "").rstrip("/")
-        name = file.stem.removeprefix(f"{subject}_").removeprefix(f"{session}_")
-        sequence = sequence_of(fields.get("modality", name), fields.get("folders", ""))
+        fields = fields_of[image]
+        *folders, stem = SUFFIX.sub("", image).split("/")
+        subject, session = fields["subject"], fields["session"].rstrip("/")
+        name = stem.removeprefix(f"{subject}_").removeprefix(f"{session}_")
+        sequence = sequence_of(fields.get("modality", name), fields["folders"])
         if MASK in (sequence, sequence_of(name)):
-            left_out["masks"].append(file.path)
+            left_out["masks"].append(image)
             continue
-        path = file.path.removeprefix(OPENMIND)
-        person = fields.get("dataset", "") + (subject if session else person_of(subject))
-        title = "_".join([*(folder for folder in file.folders if folder not in file.stem), file.stem])
-        _add(scans, title, person, file.path, sequence or stated.get(path, ""))
+        path = image.removeprefix(OPENMIND)
+        person = fields["dataset"] + (subject if session else person_of(subject))
+        title = "_".join([*(folder for folder in folders if folder not in stem), stem])
+        _add(scans, title, person, image, sequence or stated.get(path, ""))
         if path in numbers:
             number_of.setdefault(person, numbers[path])
     if joined := joined_people(number_of):
@@ -102,3 +117,62 @@ def sequence_of(name: str, folders: str = "") -> str:
     if kind in (LABEL, ANATOMY) or last.lower().endswith((MASK, "seg")):  # defacemask, probseg
         return MASK
     return in_folders(kind, folders.split("/")) or ("" if last.isdecimal() or last.lower() == "scan" else last)
+
+
+def read_tables(root: Path, datasets: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what tables state of scans, by path: sequences, and people's numbers in the original data sets.
+
+    The tables lie in `root` or in the folders of its data sets, which are paths below it that end with "/".
+    """
+    sequences, numbers = dict[str, str](), dict[str, str]()
+    for folder in sorted({"", OPENMIND, *datasets}):
+        for table, (column, texts) in TABLES.items():
+            for row in _rows(root / folder / table):
+                above = f"{row['dataset']}/" if row.get("dataset") and not folder else folder
+                path = above.removeprefix(OPENMIND) + (row.get(column) or "")
+                for sequence in filter(None, (sequence_in(row.get(text) or "") for text in texts)):
+                    sequences[path] = sequence
+                if number := NUMBER.search(row.get("old_path") or ""):
+                    numbers[path] = number[1]
+    return sequences, numbers
+
+
+def _rows(file: Path) -> Iterator[Mapping[str, str | None]]:
+    if file.is_file():
+        with file.open(encoding="utf-8-sig", errors="replace", newline="") as content:
+            yield from csv.DictReader(content, delimiter="\t" if file.suffix == ".tsv" else ",")
+
+
+@cache
+def sequence_in(text: str) -> str | None:
+    """Return the modality that the words of a description state; None if they state none, or several.
+
+    Example:
+        >>> [sequence_in(text) for text in ("t1_mprage", "T1 SE post Gd", "t2_tirm_dark-fluid", "T1 and T2", "rest")]
+        ['T1', 'T1ce', 'FLAIR', None, None]
+    """
+    words = re.split(r"[^A-Za-z0-9+*]+", re.sub("(?i)dark.?fluid", "FLAIR", text))
+    spans = [words[start:end] for start in range(len(words)) for end in range(start + 1, start + 1 + MOST)]
+    stated = {modality_of("".join(span)) for span in spans} - {None}
+    for special, plain in (("FLAIR", "T2"), ("T1ce", "T1")):
+        if stated == {special, plain}:
+            stated = {special}
+    return in_folders(stated.pop(), [text]) if len(stated) == 1 else None
+
+
+def joined_people(number_of: Mapping[str, str]) -> dict[str, str]:
+    """Map the people whose number occurs in several data sets, once in each, to the first of them.
+
+    Example:
+        >>> joined_people({"A/sub-1": "10001", "B/sub-9": "10001", "B/sub-2": "10002"})
+        {'A/sub-1': 'A/sub-1', 'B/sub-9': 'A/sub-1'}
+    """
+    groups = defaultdict(list)
+    for person, number in sorted(number_of.items()):
+        groups[number].append(person)
+    joined: dict[str, str] = {}
+    for people in groups.values():
+        datasets = {person.rpartition("/")[0] for person in people}
+        if 1 < len(datasets) == len(people):
+            joined |= dict.fromkeys(people, people[0])
+    return joined

@@ -4,31 +4,24 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from common.data.names import person_of
+from common.data.names import SUFFIX, person_of
 from common.errors import InputError, shortened, show
-from scripts.layouts.listing import ImageFile
 from scripts.layouts.names import LABEL, name_of
-from scripts.layouts.patterns import EXAMPLE
+from scripts.layouts.patterns import EXAMPLE, Identity
 
 OPTION = f"--pattern='{EXAMPLE}'"
 
 
 @dataclass
 class Subject:
-    """A person at one visit, with relative paths by modality, and by `LABEL` for the label map.
-
-    Attributes:
-        origin: What the paths say of the subject; all files of a subject have the same.
-        is_test: Whether the layout reserves the subject for testing.
-        sequence: What a single scan shows, "" if nothing states it; None for other subjects.
-    """
+    """A person at one visit."""
 
     name: str
     person: str
-    files: dict[str, str] = field(default_factory=dict)
-    origin: Any = None
-    is_test: bool = False
-    sequence: str | None = None
+    files: dict[str, str] = field(default_factory=dict)  # relative paths by modality, and by `LABEL` for the label map
+    origin: Any = None  # what the paths say of the subject; all files of a subject have the same
+    is_test: bool = False  # whether the layout reserves the subject for testing
+    sequence: str | None = None  # what a single scan shows, "" if nothing states it; None for other subjects
 
     @property
     def images(self) -> dict[str, str]:
@@ -43,34 +36,34 @@ class Subject:
 
 @dataclass
 class DataSet:
-    """The subjects of a data set by name.
-
-    Attributes:
-        root: Folder of the data set.
-        images: All images in the folder.
-        modalities: Modalities in channel order.
-        convention: Label convention as text; None without label maps.
-        name: Name of the datalist.
-        clashes: Paths by subject and kind, where two or more files fit; the subject keeps the first.
-    """
+    """The subjects of a data set by name."""
 
     root: str
-    images: Sequence[ImageFile]
-    modalities: Sequence[str] = ()
-    convention: str | None = None
-    name: str = ""
+    images: Sequence[str]  # all in the folder
+    modalities: Sequence[str] = ()  # in channel order
+    convention: str | None = None  # label convention as text; None without label maps
+    name: str = ""  # of the datalist
     subjects: dict[str, Subject] = field(default_factory=dict)
-    clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # paths that fit one kind of a subject
 
-    def add(self, name: str, kind: str, path: str, origin: Any, person: str | None = None) -> None:
-        """Give a file to a subject; raise `InputError` if the subject's other files are of another origin."""
-        subject = self.subjects.setdefault(name, Subject(name, person or person_of(name), origin=origin))
-        if subject.origin != origin:
-            first = next(iter(subject.files.values()))
-            raise InputError(f"--root={self.root}", f"{first} and {path} would both be of {name}", "distinct names")
-        first = subject.files.setdefault(kind, path)
-        if first != path:
-            self.clashes.setdefault((name, kind), [first]).append(path)
+    def add(self, found: Iterable[tuple[str, Identity]]) -> None:
+        """Give files to their subjects, the first of a kind to each, a label map to the first subject with an image.
+
+        Raise `InputError` if a subject's files are of different origins, such as two folders.
+        """
+        for path, (kind, options, person) in sorted(found, key=lambda item: item[1].kind == LABEL):
+            with_images = [name for name in options if name in self.subjects and self.subjects[name].images]
+            for name in [*with_images, *options][:1]:
+                if name not in self.subjects:
+                    self.subjects[name] = Subject(name, person or person_of(name), origin=options[name])
+                files = self.subjects[name].files
+                if self.subjects[name].origin != options[name]:
+                    problem = f"{next(iter(files.values()))} and {path} would both be of {name}"
+                    raise InputError(f"--root={self.root}", problem, "distinct names")
+                first = files.setdefault(kind, path)
+                if first != path:
+                    self.clashes.setdefault((name, kind), [first]).append(path)
+        self.subjects = dict(sorted(self.subjects.items()))
 
     def clash(self, name: str, kind: str) -> str | None:
         """Describe two files that fit the same kind of a subject; None without a clash."""
@@ -85,15 +78,14 @@ class DataSet:
                 expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
                 raise InputError(f"--root={self.root}", self.clash(name, kind), expected)
 
-    def show_unused(self, modalities: Collection[str], takes_labels: bool = True, option: str = OPTION) -> None:
+    def show_unused(self, modalities: Collection[str], option: str = OPTION) -> None:
         """Print the number of images that are not used, and some of them, those whose names say nothing first."""
-        kinds = {*modalities, *([LABEL] if takes_labels else [])}
         complete = [it.files for it in self.subjects.values() if not it.files.keys().isdisjoint(modalities)]
-        used = {path for files in complete for kind, path in files.items() if kind in kinds}
-        unused = [file for file in self.images if file.path not in used]
-        unused.sort(key=lambda file: name_of(file.stem)[1] is not None)
+        used = {path for files in complete for kind, path in files.items() if kind in (LABEL, *modalities)}
+        unused = [path for path in self.images if path not in used]
+        unused.sort(key=lambda path: name_of(SUFFIX.sub("", path).rpartition("/")[2])[1] is not None)
         if unused:
-            text = f"{len(unused)} files, such as {shortened([file.path for file in unused], most=3)}"
+            text = f"{len(unused)} files, such as {shortened(unused, most=3)}"
             show(f"not used: {text}; if they are needed, give a pattern such as {option}")
 
     def people(self, subjects: Iterable[Subject]) -> list[str]:

@@ -48,12 +48,12 @@ def find_subjects(
         spelled[BRAIN] = words_of(masks, f"--brain={masks}")
     label = {} if labels in (None, "none") else {LABEL: words_of(str(labels), f"--labels={labels}")}
     data = read_layout(root, Naming((*modalities, *spelled), spelled | label, labels=labels != "none"))
-    filled = {file.path.split("/")[0] for file in data.images}
+    filled = {path.split("/")[0] for path in data.images}
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
     if idle := [folder for folder in folders if folder not in filled]:
         show(f"warning: no scan in {shortened(idle)}; convert DICOM with dcm2niix", error=True)
     option = f"--patterns=\"{{'{modalities[0]}': '{{subject}}/*WORDS'}}\""
-    data.show_unused((*modalities, BRAIN), labels != "none", option)
+    data.show_unused((*modalities, BRAIN), option)
     if not data.images:
         raise InputError(root, "no scans", FORMS)
     kinds = {kind for subject in data.subjects.values() for kind in subject.files}

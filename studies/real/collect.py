@@ -14,7 +14,7 @@ import numpy as np
 from common.data.volumes import AFFINE_TOLERANCE, forms_of, read_scan, write_volume
 from common.errors import InputError, show
 from scripts import cli
-from scripts.layouts.patterns import Pattern
+from scripts.layouts.patterns import compile_pattern
 from scripts.yaml_files import read_yaml
 
 LABELS = "seg"
@@ -80,12 +80,11 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
     """Write a data set to a temporary folder, rename the complete folder, and return the number of subjects."""
     files = _files(clone)
     subjects: dict[str, dict[str, str]] = {}
-    templates = [
-        (kind, Pattern(text, {"subject": source.subject})) for kind, texts in source.files.items() for text in texts
-    ]
+    fields = {"subject": source.subject}
+    templates = [(kind, compile_pattern(text, fields)) for kind, texts in source.files.items() for text in texts]
     for path in sorted(files):
         for kind, template in templates:
-            if named := template.match(path):
+            if named := template.fullmatch(path):
                 subjects.setdefault(named["subject"], {}).setdefault(kind, files[path])
     complete = {name: kinds for name, kinds in sorted(subjects.items()) if kinds.keys() == source.files.keys()}
     partial = folder.with_name(f"{folder.name}.unfinished")

@@ -23,6 +23,6 @@ def test_links_to_folders_are_followed_once_and_loops_end(tmp_path):
     (tmp_path / "elsewhere/P2/mri/loop").symlink_to("..")
     listing = list_images(root)
     paths = ["P1/T1.NII.GZ", "P1/T2.mgh", "P2/mri/T1.nii.gz", "P3/T1.mgz", "P7_T1.nii"]
-    assert [file.path for file in listing] == paths
+    assert listing == paths
     with pytest.raises(FileNotFoundError):
         list_images(tmp_path / "missing")
