@@ -1,13 +1,10 @@
 """Segment raw scans and write label maps on their grids: `python -m scripts.segment SCANS --bundle=B --output=DIR`."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, made, weights
+from common import made, weights
 from common.errors import choice, shortened, show
 from common.files import digest, existing_folder
 from common.options import BUNDLES
@@ -59,23 +56,20 @@ def segment(
     """
     usual = choice("bundle", bundle, LIKE)
     root = existing_folder(scans, f"--scans={scans}", "a folder of raw scans")
-    from scripts.prepare.cohort import output_folder, prepare_scans  # late import: slow
+    import torch  # late imports: slow
 
-    folder = output_folder(output, root)
-    file = Path(checkpoint or BUNDLES / bundle / "models" / "model.pt").expanduser()
-    import torch  # late import: slow
+    from scripts.prepare.cohort import output_folder, prepare_scans
 
     torch.set_num_threads(1)  # a process that has started OpenMP's threads cannot fork workers that use them
+    folder = output_folder(output, root)
+    file = Path(checkpoint or BUNDLES / bundle / "models" / "model.pt").expanduser()
     record = weights.metadata_of(file)
     weights.check_bundle(record, file, bundle)
     space = space_of(record, usual, file)
     if like not in (None, space):
         show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)
-    cohort = choice("like", like or space, COHORTS)
     convention = record.get("label_convention", str(COHORTS[usual].convention))
-    stated = {"modalities": COHORTS[usual].modalities, "brain": cohort.space.brain} | _as_trained(record)
-    stated |= {} if brain is None else {"brain": brain}
-    settings = Settings(like or space, **stated)
+    settings = settings_of(record, COHORTS[usual].modalities, like or space, brain)
     if grid is not None:
         choice("grid", grid, settings.modalities)
     outcomes = prepare_scans(root, folder / PREPARED, settings, patterns, "none", missing, include, jobs)
@@ -88,6 +82,15 @@ def segment(
     outcomes += bring_back(maps, folder, grid, convention)
     if not (is_complete and all(outcome.is_usable for outcome in outcomes)):
         raise SystemExit(1)
+
+
+def settings_of(record: Mapping[str, Any], modalities: Sequence[str], like: str, brain: str | None) -> Settings:
+    """Return how the training scans were prepared, by a checkpoint's record; what it leaves open is as in `like`."""
+    is_stripped, measured = is_skull_stripped(record), record.get("measured")
+    usual = choice("like", like, COHORTS).space.brain
+    trained = usual if is_stripped is None else "deepbet" if is_stripped else "none"
+    spacing = float(max(1, min(measured["spacing"][0]))) if measured else 1.0
+    return Settings(like, tuple(record.get("modalities") or modalities), brain or trained, spacing)
 
 
 def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, convention: str) -> list[Any]:
@@ -121,35 +124,27 @@ def bring_back(maps: Mapping[str, Path], folder: Path, modality: str | None, con
     return outcomes
 
 
-def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the preparation options that a checkpoint's record determines: any of modalities, brain and spacing."""
-    options: dict[str, Any] = {}
-    if modalities := record.get("modalities"):
-        options["modalities"] = list(modalities)
-    if (is_stripped := is_skull_stripped(record)) is not None:
-        options["brain"] = "deepbet" if is_stripped else "none"
-    if measured := record.get("measured"):
-        options["spacing"] = float(max(1, min(measured["spacing"][0])))
-    return options
-
-
 def predict(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     """Run inference on the prepared scans in a separate process, to free its memory; return whether all succeeded.
 
     The process prints its failures. Label maps by different weights are replaced.
     """
-    prepared, earlier = folder / PREPARED, made.read_origin(folder / PREDICTED)
-    is_same = [*earlier["checkpoints"].values()] in ([], [digest(checkpoint)])
-    options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
-    options += [f"--output_dir={folder / PREDICTED}", f"--existing={'skip' if is_same else 'replace'}"]
-    command = [sys.executable, "-m", "scripts.run", bundle, "inference", *options, f"--device={device}"]
-    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}  # no folder `common` of the current folder
-    status = subprocess.run(command, env=environment, check=False).returncode
-    if status not in (0, 1):  # such as a full disk, or killed
-        show(f"the inference ended with status {status}", error=True)
-        raise SystemExit(2)
-    return status == 0
+    earlier = made.read_origin(folder / PREDICTED)["checkpoints"].values()
+    options = {
+        "dataset_dir": folder / PREPARED,
+        "datalist": folder / PREPARED / "datalist.json",
+        "checkpoint": checkpoint,
+        "output_dir": folder / PREDICTED,
+        "existing": "skip" if {*earlier} <= {digest(checkpoint)} else "replace",
+        "device": device,
+    }
+    try:
+        cli.run_step(["scripts.run", bundle, "inference", *cli.words_of(options)])
+    except SystemExit as error:
+        if error.code != 1:  # not failed subjects, but such as a full disk, or killed
+            raise
+        return False
+    return True
 
 
 if __name__ == "__main__":
