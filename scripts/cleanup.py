@@ -34,31 +34,28 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
     from scripts.evaluate.cases import scored_masks  # late imports: `--help` stays fast
     from scripts.evaluate.several import read_record
 
-    folder = Path(evaluation).expanduser()
+    folder, files = Path(evaluation).expanduser(), weights.checkpoint_files(FILES.parse("checkpoint", checkpoint))
     record, _ = read_record(folder)
-    files, made = weights.checkpoint_files(FILES.parse("checkpoint", checkpoint)), record["made"]
+    made, convention = record["made"], record["label_convention"]
     if made.get("cleanup") or {"testing", "all"} & {*(made.get("split") or "").split(" or ")}:
         problem = f"made with split={made.get('split')} and cleanup={made.get('cleanup')}"
         raise InputError(folder, problem, "--split=validation and --cleanup=none")
     if sorted(made.get("checkpoints", {}).values()) != sorted(map(digest, files)):
         listed = ", ".join(made.get("checkpoints", {})) or "unknown weights"
         raise ArgumentError("checkpoint", checkpoint, "not the evaluated weights", f"{listed}, unchanged")
-    convention = record["label_convention"]
-    cases: list[Case] = []
+    cases = []
     for entry in record["cases"].values():
         masks = scored_masks(folder, entry, convention)
-        predicted, true = (label_map(part, convention) for part in masks[:2])
-        box = box_of((predicted > 0) | (true > 0))
-        voxel = float(np.prod(spacing_of(masks.affine)))
-        cases.append((predicted[box].copy(), true[box].copy(), voxel))  # views would keep the whole volumes
+        predicted, true = label_map(masks.predictions, convention), label_map(masks.references, convention)
+        box = box_of((predicted > 0) | (true > 0))  # copies, as views would keep the whole volumes
+        cases.append((predicted[box].copy(), true[box].copy(), float(np.prod(spacing_of(masks.affine)))))
     cleanup, before, after = choose(cases, convention)
     text = cleanup_text(cleanup)
     for file in files:
         content = weights.load(file)
         content["metadata"]["cleanup"] = text or None
         weights.write(content, file)
-    for region, old, new in zip(regions_of(convention), before, after, strict=True):
-        show(f"{region}: mean Dice {old:.4f} -> {new:.4f} (cases: {len(cases)})")
+    show(*(f"{name}: mean Dice {before[name]:.4f} -> {after[name]:.4f} (cases: {len(cases)})" for name in before))
     show(*(f"{file}: cleanup {text or 'none'}" for file in files))
 
 
@@ -71,31 +68,30 @@ def label_map(masks: Mapping[str, NDArray[np.bool_]], convention: str) -> NDArra
     return label
 
 
-def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, float], NDArray[Any], NDArray[Any]]:
-    """Return the cleanup that raises Dice, by region, and the regions' mean Dice before and after it.
+def choose(cases: Sequence[Case], convention: str) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Return the cleanup that raises Dice, and the mean Dice before and after it; all by region.
 
     Each candidate is tried together with those already chosen, as in nnU-Net v2 (DIFF-37).
     """
-    names = [*regions_of(convention)]
-    chosen: dict[str, float] = {}
+    names, chosen = [*regions_of(convention)], dict[str, float]()
     before = now = mean_dice(cases, convention, chosen)
-    for channel, _ in painting_order(convention):
+    for name in (names[channel] for channel, _ in painting_order(convention)):
         for volume in CANDIDATES:
-            trial = chosen | {names[channel]: volume}
+            trial = chosen | {name: volume}
             scores = mean_dice(cases, convention, trial)
-            if scores[channel] > now[channel] and (scores >= now).all():
+            if scores[name] > now[name] and all(scores[region] >= now[region] for region in names):
                 chosen, now = trial, scores
     return chosen, before, now
 
 
-def mean_dice(cases: Sequence[Case], convention: str, cleanup: dict[str, float]) -> NDArray[Any]:
+def mean_dice(cases: Sequence[Case], convention: str, cleanup: dict[str, float]) -> dict[str, float]:
     """Return each region's mean Dice over the cleaned cases; a case with two empty masks counts as 1."""
-    scores = []
+    scores: dict[str, list[float]] = {name: [] for name in regions_of(convention)}
     for predicted, true, voxel in cases:
         label = cleaned(predicted, convention, cleanup, voxel)
-        regions = [[*labels] for labels in regions_of(convention).values()]
-        scores.append([dice(np.isin(label, labels), np.isin(true, labels)) for labels in regions])
-    return np.mean(scores, axis=0)
+        for name, values in regions_of(convention).items():
+            scores[name].append(dice(np.isin(label, [*values]), np.isin(true, [*values])))
+    return {name: float(np.mean(values)) for name, values in scores.items()}
 
 
 if __name__ == "__main__":

@@ -66,8 +66,8 @@ def test_the_largest_component_alone_is_chosen_where_false_ones_are_large():
     case = boxes(LESION, (2, (12, 12, 12), 5)), boxes(LESION), 8.0  # 125 voxels, 1000 mm3
     cleanup, before, after = choose([case], "brats2021")
     assert cleanup == {"WT": LARGEST}
-    assert before.tolist() == [1, pytest.approx(2 * 216 / (216 + 125 + 216)), 1]
-    assert after.tolist() == [1, 1, 1]
+    assert before == {"TC": 1, "WT": pytest.approx(2 * 216 / (216 + 125 + 216)), "ET": 1}
+    assert after == {"TC": 1, "WT": 1, "ET": 1}
 
 
 def test_folds_of_a_pool_get_the_same_choice(tmp_path):
