@@ -22,7 +22,7 @@ from scripts.run import bundles_with
 
 METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 SCHEMA_SHA256 = "59afa4c716416877ce31babc21a82e68cc51ba964d04a4c2f9ca160ff03307e0"
-WORKFLOWS = ("train", "evaluate", "inference")  # configs that the weights' settings change; MONAI loads them as JSON
+WORKFLOWS = ("train", "evaluate", "inference")  # configs that MONAI loads as JSON
 SETTINGS = ("model_size", "merging", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 
 
@@ -32,8 +32,8 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
     Args:
         bundle: name of a folder in bundles/.
         output: folder for the package and its zip, which must not exist yet.
-        weights: a checkpoint of the bundle's network, which becomes models/model.pt. The package's configs take its
-            model_size, patch_size, modalities and label_convention.
+        weights: a checkpoint of the bundle's network, which becomes models/model.pt. The package's train.yaml takes
+            its model_size, patch_size, modalities and label_convention.
         weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
             above 25 MB.
     """
@@ -94,7 +94,7 @@ def _fitting(file: Path, source: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _write_configs(source: Path, folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the configs, JSON twins of the workflows, and the code.
+    """Write the code, the configs with the weights' settings in train.yaml, and JSON twins of the workflows.
 
     `common` is renamed to BUNDLE_common, so that packages of several bundles can be loaded in one process.
     """
@@ -105,20 +105,12 @@ def _write_configs(source: Path, folder: Path, settings: Mapping[str, Any]) -> N
             continue
         text = file.read_text(encoding="utf-8")
         text = re.sub(r'\bcommon(?=\.\w|"$)', renamed, text, flags=re.MULTILINE)
-        if file.stem in WORKFLOWS:
-            text = _with_settings(text, settings, file)
-            write_json((folder / "configs" / file.name).with_suffix(".json"), yaml.safe_load(text))
+        for option, value in settings.items() if file.stem == "train" else ():  # the others read them from model.json
+            line = f"{option}: {json.dumps(value)}".replace("\\", r"\\")
+            text = re.sub(rf"^{option}: .*?(?= +#|$)", line, text, flags=re.MULTILINE)
         (folder / "configs" / file.name).write_text(text, encoding="utf-8")
-
-
-def _with_settings(text: str, settings: Mapping[str, Any], file: Path) -> str:
-    """Return a YAML config with top-level options replaced; comments stay."""
-    for option in settings.keys() & yaml.safe_load(text).keys():
-        value = re.search(rf"(?<=^{option}: )(\"[^\"]*\"|\[[^\]]*\]|\S+)", text, re.MULTILINE)
-        if value is None:
-            raise InputError(file, f"no line with {option} and a value", "a config as in the other bundles")
-        text = text[: value.start()] + json.dumps(settings[option]) + text[value.end() :]
-    return text
+        if file.stem in WORKFLOWS:
+            write_json((folder / "configs" / file.name).with_suffix(".json"), yaml.safe_load(text))
 
 
 def _describe(metadata: dict[str, Any], record: Mapping[str, Any]) -> None:

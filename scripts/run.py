@@ -12,7 +12,6 @@ from common.options import BUNDLES, as_data
 from common.values import OPTIONS, TRACKING
 from scripts import cli
 
-RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml", "robust": "recipe_robust.yaml"}
 DISTRIBUTED = "multi_gpu_train.yaml"
 
 
@@ -55,9 +54,10 @@ def config_files(bundle: str, config: str, overlays: Sequence[str] = (), recipe:
     """Return the config files that a command line names, in the order in which they change each other."""
     configs = Path(os.path.relpath(BUNDLES / choice("bundle", bundle, bundles_with("train.yaml")) / "configs"))
     names = sorted(file.stem for file in configs.glob("*.yaml"))
+    recipes = [name.removeprefix("recipe_") for name in names if name.startswith("recipe_")]
     files = [configs / f"{choice('config', config, names)}.yaml"]
-    if (recipe_file := choice("recipe", recipe, RECIPES)) is not None:
-        files.append(configs / recipe_file)
+    if choice("recipe", recipe, ["text", *recipes]) != "text":
+        files.append(configs / f"recipe_{recipe}.yaml")
     for overlay in overlays:
         is_file = Path(overlay).suffix in (".yaml", ".yml", ".json")
         files.append(Path(overlay) if is_file else configs / f"{choice('overlay', overlay, names)}.yaml")
