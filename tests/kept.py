@@ -16,7 +16,7 @@ from tests.support import BUNDLES, COHORT_OF, ROOT, TINY, execute
 
 KEPT = ROOT / ".pytest_cache" / "kept"
 SIZES = {"ukb": (6, 3, 0), "atlas": (7, 3, 1)}  # subjects, validation, testing; (6, 2, 1) in other cohorts
-COHORT_MAKERS = ("phantoms", "cohorts", "datalists", "layouts")
+COHORT_MAKERS = ("phantoms", "cohorts.py", "datalists", "layouts")
 CODE = ("common", *(f"scripts/{name}" for name in COHORT_MAKERS), "requirements.lock")
 
 

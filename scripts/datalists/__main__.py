@@ -9,8 +9,7 @@ from common.data.regions import canonical
 from common.errors import choice, show
 from common.values import names_of
 from scripts.cli import run
-from scripts.cohorts import COHORTS
-from scripts.cohorts.card import Cohort
+from scripts.cohorts import COHORTS, Cohort
 from scripts.datalists.build import scan_any, select, write_split
 from scripts.datalists.check import check
 from scripts.datalists.files import output_file

@@ -9,8 +9,7 @@ from threadpoolctl import threadpool_limits
 from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, choice
 from common.files import CLAIM, claimed
-from scripts.cohorts import COHORTS
-from scripts.cohorts.card import Cohort
+from scripts.cohorts import COHORTS, Cohort
 from scripts.layouts.names import LABEL
 from scripts.phantoms.anatomy import HEADS, PhantomGrid
 from scripts.phantoms.mr_signal import SEQUENCES, scan

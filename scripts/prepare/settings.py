@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import InputError, choice
-from scripts.cohorts import COHORTS
-from scripts.cohorts.card import Space
+from scripts.cohorts import COHORTS, Space
 from scripts.prepare.volumes import Grid
 
 RECORD = "prepare.json"  # in the folder of a prepared subject
