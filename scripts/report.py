@@ -1,10 +1,11 @@
 """One self-contained HTML page about a folder of runs: `python -m scripts.report RUN_DIR`."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,6 @@ from urllib.parse import quote
 import matplotlib
 import numpy as np
 import yaml
-from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -26,14 +26,9 @@ from scripts.provenance import UNNAMED
 
 HIDDEN = ("mlruns", "mlartifacts", f"{EARLIER}-")  # beginnings of folders with copies of records and earlier results
 RATES = {"learning_rate": "learning rate", "seconds_per_step": "seconds per step"}
-FIELDS = (  # of a record, which may lack some
-    *("finished", "command", "started", "seconds", "peak_memory_gib", "peak_gpu_memory_gib", "device", "world_size"),
-    *("git_commit", "config", "weights", "pictures"),
-)
 SERIES = ("#1f6fb4", "#c2560b", "#2a7f4f", "#7b4aa8")
-STYLE: Any = {"text.parse_math": False, "svg.fonttype": "none", "axes.grid": True, "axes.axisbelow": True}
-STYLE |= {"grid.color": "#d8dee6", "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
-NO_METADATA: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+STYLE: Any = {"text.parse_math": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#d8dee6"}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
 RECORD = {"type": "object", "required": ["bundle", "workflow"]}
 
 
@@ -62,22 +57,21 @@ def report(run_dir: str) -> None:
 
 
 def read_run(root: Path, path: Path) -> dict[str, Any]:
-    """Read a `run.json` (see `common.training.RunRecord`) below a root; add scores, charts, pictures and links."""
+    """Read a `run.json` (see `common.training.RunRecord`) below a root; add scores, pictures with charts, and links."""
     folder = (root / path).parent
-    run = dict.fromkeys(FIELDS) | read_json(root / path, "the record of a run", RECORD)
+    run: dict[str, Any] = defaultdict(lambda: None, read_json(root / path, "the record of a run", RECORD))
     run |= {name: run.get(name) or {} for name in ("train", "validation", "checkpoints", "versions")}
     is_scored = run["workflow"] == "evaluate" and (folder / SUMMARY).is_file()
     run["scores"] = read_json(folder / SUMMARY, "the summary of an evaluation") if is_scored else {}
     run["page"] = quote((path.parent / PAGE).as_posix()) if (folder / PAGE).is_file() else ""
     weights = {Path(file): sha256 for file, sha256 in run["checkpoints"].items()}
     run["is_outdated"] = any(file.is_file() and digest(file) != sha256 for file, sha256 in weights.items())
-    run["charts"] = charts_of(run)
     pictures = [folder / picture for picture in run["pictures"] or []]
-    run["images"] = {file.stem: file.read_bytes() for file in pictures if file.is_file()}
+    run["images"] = draw_charts(run) | {file.stem: file.read_bytes() for file in pictures if file.is_file()}
     return run
 
 
-def charts_of(run: dict[str, Any]) -> list[Markup]:
+def draw_charts(run: Mapping[str, Any]) -> dict[str, bytes]:
     """Draw a run's loss terms, learning rate, seconds per step, and metrics on the held-out subjects, by unit."""
     train, validation = run["train"], run["validation"]
     at, held_out, metrics = train.get("iteration", []), validation.get("iteration", []), validation.get("metrics", {})
@@ -91,15 +85,13 @@ def charts_of(run: dict[str, Any]) -> list[Markup]:
         if name not in train.get("loss", {}) and not name.endswith("_present"):
             unit = next((word for word in ("hd95", "cosine") if name.endswith(word)), "score, such as Dice")
             panels.setdefault(unit.replace("hd95", "hd95 (mm)"), {})[name] = (held_out, values)
-    return [
-        curves_chart(f"{run['bundle']}: {label} over the iterations", label, curves) for label, curves in panels.items()
-    ]
+    return {f"{unit} over the iterations": draw_curves(unit, curves) for unit, curves in panels.items()}
 
 
-def curves_chart(label: str, unit: str, curves: Mapping[str, tuple[Sequence[int], ArrayLike]]) -> Markup:
-    """Draw named curves, (iterations, values), over the iterations, as an SVG element; None is a gap."""
-    content = StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):  # so that identifiers differ between charts
+def draw_curves(unit: str, curves: Mapping[str, tuple[Sequence[int], ArrayLike]]) -> bytes:
+    """Draw named curves, (iterations, values), as PNG; None is a gap."""
+    content = BytesIO()
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.8, 2.9), layout="constrained")
         axes = figure.add_subplot()
         for index, (name, (iterations, values)) in enumerate(curves.items()):
@@ -107,9 +99,8 @@ def curves_chart(label: str, unit: str, curves: Mapping[str, tuple[Sequence[int]
             axes.plot(iterations, np.array(values, float), label=name, color=SERIES[index % 4], marker=marker)
         axes.set(xlabel="iteration", ylabel=unit)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
-        figure.savefig(content, format="svg", metadata=NO_METADATA)
-    drawing = content.getvalue().partition("<svg ")[2]
-    return Markup(f'<svg role="img" aria-label="{escape(label)}" ') + Markup(drawing)
+        figure.savefig(content, format="png", dpi=200)
+    return content.getvalue()
 
 
 if __name__ == "__main__":

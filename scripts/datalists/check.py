@@ -127,7 +127,7 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
     """
     problems: list[Problem] = []
     digests: dict[bytes, str] = {}
-    volumes: list[tuple[np.ndarray, np.ndarray]] = []
+    volumes: list[np.ndarray] = []
     reference: Any = None  # shape and affine of the first readable file, and its name
     labels: frozenset[int] | None = None
     for file in dict.fromkeys(files_in(case)):
@@ -145,13 +145,14 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
         except Problem as problem:  # with the path below the root
             problems.append(Problem(problem.check, file, problem.problem, problem.expected))
             continue
-        upright = canonical(volume, reference[0][1])
+        upright, affine = canonical(volume, reference[0][1])
         if is_label and labels == {0}:  # empty masks may be equal
             problems.append(
                 Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
             )
             continue
-        original = digests.setdefault(_digest(upright[0]), file)
+        digest = hashlib.blake2b(np.ascontiguousarray(upright.T).data, digest_size=16).digest()
+        original = digests.setdefault(digest, file)
         if original != file:
             name, copy, other = ("label_as_image", original, file) if is_label else ("copy", file, original)
             problems.append(Problem(name, copy, f"a copy of {Path(other).name}", "a different image"))
@@ -159,18 +160,11 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
             volumes.append(upright)
     faulty = {problem.file for problem in problems if SEVERITY[problem.check] == "error"}
     is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
-    if is_sound and not any(volume.max() > 0 for volume, _ in volumes):
+    if is_sound and not any(volume.max() > 0 for volume in volumes):
         problems.append(Problem("no_signal", files_in(case)[0], "no voxel above zero", "a brain, as voxels above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", files_in(case)[0], "no label", f"a label map that follows {convention}"))
-    preparation = measure(np.stack([volume for volume, _ in volumes]), volumes[0][1]) if is_sound else None
-    return Record(problems, labels, digests, preparation)
-
-
-def _digest(volume: np.ndarray) -> bytes:
-    """Return a 16-byte digest of a volume's values and shape."""
-    values = np.ascontiguousarray(volume.T)
-    return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
+    return Record(problems, labels, digests, measure(np.stack(volumes), affine) if is_sound else None)
 
 
 def compare(cases: Cases, records: Sequence[Record], convention: str | None = None) -> Iterator[Finding]:

@@ -141,8 +141,6 @@ def fold(
         if validation is not None:
             raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
         rest = Split(0, seed=seed, least=0)
-    if fold not in numbers:
-        raise InputError(f"--fold={fold}", expected=f"one of {', '.join(map(str, numbers))}, of --folds={folds}")
     content = with_people(datalists.read(inputs[0]), person)
     if "subset" in content or content.get("folds", {}).get("split") == "testing":
         raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
@@ -150,7 +148,8 @@ def fold(
     people, (fold_of, origin) = sorted({*person_of.values()}), _folds_of(folds, person_of, seed)
     held = [member for member in people if fold_of.get(member) == fold]
     if not held:
-        raise InputError(f"--fold={fold}", f"none of the datalist's {len(people)} people is in this fold of {folds}")
+        problem = f"none of the datalist's {len(people)} people is in this fold of {folds}"
+        raise InputError(f"--fold={fold}", problem, f"one of {', '.join(map(str, numbers))}")
     if fold_to == "testing" and (tests := content.get("testing")):
         show(f"subjects in testing, left out of all folds: {len(tests)}, such as {tests[0]['subject']}")
         content["testing"] = []

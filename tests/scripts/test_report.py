@@ -54,7 +54,8 @@ def test_the_page_shows_each_run_and_loads_nothing(tmp_path):
     text = text_of(page)
     for words in ("TC 0.550 0.700 3", "ET 0.750 – 0", "decoder.two", "python -m a b", EMBEDDED):
         assert words in text
-    assert "brats_finetune: hd95 (mm)" in page
-    assert page.count("<img") == 1
+    assert 'alt="hd95 (mm) over the iterations, brats_finetune"' in page
+    assert page.count('alt="inpainting, ') == 1
+    assert "lost" not in page
     assert "earlier-1" not in page
     assert not re.search(r' (?:src|href|srcset|action)="(?!#|data:image/png;base64,|brats_finetune/)', page)
