@@ -64,19 +64,16 @@ def with_people(content: Mapping[str, Any], pattern: str | None) -> dict[str, An
 def person_finder(pattern: str | None) -> Callable[..., str]:
     """Return a function from a subject's name to the person: the first group of `pattern`, a regular expression.
 
-    Without a pattern, the person is the function's second argument, `usual`. The function raises an InputError for a
-    name without a match or a person.
+    Without a group, the match is the person; without a pattern, the function's second argument, `usual`. The function
+    raises an InputError for a name without a person.
     """
     form = re.compile(pattern or "")
-    if pattern is not None and not form.groups:
-        raise InputError(f"--person={pattern}", "no group for the person", "one such as (.+)_v[0-9]+")
 
     def find(subject: str, usual: str = "") -> str:
-        if pattern is None:
-            return usual
         match = form.match(subject)
-        if not match or not match[1]:
+        person = usual if pattern is None else match and match[min(1, form.groups)]
+        if not person:
             raise InputError(f"--person={pattern}", f"finds no person in the subject {subject}")
-        return match[1]
+        return person
 
     return find
