@@ -107,11 +107,12 @@ def check(
         table = Path(output).expanduser() / "findings.csv"
         write_csv(table, [COLUMNS, *rows])
         show(table)
-    refused = [(index, SEVERITY[problem.check]) for index, problem in findings if problem.check not in accepted]
+    refused = [(index, problem.check) for index, problem in findings if problem.check not in accepted]
     if repaired is not None:
+        faulty = {index for index, name in refused if SEVERITY[name] == "error"}
         sound: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
         for index, case in enumerate(cases):
-            if (index, "error") not in refused:
+            if index not in faulty:
                 sound[case["split"]].append({key: value for key, value in case.items() if key != "split"})
         if not any(sound.values()) or (content.get("training") and not sound["training"]):
             raise InputError(f"--fixed={fixed}", "every subject, or every subject for training, has an error")

@@ -24,10 +24,7 @@ class Split:
     """Numbers (int) or fractions (float) of people for validation and testing, and the seed of the random choice.
 
     A fraction above 0 gives at least one person, for validation at least `least`, the smallest number there; "all"
-    reserves everyone for testing.
-
-    Raises:
-        InputError: an option is invalid or, from `draw`, too few people are left for training or validation.
+    reserves everyone for testing. Raise `InputError` for an invalid option or, in `draw`, for too few people.
     """
 
     validation: Any = 0.1

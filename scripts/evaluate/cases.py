@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data import datalists
-from common.data.names import files_in, images_of
+from common.data.names import images_of
 from common.data.regions import canonical, display_order, regions_of
 from common.data.volumes import Problem, check_grid, labels_in, read_scan, warn_of_orientation
 from common.errors import InputError, shortened
@@ -62,7 +62,6 @@ def find_cases(
         if convention is None:
             raise InputError(path, "label_convention null", "the convention of the labels")
         entries = source.load(split, None, convention, must_exist=False, missing=())
-        datalists.check_files([entry | {"image": [files_in(entry)[0]]} for entry in entries], path)
         labels = {entry["subject"]: Path(entry["label"]) for entry in entries}
         images = {entry["subject"]: images_of(entry, source.content["modalities"]) for entry in entries}
     else:

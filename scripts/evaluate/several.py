@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError, within
 from common.files import existing_folder, read_json
-from common.inference.evaluation import CASES, FEWEST, Record, mean_interval
+from common.inference.evaluation import CASES, FEWEST, Record, mean_interval, regions_in
 from common.made import origin_of
 from common.metrics.protocols import Protocol
 from common.metrics.protocols import protocol as protocol_of
@@ -81,31 +81,21 @@ def compare(records: Mapping[str, Record], protocol: Protocol) -> list[dict[str,
             (case, region), volume = differing[0]
             problem = f"the reference of {case}, {region}, has {volume} in one of {base} and {name}"
             raise InputError("compare", problem, "the same cases and references")
-    values = {name: _values(record, protocol) for name, record in records.items()}
-    tests = []
-    for first, second in combinations(records, 2):
-        for (region, metric), ours in values[first].items():
-            differences = np.round(ours - values[second][region, metric], DIGITS)
-            low, high = mean_interval(differences) if len(differences) >= FEWEST else (math.nan, math.nan)
-            gains = differences if protocol.metric(metric).more_is_better else -differences
-            test: dict[str, Any] = {"first": first, "second": second, "region": region, "metric": metric}
-            test |= {"unit": protocol.units[metric], "difference": float(differences.mean()), "low": low, "high": high}
-            test |= {"p": signed_rank(differences), "p_holm": math.nan}
-            signs = {"wins": 1, "ties": 0, "losses": -1}
-            tests.append(test | {name: int(np.sum(np.sign(gains) == sign)) for name, sign in signs.items()})
+    tests, regions = [], regions_in(records[base])
+    for (first, second), region, metric in product(combinations(records, 2), regions, protocol.metrics):
+        both = [records[name]["cases"].values() for name in (first, second)]
+        ours, theirs = ([entry["regions"][region]["values"][metric.name] for entry in entries] for entries in both)
+        differences = np.round(np.subtract(np.array(ours, float), np.array(theirs, float)), DIGITS)
+        low, high = mean_interval(differences) if len(differences) >= FEWEST else (math.nan, math.nan)
+        gains = differences if metric.more_is_better else -differences
+        test: dict[str, Any] = {"first": first, "second": second, "region": region, "metric": metric.name}
+        test |= {"unit": metric.unit, "difference": float(differences.mean()), "low": low, "high": high}
+        test |= {"p": signed_rank(differences), "p_holm": math.nan}
+        signs = {"wins": 1, "ties": 0, "losses": -1}
+        tests.append(test | {name: int(np.sum(np.sign(gains) == sign)) for name, sign in signs.items()})
     for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
         test["p_holm"] = p
     return tests
-
-
-def _values(record: Record, protocol: Protocol) -> dict[tuple[str, str], NDArray[np.float64]]:
-    """Return the scores of all cases, by region and metric."""
-    entries = [entry["regions"] for entry in record["cases"].values()]
-    return {
-        (region, metric): np.array([regions[region]["values"][metric] for regions in entries], dtype=float)
-        for region in entries[0]
-        for metric in protocol.units
-    }
 
 
 def _references(record: Record) -> dict[tuple[str, str], str]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
 
 from common.inference.pictures import PLANES, SIDES, Pixels, plane_of
 
@@ -33,9 +34,8 @@ def panel(levels: NDArray[np.uint8], plane: str, at: int, spacing: ArrayLike, ou
     step, size = 256 // GREYS, max(8, edge // 11)
     picture = np.repeat((cut(levels, Image.Resampling.BOX) // step * step)[..., None], 3, axis=-1)
     for colour, mask in outlines.items():
-        inside = np.pad(cut(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0, 1)
-        inner = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-        picture[inside[1:-1, 1:-1] & ~inner] = list(bytes.fromhex(colour[1:]))
+        inside = cut(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
+        picture[inside & ~binary_erosion(inside)] = list(bytes.fromhex(colour[1:]))
     image, font, sides = Image.fromarray(picture), ImageFont.load_default(size), SIDES[plane]
     draw = ImageDraw.Draw(image)
     draw.fontmode = "1"  # sharp letters
