@@ -4,7 +4,6 @@ A command is an annotated function: python-fire splits the command line; a wrong
 """
 
 import inspect
-import json
 import os
 import shlex
 import signal
@@ -23,7 +22,6 @@ from fire.parser import DefaultParseValue
 from common import ROOT
 from common.environment import prepare_process
 from common.errors import InputError, choice, did_you_mean, show
-from common.files import digest, move_aside, write_json
 from common.values import names_of
 
 
@@ -102,28 +100,13 @@ def words_of(options: Mapping[str, object]) -> list[str]:
     return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
 
-def run_step(
-    command: Sequence[object],
-    target: Path | None = None,
-    inputs: Sequence[Path] = (),
-    log: Path | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> None:
-    """Print and run `python -m COMMAND`; skip it if `target` is there, made by this command from these input files.
+def run_step(command: Sequence[object], log: Path | None = None, environment: Mapping[str, str] = os.environ) -> None:
+    """Print and run `python -m COMMAND`; raise SystemExit with its status if it fails.
 
-    The command and the SHA-256 of its inputs are kept beside `target`; if they have changed, its folder is moved aside.
-    Output goes to the terminal, or to `log`. Raise SystemExit with the command's status if it fails.
+    Output goes to the terminal, or to the end of `log`.
     """
     words = [str(word) for word in command]
     line = shlex.join(["python", "-m", *words]) + (f" >> {log}" if log else "")
-    done = {"command": words, "inputs": [digest(path) for path in inputs]}
-    stamp = target and target.with_name(f".{target.name}.step.json")
-    if target and stamp and target.exists() and stamp.is_file():
-        if json.loads(stamp.read_text(encoding="utf-8")) == done:
-            show(f"done before  {target}")
-            return
-        show(f"moved aside  {target.parent}: its command or input has changed")
-        move_aside(target.parent)
     show(f"$ {line}")
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -134,5 +117,3 @@ def run_step(
     if status:
         show(f"{ending_of(status)}: {line}", error=True)
         raise SystemExit(status if status > 0 else 128 - status)
-    if stamp:
-        write_json(stamp, done)

@@ -2,11 +2,12 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.errors import InputError, show
+from common.files import digest, move_aside, read_json, write_json
 from common.options import BUNDLES, read_config
 from common.values import OPTIONS
 from scripts import cli
@@ -51,13 +52,11 @@ def folds(
         jobs: folds at a time; if more than 1, their output goes to OUTPUT/fold0.log and so on.
         options: further options of the bundle; python -m scripts.options BUNDLE lists them.
     """
-    folder = Path(output).expanduser().resolve()
-    numbers, changes = numbers_of(folds), list(overlays)
+    folder, numbers = Path(output).expanduser().resolve(), numbers_of(folds)
     if taken := {"checkpoint", "ckpt_dir", "output_dir", "resume", "split"} & options.keys():
         raise InputError(f"--{min(taken)}: set for each fold; leave it out")
-    files = config_files(bundle, "train", changes, recipe)
-    scoring_file = str(BUNDLES / bundle / "configs/evaluate.yaml")
-    trains, scores = read_config(files), read_config([scoring_file])
+    trains = read_config(config_files(bundle, "train", overlays, recipe))
+    scores = read_config([BUNDLES / bundle / "configs/evaluate.yaml"])
     training = [name for name in options if name in trains or name not in scores]
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
     for fold in numbers:
@@ -75,10 +74,10 @@ def folds(
         evaluate = data | {"checkpoint": model, "output_dir": place / "evaluation", "split": fold_to}
         evaluate |= {name: values[name] for name in scoring}
         try:
-            words = ["scripts.run", bundle, "train", *changes, *words_of(train)]
-            run_step(words, model, [made, *filter(Path.is_file, map(Path, changes))], log, environment)
+            words = ["scripts.run", bundle, "train", *overlays, *words_of(train)]
+            run_once(words, model, [made, *filter(Path.is_file, map(Path, overlays))], log, environment)
             words = ["scripts.run", bundle, "evaluate", *words_of(evaluate)]
-            run_step(words, place / "evaluation/summary.json", [made, model], log, environment)
+            run_once(words, place / "evaluation/summary.json", [made, model], log, environment)
         except SystemExit as error:
             return int(error.code or 1)
         return 0
@@ -91,6 +90,24 @@ def folds(
     run_step(["scripts.evaluate", "pool", *evaluations, f"--output={folder / 'pooled'}", f"--names={names}"])
     new = {"checkpoint": [f"{folder}/fold{fold}/models/model.pt" for fold in numbers], "dataset_dir": "SCANS"}
     show("", shlex.join(["python", "-m", "scripts.run", bundle, "inference", *words_of(new)]))
+
+
+def run_once(
+    command: Sequence[str], target: Path, inputs: Sequence[Path], log: Path | None, environment: Mapping[str, str]
+) -> None:
+    """Run `python -m COMMAND`, unless `target` is there, made by this command from these input files.
+
+    The command and the SHA-256 of its inputs are kept beside `target`; if they have changed, its folder is moved aside.
+    """
+    stamp, done = target.with_name(f".{target.name}.step.json"), {"command": command, "inputs": [*map(digest, inputs)]}
+    if target.exists() and stamp.is_file():
+        if read_json(stamp) == done:
+            show(f"done before  {target}")
+            return
+        show(f"moved aside  {target.parent}: its command or input has changed")
+        move_aside(target.parent)
+    run_step(command, log, environment)
+    write_json(stamp, done)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment
+from jinja2 import Environment, StrictUndefined
 
 from common import ROOT
 from common.data import preparation
@@ -84,8 +84,8 @@ def mine(
         data = scan_any(scans, names, regions, person)
         values = plan(data, hours, device) | {"root": scans, "output": script.parent, "label": label, "person": person}
         values["patterns"] = {name: words for name, words in names.words.items() if name != LABEL}
-        values["listed"] = ",".join(names_of(modalities or data.modalities))
-        shell = Environment(trim_blocks=True, finalize=lambda value: shlex.quote(str(value)))
+        values["listed"] = names_of(modalities or data.modalities)
+        shell = Environment(trim_blocks=True, undefined=StrictUndefined, finalize=shell_word)
         template = shell.from_string(Path(__file__).with_name("plan.sh.j2").read_text(encoding="utf-8"))
         text = yaml.safe_dump(mapping_of(str(data.convention)), sort_keys=False, default_flow_style=None)
         for file, content in (script.with_name(REGIONS), text), (script, f"{title}\n{template.render(values)}\n"):
@@ -105,25 +105,25 @@ def plan(data: DataSet, hours: float, device: str) -> dict[str, Any]:
     kind = device.partition(":")[0]
     ranges = ranges_of(cases_of(data), data.modalities)
     show(f"scans: {'raw, to be prepared' if ranges is None else preparation.describe(ranges)}")
-    train = TRAINING[kind] | {"modalities": [*data.modalities]}
-    train |= length_of(OVERHEAD * seconds_of_step(train, data.convention, device), hours, kind)
+    train = TRAINING[kind] | {"modalities": data.modalities, "device": device, "num_workers": WORKERS[kind]}
+    train |= length_of(OVERHEAD * seconds_of_step(train, data.convention), hours, kind)
     if ranges is not None:
         train["spacing"] = [max(edge, SPACING[kind]) for edge in ranges["spacing"][0]]
     return {
         "checkout": ROOT,
         "programs": Path(sys.executable).parent,
         "is_raw": ranges is None,
-        "modalities": data.modalities,
         "spacing": SPACING[kind],
         "jobs": max(1, min(os.cpu_count() or 1, free_memory() // 2**31)),  # 2 GiB each
         "share": SHARE,
         "cohort": data.name if NAME.fullmatch(data.name) else "mine",
-        "device": device,
-        "workers": WORKERS[kind],
-        "train": {
-            name: ",".join(map(str, value)) if isinstance(value, list) else value for name, value in train.items()
-        },
+        "train": train,
     }
+
+
+def shell_word(value: object) -> str:
+    """Quote a value for a shell; the items of a list are joined with commas."""
+    return shlex.quote(",".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
 def cases_of(data: DataSet) -> list[dict[str, Any]]:
@@ -163,15 +163,16 @@ def ranges_of(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> 
     return None if is_apart or preparation.skull_in(ranges) != preparation.WITHOUT_SKULL else ranges
 
 
-def seconds_of_step(options: Mapping[str, Any], convention: str | None, device: str) -> float:
+def seconds_of_step(options: Mapping[str, Any], convention: str | None) -> float:
     """Return the time in which a training step computes its gradients, with crops of zeros."""
     import torch  # late imports: slow
     from torch.utils.benchmark import Timer
 
     from common.ssl.networks import in_precision
 
-    stated = {"label_convention": convention, "device": device, "amp": automatic_amp(device, trains=True)}
-    parser = read_config([CONFIGS / "train.yaml", CONFIGS / "recipe_robust.yaml"], {**stated, **options})
+    device = options["device"]
+    settings = {**options, "label_convention": convention, "amp": automatic_amp(device, trains=True)}
+    parser = read_config([CONFIGS / "train.yaml", CONFIGS / "recipe_robust.yaml"], settings)
     parser.get_parsed_content("imports")
     network, loss = parser.get_parsed_content("network"), parser.get_parsed_content("loss")
     crops = torch.zeros(options["batch_size"], len(options["modalities"]), *options["patch_size"], device=device)

@@ -67,6 +67,5 @@ def space_of(record: Mapping[str, Any], default: str, checkpoint: Path) -> str:
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
     """Whether a checkpoint's training scans had no skull, as measured; None if unknown or mixed."""
-    return (
-        {WITHOUT_SKULL: True, WITH_SKULL: False}.get(skull_in(record["measured"])) if record.get("measured") else None
-    )
+    kind = skull_in(record["measured"]) if record.get("measured") else ""
+    return {WITHOUT_SKULL: True, WITH_SKULL: False}.get(kind)
