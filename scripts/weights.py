@@ -10,23 +10,10 @@ from common.files import digest
 from common.made import versions
 from common.values import OPTIONS, names_of
 from scripts import cli
+from scripts.yaml_files import read_yaml
 
-# BrainSegFounder's published files and the settings of their training, from the public code (lab-smile/BrainSegFounder,
-# c58e9e6) and the page of the files
+PUBLISHED = Path(__file__).with_name("published.yaml")
 SOURCE = "https://huggingface.co/smilelab/BrainSegFounder"
-WHOLE = {"crop_foreground": False}
-SCALED = {"normalization": "fixed_range"}
-BRATS = {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "orientation": "LPS", "cohort": "BraTS 2021"}  # as in its files
-ATLAS = {"normalization": "none", "resize": [96, 96, 96], "cohort": "ATLAS v2.0"} | WHOLE
-WINDOWS = {"patch_size": [128, 128, 128], "overlap": 0.6, "window_weighting": "constant"} | WHOLE
-TUMOURS = {"normalization": "nonzero", "label_convention": "brats2021"}
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "UKB-pretrain": {"bundle": "ukb_ssl_pretrain", "cohort": "UK Biobank"} | SCALED,
-    "BRATS-pretrain": {"bundle": "brats_stage2"} | BRATS | SCALED,
-    "ATLAS-pretrain": {"bundle": "atlas_stage2", "modalities": ["T1", "T1"]} | ATLAS,
-    "BRATS-finetune": {"bundle": "brats_finetune"} | BRATS | TUMOURS | WINDOWS,
-    "ATLAS-finetune": {"bundle": "atlas_finetune", "modalities": ["T1"], "label_convention": "atlas"} | ATLAS,
-}
 
 
 def inspect(file: str) -> None:
@@ -128,23 +115,19 @@ def network_of(state: Mapping[str, Any]) -> str:
 
 
 def published(checkpoint: Any, details: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of the published file that a checkpoint is, by its layout and `describe`; else empty."""
-    (wrapper, prefix, *_), state = checkpoint.layout, checkpoint.state
-    network, channels, name = details["network"], details["input_channels"], None
-    if prefix == "module.base_model.":  # a pickled network; see common.weights.storage
-        name = "ATLAS-finetune"
-    elif wrapper == "state_dict" and network == "SwinUNETR":
-        name = "BRATS-finetune" if (channels, len(state["out.conv.conv.bias"])) == (4, 3) else None
-    elif wrapper == "state_dict" and network == "SSLHead":
-        is_atlas = "conv.23.weight" in state
-        names = {2: "ATLAS-pretrain"} if is_atlas else {1: "UKB-pretrain", 2: "UKB-pretrain", 4: "BRATS-pretrain"}
-        name = names.get(channels)
-    if name is None:
-        return {}
-    stated = {"merging": "monai_1_4", "patch_size": [96, 96, 96]} | PUBLISHED[name]  # MONAI a23c7f54 precedes 1.5
-    if name == "UKB-pretrain" and channels == 1:
-        stated["modalities"] = ["T1"]
-    return stated | {"source": f"{SOURCE}, model_weights_{name}.pt", "licence": "uk-biobank-mta"}
+    """Return the metadata of the file in published.yaml that has the layout of a checkpoint; empty for other layouts.
+
+    `details` are from `describe`.
+    """
+    layout, state = checkpoint.layout, checkpoint.state
+    facts = {"wrapper": layout.wrapper, "prefix": layout.prefix, "network": details["network"]}
+    facts |= {"channels": details["input_channels"], "outputs": len(state.get("out.conv.conv.bias", ()))}
+    facts["has_conv_23"] = "conv.23.weight" in state
+    for entry in read_yaml(PUBLISHED):
+        if entry["layout"].items() <= facts.items():
+            source = f"{SOURCE}, model_weights_{entry['name']}.pt"
+            return {**entry["settings"], "source": source, "licence": "uk-biobank-mta"}
+    return {}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from monai.transforms import Compose, LoadImaged, NormalizeIntensityd, Resize
 from common import weights
 from common.networks import segmentation_network
 from scripts.weights import PUBLISHED
+from scripts.yaml_files import read_yaml
 from tests.bundles.workflows import PATCH, untrained, workflow
 
 pytestmark = pytest.mark.slow
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 def predicted(name, cohorts, tmp_path, **options):
     """Return the label map with a published file's settings, its subject, and the network."""
-    settings = {**PUBLISHED[name], "patch_size": PATCH, **options}
+    (stated,) = [entry["settings"] for entry in read_yaml(PUBLISHED) if entry["name"] == name]
+    settings = {**stated, "patch_size": PATCH, **options}
     bundle = settings.pop("bundle")
     file = untrained(bundle, tmp_path / "model.pt", **settings)
     workflow(bundle, "inference", cohorts, tmp_path / "out", checkpoint=file).run()
