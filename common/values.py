@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data.preparation import PREPARATION_CHECKS
-from .data.regions import CLEANUPS, CONVENTIONS, canonical, cleanup_of, cleanup_text
+from .data.regions import CLEANUPS, CONVENTIONS, cleanup_of, cleanup_text, declaration
 from .errors import ArgumentError
 from .metrics.protocols import CHALLENGES, PROTOCOLS
 
@@ -155,7 +155,7 @@ TEXT = Kind("plain text", PLAIN_TEXT.fullmatch, str)
 NAME = re.compile(r"\w[\w .,()'+:-]{0,99}")  # of a cohort; safe in YAML and HTML
 COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.fullmatch, str)
 CONVENTION = Kind(
-    f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", str, lambda value: canonical(str(value))
+    f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", str, lambda value: declaration(str(value))
 )
 CLEANUP = Kind(CLEANUPS, PLAIN_TEXT.fullmatch, lambda value: cleanup_text(cleanup_of(str(value))))
 LOSS_WEIGHTS = Kind("numbers, such as [1,1,1] or {'rotation': 0}", bool, _weights_of, is_literal=True)

@@ -38,10 +38,9 @@ META = ("affine", "filename_or_obj", MISSING)  # stored metadata of MetaTensors
 class Store:
     """A cache of MONAI's `CacheDataset` on disk, mapped into memory: the output of the deterministic transforms.
 
-    `python -m scripts.store` fills it. Crops are identical to crops without a store, because the same transforms draw
-    them: a crop of a mapped volume reads its own part of the file. A subject has `SUBJECT-DIGEST.pt`, with image and
-    label. The digest covers the scans (path, size, ctime), the transforms and MONAI's version: after a change, stored
-    files are not found.
+    The same transforms draw the same crops from it, and a crop of a mapped volume reads only its part of the file. The
+    digest in `SUBJECT-DIGEST.pt`, which has image and label, covers the scans (path, size, ctime), the transforms and
+    MONAI's version: after a change, stored files are not found. `python -m scripts.store` fills a store.
     """
 
     def __init__(self, folder: str | Path, data: Sequence[Mapping[str, Any]], transform: Compose) -> None:
@@ -110,12 +109,9 @@ class Draw(int):
 class CaseDataset(CacheDataset):
     """MONAI's `CacheDataset` with errors that name the subject and the file instead of a transform.
 
-    Args:
-        data: Entries as `common.data.Datalist.load` returns them. An entry may lack "subject", as in MONAI's
-            `workflow.dataset_data = [{"image": path}]`: the subject is then the name of its first file.
-        transform: MONAI `Compose`.
-        cache_rate: Share of the cases to keep in memory, after the deterministic transforms; 0 to 1.
-        store: Folder of a `Store` with all cases, which replaces the cache; None reads the original files.
+    `data` has entries as from `common.data.Datalist.load`. An entry may lack "subject", as in MONAI's
+    `workflow.dataset_data = [{"image": path}]`: the subject is then the name of its first file. `cache_rate` is the
+    share of cases to keep in memory, after the deterministic transforms; the folder of a `Store` replaces this cache.
     """
 
     def __init__(
@@ -152,10 +148,8 @@ class CaseDataset(CacheDataset):
 
 def _case_of(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return an entry with a list of images and a subject, by default the name of the first image."""
-    files = [entry["image"]] if isinstance(entry["image"], str | Path) else entry["image"]
-    if "subject" in entry:
-        return {**entry, "image": files}
-    return {**entry, "image": files, "subject": Path(next(file for file in files if file)).name.split(".")[0]}
+    case = {**entry, "image": [entry["image"]] if isinstance(entry["image"], str | Path) else entry["image"]}
+    return case if "subject" in case else case | {"subject": Path(files_in(case)[0]).name.split(".")[0]}
 
 
 @contextmanager
@@ -167,17 +161,16 @@ def naming_errors(entry: Mapping[str, Any]) -> Iterator[None]:
         if is_disk_full(error) or isinstance(error, MemoryError):  # the files are not the cause
             raise
         subject = f"subject {entry['subject']}: "
-        message = explained(error)
-        if message is None:
-            message = f"cannot be prepared: {one_line(list(chain_of(error))[-1])} ({', '.join(files_in(entry))})"
-        raise InputError(subject + message.removeprefix(subject)) from error
+        *_, origin = chain_of(error)
+        unknown = f"cannot be prepared: {one_line(origin)} ({', '.join(files_in(entry))})"
+        raise InputError(subject + (explained(error) or unknown).removeprefix(subject)) from error
 
 
 class CaseSampler(Sampler[Draw]):
     """An endless training order: passes over all cases, each in a new random order, starting at `position`.
 
-    With the person of each case, no batch of `batch_size` cases has two of one person, so that none is the other's
-    negative in a contrastive loss (`apart`).
+    With `people`, the person of each case, no batch has two cases of one, which would be negatives of each other in a
+    contrastive loss.
     """
 
     def __init__(self, data: Sized, seed: int = 0, people: Sequence[str] = (), batch_size: int = 1) -> None:
@@ -199,18 +192,15 @@ class CaseSampler(Sampler[Draw]):
 def fixed_draws(data: CaseDataset, seed: int = 0, people: Sequence[str] = (), batch_size: int = 1) -> list[Draw]:
     """Return a `Draw` for each case, so that self-supervised validation always has the same random crops.
 
-    A case's crops depend only on `seed` and the subject's name, not on other subjects, workers or processes. The order
-    is that of the data, but for people who would occur twice in a batch.
+    A case's crops depend only on `seed` and the subject's name. The order is that of the data, but for people who would
+    occur twice in a batch.
     """
     order = apart(range(len(data)), people, batch_size) if people else range(len(data))
     return [Draw(case, _seed_of(seed, 2, *str(data.data[case]["subject"]).encode())) for case in order]
 
 
 def apart(order: Sequence[int], people: Sequence[str], size: int, before: Sequence[int] = ()) -> list[int]:
-    """Swap cases so that, if possible, no batch of `size` has two of one person; others keep their places.
-
-    `people` has the person of each case; `before`, shorter than a batch, are the cases that begin the first batch.
-    """
+    """Swap cases so that, if possible, no batch of `size` has two of one person; `before` begin the first batch."""
     cases = [*before, *order]
     names = [people[case] for case in cases]
     for place in range(len(before), len(cases)):

@@ -26,16 +26,14 @@ BRIGHTEST = 99  # intensities are clipped to this percentile before the threshol
 class NormalizeBraind(EachKeyd):
     """Scale the intensities of each channel of an image [C, H, W, D] (DIFF-9: z-scores).
 
-    Args:
-        keys: Keys of the images. Voxels of a tensor without affine count as 1 mm.
-        normalization: "brain" gives z-scores by the masks of `brain_and_head`, "nonzero" by all non-zero voxels; the
-            background becomes zero, and so does a constant channel. Both are equal for images without skull.
-            "fixed_range" scales -1000 to 1000 to 0 to 1, and clips; "none" changes nothing.
+    "brain" gives z-scores by the masks of `brain_and_head`, "nonzero" by all non-zero voxels; the background becomes
+    zero, and so does a constant channel. Both are equal for images without skull. "fixed_range" scales -1000 to 1000
+    to 0 to 1, and clips; "none" changes nothing. Voxels of a tensor without affine count as 1 mm.
     """
 
     def __init__(self, keys: KeysCollection, normalization: str = "brain") -> None:
         super().__init__(keys)
-        self.normalization = choice("normalization", normalization, {name: name for name in NORMALIZATIONS})
+        self.normalization = choice("normalization", normalization, NORMALIZATIONS)
 
     def convert(self, volume: torch.Tensor) -> torch.Tensor:
         image = volume.float().clone()

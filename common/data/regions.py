@@ -33,15 +33,15 @@ def _regions(stated: Mapping[str, Any]) -> dict[str, Region]:
     """Return regions from their values in JSON: a whole number, a list, or a mapping with the names in `Region`."""
     regions = {}
     for name, value in stated.items():
-        card = dict(value) if isinstance(value, Mapping) else {"labels": value}
-        labels = card.pop("labels")
-        regions[name] = Region(frozenset(labels if isinstance(labels, list) else [labels]), **card)
+        card = value if isinstance(value, Mapping) else {"labels": value}
+        labels = card["labels"] if isinstance(card["labels"], list) else [card["labels"]]
+        regions[name] = Region(**{**card, "labels": frozenset(labels)})
     return regions
 
 
-# Regions in channel order, those of the bundle first; overlapping regions are nested, 0 is background. Labels of
-# brats2024, after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC, the resection cavity (de Verdier et al., 2024); of
-# brats2024peds: 1 ET, 2 NET, 3 CC, the cystic component, 4 ED (Fathi Kazerooni et al., 2024)
+# Regions in channel order; overlapping regions are nested, 0 is background. Labels of brats2024, after treatment:
+# 1 NETC, 2 SNFH, 3 ET, 4 RC, the resection cavity (de Verdier et al., 2024); of brats2024peds: 1 ET, 2 NET, 3 CC, the
+# cystic component, 4 ED (Fathi Kazerooni et al., 2024)
 CONVENTIONS: Mapping[str, Mapping[str, Region]] = {
     name: _regions(stated) for name, stated in read_json(Path(__file__).with_name("regions.json")).items()
 }
@@ -84,27 +84,24 @@ def cards_of(convention: str) -> Mapping[str, Region]:
     return regions
 
 
-def canonical(text: str) -> str:
-    """Return the shortest text of a label convention: its name, or regions with sorted labels and no spaces."""
-    return text if text in CONVENTIONS else _text_of(cards_of(text))
+def declaration(convention: str | Mapping[str, Any]) -> str:
+    """Return the shortest text of a label convention: its name, or regions with sorted labels and no spaces.
 
-
-def declaration(regions: Mapping[str, Any]) -> str:
-    """Convert a mapping from region names to labels, as in a datalist's `regions`, to the text of a label convention.
+    `convention` is text or, as in a datalist's `regions`, a mapping.
 
     Example:
         >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#56b4e9"}})
         'core=1+3,whole=1+2+3:56b4e9'
     """
-    return canonical(_text_of(_regions(regions)))
-
-
-def _text_of(regions: Mapping[str, Region]) -> str:
+    if isinstance(convention, str) and convention in CONVENTIONS:
+        return convention
     parts = []
-    for name, region in regions.items():
+    for name, region in (cards_of(convention) if isinstance(convention, str) else _regions(convention)).items():
         labels = "+".join(map(str, sorted(region.labels)))
-        parts.append(":".join(filter(None, (f"{name}={labels}", region.colour.removeprefix("#"), region.code))))
-    return ",".join(parts)
+        parts.append(":".join(filter(None, (f"{name}={labels}", region.colour.removeprefix("#").lower(), region.code))))
+    text = ",".join(parts)
+    cards_of(text)  # checks a mapping
+    return text
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
@@ -118,18 +115,15 @@ def known_labels(convention: str) -> frozenset[int]:
 
 
 def symmetric_axes(convention: str) -> list[int]:
-    """Return the axes along which labelled heads in RAS orientation may be mirrored: 0, or none if a region has a side.
-
-    A region has a side if its name tells left from right.
-    """
+    """Return the axes along which labelled heads in RAS orientation may be mirrored: 0, or none `with_sides`."""
     return [] if with_sides(regions_of(convention)) else [0]
 
 
 def with_sides(names: Iterable[str]) -> list[str]:
     """Return the names that tell left from right.
 
-    They contain one of the two, or a word l, r, lh, rh, lt or rt; or they become another of the names if the first or
-    last letter changes from l to r or from r to l.
+    They contain one of the two, or a word l, r, lh, rh, lt or rt; or another of the names differs only in that l and r
+    are exchanged at the beginning or end.
 
     Example:
         >>> with_sides(["Left-Thalamus", "HippR", "ctx-lh", "Lput", "Rput", "bright", "tumor", "WT"])

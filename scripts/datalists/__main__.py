@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.data.names import ANY, modality_of
-from common.data.regions import canonical
+from common.data.regions import declaration
 from common.errors import choice, show
 from common.values import names_of
 from scripts.cli import run
@@ -53,7 +53,7 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         only_first = choice("visits", visits, {"all": False, "first": True})
         least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
         splits, target = Split(validation, testing, seed, least), output_file(output)
-        folder, stated = Path(root).expanduser(), canonical(label_convention) if label_convention else None
+        folder, stated = Path(root).expanduser(), declaration(label_convention) if label_convention else None
         data = read_cohort(card.layouts, folder)
         data.name, data.convention = name, stated or data.convention
         data.show_unused(card.modalities)

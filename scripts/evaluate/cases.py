@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from common.data import datalists
 from common.data.names import images_of
-from common.data.regions import canonical, display_order, regions_of
+from common.data.regions import declaration, display_order, regions_of
 from common.data.volumes import Problem, check_grid, labels_in, read_scan, warn_of_orientation
 from common.errors import InputError, shortened
 from common.files import existing_folder
@@ -66,7 +66,7 @@ def find_cases(
         images = {entry["subject"]: images_of(entry, source.content["modalities"]) for entry in entries}
     else:
         default = protocol.conventions[0] if protocol and protocol.conventions else BINARY
-        convention = canonical(str(label_convention or default))
+        convention = declaration(str(label_convention or default))
         labels = label_maps("references", references)
     if protocol is not None:
         check_convention(protocol.name, convention)

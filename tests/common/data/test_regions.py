@@ -11,8 +11,8 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
     assert regions.known_labels(OWN) == {0, 1, 2, 3, 7}
     declared = {"core": {"labels": [1, 3], "colour": "#d1495b", "code": "6574001 SCT Necrosis"}, "whole": [1, 2, 3]}
     assert regions.declaration(declared | {"cavity": {"labels": 7, "code": "C0-1 99LAB Cavity (old)"}}) == OWN
-    assert regions.canonical(OWN.replace("1+3:d1495b", "3 + 1 + 3 : D1495B").replace("=7", "=07")) == OWN
-    assert regions.canonical("brats2024") == "brats2024"
+    assert regions.declaration(OWN.replace("1+3:d1495b", "3 + 1 + 3 : D1495B").replace("=7", "=07")) == OWN
+    assert regions.declaration("brats2024") == "brats2024"
     assert list(regions.colours(OWN)) == ["core", "whole", "cavity"]
     assert len(set(regions.colours(OWN).values())) == 3
     assert list(regions.colours("brats2021")) == ["WT", "TC", "ET"]
