@@ -74,10 +74,7 @@ class Store:
                 file.write_bytes(content.getbuffer())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        try:
-            stored = torch.load(self.files[index], mmap=True, weights_only=True)
-        except RuntimeError as error:
-            raise InputError(self.files[index], "damaged; delete it and run python -m scripts.store again") from error
+        stored = torch.load(self.files[index], mmap=True, weights_only=True)
         volumes = {key: MetaTensor(voxels, meta=meta) for key, (voxels, meta) in stored.items()}
         return dict(self.data[index]) | volumes
 

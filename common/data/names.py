@@ -89,8 +89,7 @@ def modality_of(text: str) -> str | None:
 def split_name(name: str) -> tuple[str, str | None]:
     """Split a file name without extension into its beginning and the modality at its end (None if there is none).
 
-    Words are separated by `_`, `-`, `.` or a space; the longest spelling wins. A word for contrast agent beside T1
-    makes T1ce, and is left out of the beginning; "post" alone makes `UNCLEAR`.
+    The longest spelling wins. A word for contrast agent makes a T1 a T1ce; "post" alone makes it `UNCLEAR`.
 
     Example:
         >>> [split_name(name) for name in ("S1_T2_FLAIR", "S1_Gd_T1", "S1_post_T1", "S1")]
@@ -142,7 +141,7 @@ def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -
 
 
 def person_of(subject: str) -> str:
-    """Return the person in a subject's name, which may name a visit; docs/reference/data.md lists the rules.
+    """Return the person in a subject's name, which may name a visit, by the rules in docs/reference/data.md.
 
     Example:
         >>> [person_of(name) for name in ("BraTS-GLI-00007-001", "P01_v2", "GBM-00001_11", "BraTS2021_00000")]
@@ -181,5 +180,5 @@ def count_missing(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str])
 
 
 def images_of(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[tuple[str, Path], ...]:
-    """Return (modality, file) for each image that a case has; `modalities` are in channel order."""
+    """Return (modality, file) for each image that a case has."""
     return tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)

@@ -1,7 +1,6 @@
-"""Measure how scans were prepared, from their voxels, and compare with a checkpoint's training data.
+"""Measure how scans were prepared, from their voxels, and compare with the ranges that a checkpoint keeps.
 
-On scans prepared differently, a network predicts plausible but wrong masks, so a checkpoint keeps the measured ranges
-of a few training subjects. Tolerances come from the embedded cohort (docs/reference/data.md, section "Preparation").
+On scans prepared differently, a network predicts plausible but wrong masks (docs/reference/data.md, "Preparation").
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,12 +15,10 @@ from .volumes import Problem
 
 Ranges = Mapping[str, Sequence[Any]]  # measurement, such as volume -> lowest and highest value
 
-# Largest volume of a brain without skull, L. In 12 adults of IXI, brains have 1.2 to 1.7 and heads 4.5 to 6.4; in the
-# embedded cohort, 1.8 to 2.4 and at least 3.5
-BRAIN = 2.8
-# Largest share of non-zero voxels at the volume's border for a brain without skull. Measured: up to 0.01 in 38 brains,
-# 0.04 if cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
-REACHING = 0.07
+# Largest volume, L, and share of non-zero voxels at the border, of a brain without skull. In 12 adults of IXI, brains
+# have 1.2 to 1.7 L and heads 4.5 to 6.4; in the embedded cohort, 1.8 to 2.4 and at least 3.5. The share was up to 0.01
+# in 38 brains, 0.04 if cropped to their box; at least 0.11 in 16 head slabs of 12 to 14 cm, three of them below 2.8 L
+BRAIN, REACHING = 2.8, 0.07
 WITHOUT_SKULL, WITH_SKULL = "brains without skull", "whole heads"
 MEASURED = 4  # subjects per cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is not an extracted brain, as noise fills it
@@ -35,13 +32,11 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # names
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
     """Measure how a scan [C, H, W, D] in RAS orientation was prepared; return [value, value] for each measurement.
 
-    "spacing" and "extent" (of the foreground, which is what is not 0) are in mm along right, anterior and superior;
-    "volume" is the largest channel's foreground, in L; "air" is its share of border voxels; "overlap" is the lowest
-    Dice between the brains of the first and a further channel. Empty channels, of missing modalities, do not count.
+    "spacing" and "extent" (of the foreground, which is not 0) are in mm; "volume" is the largest channel's foreground
+    in L; "air" is the foreground's share of border voxels; "overlap" is the lowest Dice between the brains of the first
+    and a further channel. Empty channels, of missing modalities, do not count.
     """
-    from nibabel.affines import voxel_sizes
-
-    spacing = voxel_sizes(affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
     inside = image != 0
     inside = inside[inside.any(axis=(1, 2, 3))]
     anywhere = np.asarray(inside.any(axis=0))
@@ -94,18 +89,15 @@ def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:
     return 2 * int(np.count_nonzero(brains[0] & brains[1])) / sum(sizes)
 
 
-def spread(cases: Sequence[Any], most: int = MEASURED) -> list[Any]:
-    """Return up to `most` cases, evenly spread over the list."""
-    return [cases[index] for index in np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)]
+def spread(cases: Sequence[Any]) -> list[Any]:
+    """Return up to `MEASURED` cases, evenly spread over the list."""
+    return [cases[index] for index in np.linspace(0, len(cases) - 1, min(MEASURED, len(cases))).round().astype(int)]
 
 
 def union(measured: Sequence[Ranges]) -> dict[str, list[Any]]:
     """Return the smallest range of each measurement that contains the ranges of all scans."""
-    result = {}
-    for name in measured[0]:
-        lows, highs = zip(*(ranges[name] for ranges in measured), strict=True)
-        result[name] = [np.min(lows, axis=0).tolist(), np.max(highs, axis=0).tolist()]
-    return result
+    lows, highs = ({name: [ranges[name][end] for ranges in measured] for name in measured[0]} for end in (0, 1))
+    return {name: [np.min(lows[name], axis=0).tolist(), np.max(highs[name], axis=0).tolist()] for name in lows}
 
 
 def describe(ranges: Ranges) -> str:
@@ -119,10 +111,9 @@ def describe(ranges: Ranges) -> str:
 def differences(
     ranges: Ranges, expected: Ranges | None, file: str, spacing: Sequence[float] | None = None
 ) -> dict[str, Problem]:
-    """Compare measured ranges of scans with those of the training data; return the problem of each failed check.
+    """Compare measured ranges of scans with those of the training data; return the failed `PREPARATION_CHECKS`.
 
-    `expected` of None checks only the alignment. `spacing` is the voxel size after resampling, in mm. The keys are
-    names in `PREPARATION_CHECKS`.
+    `expected` of None checks only the alignment. `spacing` is the voxel size after resampling, in mm.
     """
     found: dict[str, tuple[str, str]] = {}  # check -> actual and expected value
     if (overlap := ranges["overlap"][0]) < OVERLAP_ON_ONE_GRID:

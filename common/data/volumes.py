@@ -1,7 +1,6 @@
 """Open, check, read and write volumes, NIfTI and MGH files; a failed check raises a `Problem`.
 
-Only this module reads headers. Results on a scan's grid copy the scan's header fields (`forms_of`), so that every
-program shows both at the same position. nibabel is imported in functions, as it takes most of a second.
+Only this module reads headers. Functions import nibabel, which takes most of a second.
 """
 
 import gzip
@@ -25,7 +24,6 @@ ASSUMED = 2  # form code of an assumed affine in results: aligned, not scanner s
 FIELDS = ("xyzt_units", "sform_code", "qform_code", *(f"quatern_{axis}" for axis in "bcd"))  # of the grid, with pixdim
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
 UNITS = {1: "m", 3: "micrometres"}  # refused NIfTI unit codes; unknown codes count as mm
-NIFTI_1 = 348  # header size, bytes
 GOOD_RAS = slice(28, 30)  # bytes of an MGH header's goodRASFlag
 TIED = 1e-3  # difference of the sums of three cosines below which two orders of axes fit equally
 ROTATION = 5e-5  # tolerance of a qform's direction cosines; ITK also accepts such axes as orthogonal
@@ -46,9 +44,8 @@ class Problem(InputError):  # noqa: N818, also that of a warning
 def open_volume(path: str | Path) -> Any:
     """Open a volume without reading voxels: `dataobj` reads them on demand, `affine` maps voxels to mm in RAS+.
 
-    A NIfTI file's affine is the sform or, if the sform's code is 0, the qform; pixdim never changes an sform. Without
-    both, voxels are centred on 0 mm in the order LAS, and `extra["assumed"]` says so. A damaged file may raise any
-    exception.
+    A NIfTI file's affine is the sform or, if its code is 0, the qform. Without both, `extra["assumed"]` says so, and
+    voxels are centred on 0 mm in the order LAS. A damaged file may raise any exception.
     """
     import nibabel
 
@@ -74,10 +71,9 @@ def open_volume(path: str | Path) -> Any:
 
 
 def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndarray]:
-    """Check and read a file with a single volume; return nibabel's image and the scaled voxels [x, y, z].
+    """Read a file with a single volume, and check header and checksum; return nibabel's image and voxels [x, y, z].
 
-    Axes of length 1 after the third, which some tools append, are dropped. Raise `Problem` if the header or checksum
-    fails a check.
+    Axes of length 1 after the third, which some tools append, are dropped.
     """
     file = str(path)
     try:
@@ -120,11 +116,7 @@ def _text(shape: Sequence[int]) -> str:
 
 
 def orientation_problem(file: str, scan: Any) -> Problem | None:
-    """Return a problem if a header leaves positions ambiguous.
-
-    Without both forms, the affine is assumed. With both, the qform, which some programs read, and the sform may place
-    a voxel more than half of it apart.
-    """
+    """Return a problem if a header leaves positions ambiguous, with no form, or two half a voxel apart."""
     problem = scan.extra["assumed"]
     if "stored" in scan.extra and scan.header["sform_code"] and scan.header["qform_code"]:
         corners = np.array([[*corner, 1] for corner in product(*((0, edge - 1) for edge in scan.shape[:3]))]).T
@@ -165,10 +157,9 @@ def check_copies(volumes: Mapping[str, NDArray[Any]]) -> None:
 
 
 def labels_in(file: str, voxels: NDArray[Any], convention: str | None = None, may_fill: bool = False) -> frozenset[int]:
-    """Return the labels in a label map.
+    """Return the labels in a label map; raise `Problem` if a value is not a whole number.
 
-    Raise `Problem` if a value is not a whole number, up to 0.00001, as headers may scale values. With a label
-    convention, also if a label is unknown, or if 0 does not occur, unless `may_fill` (for predictions).
+    With a label convention, also if a label is unknown or, unless `may_fill` (for predictions), 0 does not occur.
     """
     exact = np.unique(voxels[voxels != 0]).astype(np.float64)  # only the few non-zero voxels are sorted
     with np.errstate(invalid="ignore"):  # NaN and infinity are broken, too
@@ -210,8 +201,7 @@ def _header_of(path: str | Path) -> Any:
 def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:
     """Return nibabel's orientation [3, 2] of the stored axes: the nearest axis of RAS+, and 1 or -1 for its direction.
 
-    Of orders that fit equally, as in scans tilted by 45 degrees, the stored order comes first, however the affine was
-    rounded.
+    Of orders that fit equally, as in scans tilted by 45 degrees, it is the first, however the affine was rounded.
     """
     cosines = np.asarray(affine)[:3, :3] / np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     orders = [*permutations(range(3))]
@@ -231,7 +221,7 @@ def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.nd
 def forms_of(scan: Any) -> bytes:
     """Return a NIfTI header, as bytes, with only the grid of a volume from `open_volume`, for results on that grid.
 
-    Both forms, their codes, pixdim and the units are copied bit for bit. An assumed affine gets the code `ASSUMED`.
+    Both forms, their codes, pixdim and units are copied bit for bit, so that every program shows both at one position.
     """
     import nibabel
 
@@ -246,14 +236,15 @@ def forms_of(scan: Any) -> bytes:
 
 
 def header_on(grid: NDArray[Any] | bytes, code: int = 1) -> Any:
-    """Return a NIfTI header for `grid`, which is an affine [4, 4] to mm in RAS+, or the bytes from `forms_of`.
+    """Return a NIfTI header for `grid`: the bytes from `forms_of`, or an affine to mm in RAS+ for sform and qform.
 
-    An affine becomes sform and qform with form code `code`; a sheared affine becomes only sform.
+    A sheared affine becomes only the sform. `code` is 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI.
     """
     import nibabel
 
     if isinstance(grid, bytes):
-        return (nibabel.Nifti1Header if len(grid) == NIFTI_1 else nibabel.Nifti2Header)(grid, check=False)
+        is_first = len(grid) == nibabel.Nifti1Header.sizeof_hdr
+        return (nibabel.Nifti1Header if is_first else nibabel.Nifti2Header)(grid, check=False)
     header = nibabel.Nifti1Header()
     header.set_xyzt_units("mm")
     header.set_sform(grid, code)
@@ -275,8 +266,7 @@ def write_volume(
 ) -> None:
     """Write voxels [x, y, z(, t)] as .nii.gz or .nii, depending on the path; equal content gives equal bytes.
 
-    See `header_on` for `grid` and the form code (0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI). Label maps get
-    the intent NIFTI_INTENT_LABEL; a description has up to 79 bytes.
+    See `header_on` for `grid` and `code`. A description has up to 79 bytes.
     """
     header = header_on(grid, code)
     header["descrip"] = description
@@ -288,10 +278,7 @@ def write_volume(
 
 
 def content_of(voxels: np.ndarray, header: Any, slope: float = 1.0, inter: float = 0.0) -> bytes:
-    """Return the bytes of a NIfTI file; a voxel's value is its stored number x slope + inter.
-
-    nibabel's writer would alter a header that must stay a bit-for-bit copy.
-    """
+    """Return the bytes of a NIfTI file, as nibabel would alter the header; values are voxels x slope + inter."""
     header.set_data_dtype(voxels.dtype)
     header.set_data_shape(voxels.shape)
     header["vox_offset"], header["scl_slope"], header["scl_inter"] = header.single_vox_offset, slope, inter
