@@ -82,7 +82,7 @@ def segment(
     temporary = _working_folder(folder)
     try:
         job = Job(model, selection, reference or model.reference, temporary, options, force, prepare)
-        run_guarded(_run_operators, job)
+        run_guarded(_run_operator, job)
         report = json.loads((temporary / REPORT).read_text())
         for remark in report["remarks"]:
             show(f"remark: {remark['text']}")
@@ -110,8 +110,8 @@ def _working_folder(output: Path) -> Path:
     raise InputError(f"--output: contains {existing}; expected a folder without results")
 
 
-def _run_operators(job: Job) -> None:
-    from deploy.operators import SegmentationApplication  # slow import: bad input is refused first
+def _run_operator(job: Job) -> None:
+    from deploy.operator import SegmentationApplication  # slow import: bad input is refused first
 
     try:
         SegmentationApplication(job).run()

@@ -1,4 +1,4 @@
-"""The job that the operators of a run share, and the result files."""
+"""The job of a run, and its result files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ class Job:
     """The input, options and remarks of one run."""
 
     bundle: Bundle
-    choice: Choice  # series by modality, in the order of the model's input channels; operators append remarks
+    choice: Choice  # series by modality, in the order of the model's input channels; the operator appends remarks
     reference: str  # modality whose series gives the grid
     folder: Path  # temporary, for files of the inference and results
     options: list[str]  # of the bundle's inference

@@ -223,7 +223,7 @@ def test_results_in_doubt_are_whole_and_end_with_a_status_of_their_own(cohorts, 
     write_brats(tmp_path / "study", cohorts("brats"), Study())
     for file in (tmp_path / "study/3").iterdir():
         change(file, ContrastBolusAgent="", SeriesDescription="t1 post contrast")
-    monkeypatch.setattr("deploy.operators.infer", lambda _, scans, *__: (scans["T1"].array > 0).astype(np.uint8))
+    monkeypatch.setattr("deploy.operator.infer", lambda _, scans, *__: (scans["T1"].array > 0).astype(np.uint8))
     with pytest.raises(SystemExit) as ended:
         segment("brats", tmp_path / "study")
     assert ended.value.code == 3
@@ -240,7 +240,7 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
     turn[:3, 3] = [5, -30, 25]
     write_modality(tmp_path / "study", array, turn @ affine, Study(), 2, "T1", shuffle=True)
     bright = np.percentile(array, 75)
-    monkeypatch.setattr("deploy.operators.infer", lambda _, scans, *__: (scans["T1"].array > bright).astype(np.uint8))
+    monkeypatch.setattr("deploy.operator.infer", lambda _, scans, *__: (scans["T1"].array > bright).astype(np.uint8))
 
     segment("atlas", tmp_path / "study", prepare=True)
     result = segmentation(tmp_path / "out")
