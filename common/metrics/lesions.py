@@ -7,7 +7,7 @@ import cc3d
 import numpy as np
 
 from ..components import Box, Connectivity, Labels, Mask, box_of, components
-from .measures import Spacing, dice, hd95
+from .measures import Spacing, dice, percentile_distance, surface_of
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def match(
         lesion = replace(part, is_reference=True, is_scored=part.volume > smallest)
         if hits:
             both = _around([box, *(predicted[label][0] for label in hits)])
-            found, truth = np.isin(labels[both], hits), lesions[both] == number
-            distance = hd95(found, truth, spacing, origin=[side.start for side in both])
+            found, truth, origin = np.isin(labels[both], hits), lesions[both] == number, [side.start for side in both]
+            surfaces = (surface_of(mask, spacing, origin) for mask in (found, truth))
+            distance = percentile_distance(*surfaces, spacing)
             lesion = replace(lesion, is_found=True, dice=dice(found, truth), hd95=distance)
         matched.append(lesion)
     false = [part for label, (_, part) in predicted.items() if label not in hit_labels]

@@ -36,16 +36,14 @@ def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
     return 2 * count_voxels(first & second) / total if total else 1.0
 
 
-def hd95(
-    prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1), origin: Sequence[int] = (0, 0, 0)
-) -> float:
+def hd95(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> float:
     """Return the 95th percentile Hausdorff distance in mm, weighted by surface area.
 
-    The masks [x, y, z] are as for `dice`, `spacing` is that of the voxels in mm, `origin` the position of the masks in
-    their volume. The distance is 0 if both masks are empty, infinity if only one is.
+    The masks [x, y, z] are as for `dice`, `spacing` is that of the voxels in mm. The distance is 0 if both masks are
+    empty, infinity if only one is.
     """
     x, y, z = map(float, spacing)
-    first, second = (surface_of(mask, (x, y, z), origin) for mask in as_masks(prediction, reference))
+    first, second = (surface_of(mask, (x, y, z)) for mask in as_masks(prediction, reference))
     return percentile_distance(first, second, (x, y, z))
 
 
