@@ -89,13 +89,16 @@ def pending_cases(
     """
     files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
     scans = {Path(image).resolve() for case in cases for image in case["image"] if image}
-    present = []
+    present, complete = [], set()
     for subject, paths in files.items():
         for file in paths:
             if file.resolve() in scans:
                 raise InputError(file, "a result would overwrite this scan", "another output_dir")
-        if any(file.exists() for file in paths):
+        exist = [file.exists() for file in paths]
+        if any(exist):
             present.append(subject)
+        if all(exist):
+            complete.add(subject)
     if existing == "refuse" and present:
         raise InputError(results.folder, f"has results of {shortened(present)}", "existing=skip or replace")
     kept = {file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")}
@@ -106,12 +109,11 @@ def pending_cases(
         raise InputError(results.folder, problem, "a different output_dir, or existing=replace for all of these")
     if existing != "skip":
         return cases
-
-    def is_done(case: Mapping[str, Any]) -> bool:
-        is_complete = all(file.exists() for file in files[case["subject"]])
-        return is_complete and results.is_current(case["subject"], case["image"])
-
-    return [case for case in cases if not is_done(case)]
+    return [
+        case
+        for case in cases
+        if case["subject"] not in complete or not results.is_current(case["subject"], case["image"])
+    ]
 
 
 def check_missing(

@@ -21,15 +21,14 @@ from .outputs import files_of
 class RegionScores:
     """Metric of Ignite: scores of each case and each region of a label convention by a protocol (`common.metrics`).
 
-    `engine.state.metrics` gets for each region the mean Dice over all cases, `REGION`; the mean of each further metric
-    of the protocol, `REGION_METRIC`; the number of cases with the region in the reference, `REGION_n_present`; and the
-    mean Dice over these cases, `REGION_dice_present`. NAME, the metric's name, is the mean of all `REGION`, and
-    `NAME_present` of all `REGION_dice_present`, without regions that no reference contains, unless none contains any
-    (mean over all cases: DIFF-23). `engine.state.metric_details[NAME]` gets `common.metrics.Scores` by case and region,
-    from all processes; a case on several processes counts once.
+    `engine.state.metrics` gets for each region the mean Dice over all cases, `REGION` (DIFF-23), and over the cases
+    with the region in the reference, `REGION_dice_present`; the number of these, `REGION_n_present`; and the mean of
+    each further metric, `REGION_METRIC`. NAME, the metric's name, is the mean of all `REGION`, and `NAME_present` of
+    all `REGION_dice_present`, without regions that no reference contains, unless none contains any.
+    `engine.state.metric_details[NAME]` gets `Scores` by case and region, from all processes, each case once.
 
-    The engine's output must be decollated: "pred" and "label", each [R, H, W, D] of 0 and 1 on one grid, the label a
-    MetaTensor with an affine. Each item of the engine's batch must have the case's name, "subject".
+    The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1 on one grid, the label a
+    MetaTensor. Each item of the engine's batch has "subject", the case's name.
     """
 
     def __init__(self, convention: str, protocol: str | Protocol = "dice") -> None:
