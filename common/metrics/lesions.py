@@ -60,8 +60,8 @@ def match(
         if hits:
             both = _around([box, *(predicted[label][0] for label in hits)])
             found, truth, origin = np.isin(labels[both], hits), lesions[both] == number, [side.start for side in both]
-            surfaces = (surface_of(mask, spacing, origin) for mask in (found, truth))
-            distance = percentile_distance(*surfaces, spacing)
+            first, second = (surface_of(mask, spacing, origin) for mask in (found, truth))
+            distance = percentile_distance(first, second, spacing)
             lesion = replace(lesion, is_found=True, dice=dice(found, truth), hd95=distance)
         matched.append(lesion)
     false = [part for label, (_, part) in predicted.items() if label not in hit_labels]
