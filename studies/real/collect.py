@@ -2,11 +2,11 @@
 
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,23 +20,10 @@ from scripts.yaml_files import read_yaml
 LABELS = "seg"
 
 
-@dataclass(frozen=True)
-class Source:
-    """A public data set in a GitHub repository; sources.yaml explains the fields."""
-
-    repository: str
-    licence: str
-    citation: str
-    description: str
-    files: Mapping[str, Sequence[str]]  # path templates by modality, and for `LABELS`
-    target: str = "{subject}/{subject}_{kind}.nii.gz"
-    one_grid: bool = False
-    shape: Sequence[int] = ()
-    subject: str = "[A-Za-z0-9-]+?"
-    regions: Mapping[str, Sequence[int]] = field(default_factory=dict)
-
-
-SETS = {name: Source(**fields) for name, fields in read_yaml(Path(__file__).with_name("sources.yaml")).items()}
+DEFAULTS = {"target": "{subject}/{subject}_{kind}.nii.gz", "subject": "[A-Za-z0-9-]+?", "one_grid": False}
+DEFAULTS |= {"shape": [], "regions": {}}
+SOURCES = read_yaml(Path(__file__).with_name("sources.yaml"))  # which explains the fields
+SETS = {name: SimpleNamespace(**{**DEFAULTS, **fields}) for name, fields in SOURCES.items()}
 
 
 def collect(clones: str, output: str) -> None:
@@ -76,7 +63,7 @@ def _files(clone: Path) -> dict[str, str]:
     return digests
 
 
-def _lay_out(source: Source, clone: Path, folder: Path) -> int:
+def _lay_out(source: SimpleNamespace, clone: Path, folder: Path) -> int:
     """Write a data set to a temporary folder, rename the complete folder, and return the number of subjects."""
     files = _files(clone)
     subjects: dict[str, dict[str, str]] = {}
@@ -115,7 +102,7 @@ def _scan(content: bytes) -> tuple[Any, np.ndarray] | None:
     return None
 
 
-def _is_usable(scans: Mapping[str, Any], source: Source) -> bool:
+def _is_usable(scans: Mapping[str, Any], source: SimpleNamespace) -> bool:
     if None in scans.values():
         return False
     first, voxels = scans["T1"]
@@ -126,7 +113,7 @@ def _is_usable(scans: Mapping[str, Any], source: Source) -> bool:
     return (same or not source.one_grid) and (not source.shape or voxels.shape == tuple(source.shape))
 
 
-def _write(scans: Mapping[str, Any], source: Source, folder: Path, subject: str) -> None:
+def _write(scans: Mapping[str, Any], source: SimpleNamespace, folder: Path, subject: str) -> None:
     volumes = {kind: voxels for kind, (_, voxels) in scans.items()}
     if source.regions:
         values = volumes[LABELS].astype(int)
