@@ -48,24 +48,23 @@ def run(commands: Any, name: str, default: Callable[..., Any] | None = None) -> 
 
 def bound(command: Callable[..., Any], arguments: Sequence[str]) -> inspect.BoundArguments:
     """Return a command's arguments, converted to their annotated types; raise `InputError` if they do not fit."""
-    calls: list[inspect.BoundArguments] = []
     signature = inspect.signature(command)
     takes_options = any(item.kind is item.VAR_KEYWORD for item in signature.parameters.values())
 
     @SetParseFn(str)
-    def bind(*words: str, **options: str) -> None:
+    def bind(*words: str, **options: str) -> inspect.BoundArguments:
         for option in () if takes_options else options.keys() - signature.parameters.keys():
             raise InputError(f"--{option}", f"no such option{did_you_mean(option, signature.parameters, '--')}")
         try:
-            calls.append(signature.bind(*words, **options))
+            return signature.bind(*words, **options)
         except TypeError as error:
             raise InputError(" ".join([command.__name__, *arguments]), error) from error
 
-    fire.Fire(bind, command=[*arguments])
-    for name, text in calls[0].arguments.items():
+    call: inspect.BoundArguments = fire.Fire(bind, command=[*arguments], serialize=lambda _: None)  # prints nothing
+    for name, text in call.arguments.items():
         if isinstance(text, str):
-            calls[0].arguments[name] = converted(name, text, signature.parameters[name].annotation)
-    return calls[0]
+            call.arguments[name] = converted(name, text, signature.parameters[name].annotation)
+    return call
 
 
 def converted(name: str, text: str, annotation: Any) -> Any:
