@@ -26,7 +26,8 @@ def predicted(name, cohorts, tmp_path, **options):
     (path,) = (tmp_path / "out").glob("*.nii.gz")
     state = weights.read(file).state
     regions = len(state["out.conv.conv.bias"])
-    network = segmentation_network("swin_unetr", len(settings["modalities"]), regions, "micro", PATCH)
+    channels, merging = len(settings["modalities"]), settings["merging"]
+    network = segmentation_network("swin_unetr", channels, regions, "micro", PATCH, merging=merging)
     network.load_state_dict(state)
     return np.asarray(nibabel.load(path).dataobj), path.name.removesuffix(".nii.gz"), network.eval()
 
