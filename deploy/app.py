@@ -11,7 +11,7 @@ from deploy.bundle import open_bundle, split_options
 from deploy.dicom.geometry import grid_of
 from deploy.dicom.series.choice import choose_series, parse_series_option
 from deploy.dicom.series.evidence import candidates_of
-from deploy.dicom.series.names import read_table
+from deploy.dicom.series.words import read_table
 from deploy.dicom.study import read_study
 from deploy.job import REPORT, RESULT_FILES, Job
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded

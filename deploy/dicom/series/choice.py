@@ -14,8 +14,7 @@ from common.errors import InputError
 
 from ..study import Series
 from .evidence import ASK, DOUBTS, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, is_same_scan, why_no_volume
-from .names import Names
-from .words import POST, UNCLEAR, WITH, WITHOUT
+from .words import POST, UNCLEAR, WITH, WITHOUT, Names
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")  # that the rules recognise
 HELD = ("contrast", "coverage")  # a person should look before such a result is used

@@ -18,8 +18,7 @@ from scripts.prepare.volumes import Grid
 from ..geometry import grid_of
 from ..multiframe import ENHANCED_MR
 from ..study import Series, values_of
-from .names import Names, read_names
-from .words import NO_MODALITY, POST, UNCLEAR, WITH, WITHOUT, Words, read_words
+from .words import NO_MODALITY, POST, UNCLEAR, WITH, WITHOUT, Names, Words, read_names, read_words
 
 MR_IMAGES = {MRImageStorage, *ENHANCED_MR}
 SAME_COSINE = 0.01  # localiser images differ by more, slices of a volume only by rounding

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deploy.dicom.series.choice import choose_series
-from deploy.dicom.series.names import read_table
+from deploy.dicom.series.words import read_table
 from deploy.dicom.study import read_study
 from tests.deploy.dicom.dicom_study import VOXELS, Study, modality_of, refusal, to_slices, write_modality
 
