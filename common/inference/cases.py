@@ -19,8 +19,6 @@ from .outputs import files_of
 # End of a label map's name without suffix
 MASK = re.compile(r"(?:^|[_.\- ])(?:(?:d|prob)?seg\w*|labels?|masks?|lesions?|roi|gt)$", re.IGNORECASE)
 
-Cases = list[dict[str, Any]]
-
 
 def find_cases(
     root: str | Path,
@@ -29,7 +27,7 @@ def find_cases(
     split: str = "testing",
     output_dir: str | Path | None = None,
     missing: Sequence[str] = (),
-) -> Cases:
+) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in the folder `root` and its subfolders.
 
     In a folder, scans are SUBJECT_MODALITY.nii.gz, or MODALITY.nii.gz in SUBJECT or SUBJECT/VISIT; for a network of a
