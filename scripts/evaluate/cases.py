@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data import datalists
-from common.data.names import images_of
+from common.data.names import SUFFIX, images_of
 from common.data.regions import declaration, display_order, regions_of
 from common.data.volumes import Problem, check_grid, labels_in, read_scan, warn_of_orientation
 from common.errors import InputError, shortened
 from common.files import existing_folder
 from common.metrics.measures import spacing_of
 from common.metrics.protocols import Protocol, check_convention
-from scripts.layouts.listing import stem_of
 
 BINARY = "lesion=1"  # default label convention of a folder of references
 
@@ -86,7 +85,8 @@ def label_maps(option: str, folder: str | Path) -> dict[str, Path]:
     """Return a folder's label maps by case, sorted; raise an InputError, naming `option`, for a bad name or no file."""
     files: dict[str, Path] = {}
     for file in sorted(existing_folder(folder, f"--{option}={folder}", "a folder of label maps").iterdir()):
-        if name := stem_of(file.name):
+        name = SUFFIX.sub("", file.name)
+        if name != file.name and not name.startswith("."):
             if file.is_dir() or name in files:  # ignored, the case might count as empty
                 raise InputError(f"--{option}={folder}", f"{file.name}: a folder, or a second file of its case")
             files[name] = file

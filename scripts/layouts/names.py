@@ -7,18 +7,23 @@ from common.data.names import PERSON, VISIT, has_number, modality_of, person_of,
 
 LABEL = "label"
 ANATOMY = "anatomy"  # kind of a mask of anatomy, which is no label map
-IMAGES = {"images", "image", "imgs", "scans", "volumes", "anat", "nifti", "nii", "structural"}  # folders of any kind
-# Words before "mask" that mark a mask of anatomy
-NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf", "parenchyma"}
-SIGNS = "_-. "
-_WORDS = re.compile(rf"[{re.escape(SIGNS)}]")
-_LABEL = re.compile(  # a name that ends with words for label maps
-    rf"(.*?)(?:(?:^|[{re.escape(SIGNS)}])(?:d?seg|segm|segmentations?|labels?|masks?|msk|lesions?|annotations?|roi|gt|"
-    r"gtv|(?:ground)?truth|wmh)(?:-manual)?)+",
+SIGNS = "-_. "  # between the words of a name; also a class of a regular expression
+# Names that end with words for label maps, or, before these, with words for anatomy
+_LABEL = re.compile(
+    rf"(.*?)(?:(?:^|[{SIGNS}])(?:d?seg|segm|segmentations?|labels?|masks?|msk|lesions?|annotations?|roi|gt|gtv|"
+    r"(?:ground)?truth|wmh)(?:-manual)?)+",
     re.IGNORECASE | re.DOTALL,
 )
+_ANATOMY = re.compile(
+    rf"(?:.*[{SIGNS}])?(?:brain|bet|head|skull|wm|[cs]?gm|csf|parenchyma|aseg|aparcaseg|label-(?:bg?|bs|nb|st))",
+    re.IGNORECASE | re.DOTALL,
+)
+# Words in the names of folders of any kind
+_IMAGES = re.compile(
+    rf"(?:^|[{SIGNS}])(?:images?|imgs|scans|volumes|anat|nifti|nii|structural)(?=$|[{SIGNS}])", re.IGNORECASE
+)
 # The start of a registered scan's name, before the target: S1_FLAIR_to in S1_FLAIR_to_T1
-_MOVED = re.compile(rf"(.+)[{re.escape(SIGNS)}](?:to|2|in)", re.IGNORECASE)
+_MOVED = re.compile(rf"(.+)[{SIGNS}](?:to|2|in)", re.IGNORECASE)
 _IS_PERSON = re.compile(rf"{PERSON.pattern}|(?i:p|sub|subj|subject|pat|patient|case|id)[_-]?\d")
 
 
@@ -31,7 +36,7 @@ def name_of(stem: str) -> tuple[str, str | None]:
     """
     if label := _LABEL.fullmatch(stem):
         before = label[1].rstrip(SIGNS)
-        return before, ANATOMY if _WORDS.split(before)[-1].lower() in NOT_SEGMENTED else LABEL
+        return before, ANATOMY if _ANATOMY.fullmatch(before) else LABEL
     before, modality = split_name(stem)
     moved = _MOVED.fullmatch(before)
     source = split_name(moved[1]) if moved else (before, None)
@@ -45,12 +50,12 @@ def kind_of_folder(folder: str) -> str | None:
         >>> [kind_of_folder(name) for name in ("images_structural", "masks", "brain_masks", "T1_Gd", "Gd", "P1_T1")]
         ['images', 'label', 'anatomy', 'T1ce', 'T1ce', None]
     """
-    words = [word for word in _WORDS.split(folder) if word.lower() not in IMAGES]
-    if not words:
+    text = _IMAGES.sub("", folder).strip(SIGNS)
+    if not text:
         return "images"
-    if name_of("_".join([*words, "T1"])) == ("", "T1ce"):  # Gd
+    if name_of(f"{text}_T1") == ("", "T1ce"):  # Gd
         return "T1ce"
-    before, kind = name_of("_".join(words))
+    before, kind = name_of(text)
     return kind if kind == ANATOMY or not before else None
 
 
@@ -79,7 +84,7 @@ def _parts_of(folders: list[str], before: str) -> list[str]:
         return [before] if before else []
     rest = before
     for folder in folders:
-        rest = re.sub(rf"(?:^|[_.\- ]){re.escape(folder)}(?=[_.\- ]|$)", "", rest)
+        rest = re.sub(rf"(?:^|[{SIGNS}]){re.escape(folder)}(?=[{SIGNS}]|$)", "", rest)
     rest = rest.strip(SIGNS)
     if not is_visit(rest) and not (rest.isdecimal() and rest != before):
         rest = "_".join(word for word in rest.split("_") if is_visit(word) and not modality_of(word))

@@ -49,7 +49,7 @@ def ending(words: str) -> re.Pattern[str]:
     """
     if _TOKEN.search(words):
         return compile_pattern(f"**/{words}", flags=re.IGNORECASE)
-    return re.compile(rf"(?:.*[{re.escape(SIGNS)}/])?{re.escape(words)}", re.IGNORECASE | re.DOTALL)
+    return re.compile(rf"(?:.*[{SIGNS}/])?{re.escape(words)}", re.IGNORECASE | re.DOTALL)
 
 
 class Identity(NamedTuple):

@@ -1,17 +1,30 @@
-"""Find the subjects' files in a data set: BIDS, nnU-Net's raw folders, a cohort, a pattern, or names as they are."""
+"""Find the subjects' files in a data set: BIDS, nnU-Net's raw folders, a cohort, a pattern, or names as they are.
+
+In BIDS, file names consist of entities, such as `ce-gadolinium`, and a suffix, such as `T1w` or `dseg` (discrete
+segmentation). nnU-Net's documentation/dataset_format.md and region_based_training.md define its format.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from common.data.names import SUFFIX, UNCLEAR
-from common.errors import InputError, shortened, show
-from scripts.layouts.listing import list_images
-from scripts.layouts.names import LABEL
+from common.data.names import SUFFIX, UNCLEAR, in_folders, modality_of
+from common.data.regions import declaration
+from common.errors import InputError, shortened, show, within
+from common.files import read_json
+from scripts.layouts.dataset import DataSet, list_images
+from scripts.layouts.names import ANATOMY, LABEL, SIGNS, name_of
 from scripts.layouts.patterns import Identity, Naming, compile_pattern
-from scripts.layouts.standards import is_bids, read_bids, read_nnunet
-from scripts.layouts.subjects import DataSet
+
+FOLDERS = {"above": "(?:raw_?data/)?", "subject": "sub-[^/_]+", "session": "(?:ses-[^/]+/)?", "name": "(?:_[^/]+)?"}
+RAW = compile_pattern("{above}{subject}/{session}{type}{subject}{name}", FOLDERS | {"type": "(?:(?:anat|dwi|swi)/)?"})
+DERIVED = compile_pattern("derivatives/{above}{subject}/{session}**/{subject}{name}", FOLDERS | {"above": "(?:.+?/)??"})
+LESION = re.compile("^l$|lesion|tumou?r|stroke|infarct|wmh|metasta")  # in words that mark lesion maps
+PARTS = re.compile("_part-(?:phase|real|imag)_")  # parts of complex images; only the magnitude is used
+AGENT = re.compile("_ce-(?!no|pre|without|0)")
+SCHEMA = {"type": "object", "required": ["channel_names", "labels"]}  # of nnU-Net's dataset.json
 
 
 @dataclass(frozen=True)
@@ -26,9 +39,9 @@ class FileLayout:
     skims: bool = False  # whether to skip folders that no pattern matches, as they are many
 
     @property
-    def modalities(self) -> list[str]:
+    def modalities(self) -> tuple[str, ...]:
         """The modalities in channel order."""
-        return [kind for kind in self.files if kind != LABEL]
+        return tuple(kind for kind in self.files if kind != LABEL)
 
     def enters(self, folder: str) -> bool:
         """Whether to search a folder; with `skims`, only if it may hold files of this layout."""
@@ -37,7 +50,7 @@ class FileLayout:
 
     def read(self, root: Path, images: Sequence[str]) -> DataSet:
         """Find the subjects' files among images; raise `InputError` if a subject is in two places."""
-        found = []
+        data, found = DataSet(str(root), images, self.modalities, self.convention), []
         patterns = {kind: compile_pattern(text, self.fields) for kind, text in self.files.items()}
         for image in images:
             path = SUFFIX.sub("", image)
@@ -45,7 +58,6 @@ class FileLayout:
                 if match := pattern.fullmatch(path):
                     name = self.subject.format(**match.groupdict()).removesuffix(self.first)
                     found.append((image, Identity(kind, {name: match.groupdict()})))
-        data = DataSet(str(root), images, self.modalities, self.convention)
         data.add(found)
         return data
 
@@ -68,20 +80,19 @@ def read_layout(root: Path, naming: Naming, states_regions: bool = False) -> Dat
 
     With `states_regions`, the regions in nnU-Net's dataset.json are read, too.
     """
-    images = list_images(root)
-    data = DataSet(str(root), images)
+    data = DataSet(str(root), list_images(root))
+    paths = {image: SUFFIX.sub("", image) for image in data.images}
     if naming.pattern is None and ((root / "imagesTr").is_dir() or (root / "dataset.json").is_file()):
         show("layout: nnunet")
-        files, regions = read_nnunet(root, images, naming, states_regions)
-        data = FileLayout(files, "{subject}", {"part": "Tr|Ts"}, regions).read(root, images)
+        data = _nnunet(root, data.images, naming, states_regions).read(root, data.images)
         for subject in data.subjects.values():
             subject.is_test = subject.origin["part"] == "Ts"
-    elif naming.pattern is None and is_bids(images):
+    elif naming.pattern is None and any((match := RAW.fullmatch(path)) and match["type"] for path in paths.values()):
         show("layout: bids")
-        data.add(read_bids(root, images, naming))
+        data.add(_bids(root, paths, naming))
     else:
         show(f"layout: {naming.pattern or 'names of folders and files'}")
-        data.add((image, found) for image in images if (found := naming.identify(SUFFIX.sub("", image))))
+        data.add((image, found) for image, path in paths.items() if (found := naming.identify(path)))
         _warn_of_names(data)
     wanted = {*(naming.modalities or ("T1",))} & {"T1", "T1ce"} - naming.words.keys()
     if unclear := [subject.files[UNCLEAR] for subject in data.subjects.values() if UNCLEAR in subject.files and wanted]:
@@ -96,8 +107,85 @@ def _warn_of_names(data: DataSet) -> None:
     for name, subject in data.subjects.items():
         for path in subject.files.values():
             stem = path.rpartition("/")[2]
-            starts = {stem[: sign.start()] for sign in re.finditer(r"[_.\- ]", stem)}
+            starts = {stem[: sign.start()] for sign in re.finditer(f"[{SIGNS}]", stem)}
             if any(start in data.subjects and not name.startswith(start) for start in starts):
                 misnamed.append(path)
     if misnamed:
         show(f"warning: files named after a different subject: {shortened(misnamed, most=3)}", error=True)
+
+
+def _bids(root: Path, paths: Mapping[str, str], naming: Naming) -> list[tuple[str, Identity]]:
+    """Identify the images and label maps of a BIDS data set; each session is a subject.
+
+    Without `--label`, label maps are lesion maps or, without any, maps that name no content.
+    """
+    scans, lesions, others = [], [], []
+    for image, path in paths.items():
+        raw = RAW.fullmatch(path)
+        match, kind = raw or DERIVED.fullmatch(path), _kind_in_bids(path, naming)
+        if match is None or kind is None or (kind != LABEL and not raw):
+            continue
+        name = path.rpartition("/")[2]
+        session = match["session"].rstrip("/") or "".join(re.findall("_(ses-[^_]+)", name))
+        subject = "_".join(filter(None, [match["subject"], session]))
+        found = (image, Identity(kind, {subject: subject}))
+        *entities, suffix = name.lower().split("_")
+        words = {part.rpartition("-")[2] for part in entities if re.match("label-|desc-|seg-|[^-]+$", part)} | {suffix}
+        if kind != LABEL:
+            is_series = kind == "DWI" and (root / f"{path}.bval").exists()
+            scans += [] if is_series else [found]
+        elif LABEL in naming.words or any(map(LESION.search, words)):
+            lesions.append(found)
+        else:
+            others.append(found)
+    if labels := lesions or others:
+        titles = {re.sub("^derivatives/|(?:sub|ses)-[^/_]+[/_]|anat/", "", paths[image]) for image, _ in labels}
+        show(f"labels: {shortened(sorted(titles), most=3)}")
+    return scans + labels
+
+
+def _kind_in_bids(path: str, naming: Naming) -> str | None:
+    """Return the kind of a file: by the user's words, else by the name; None if it is not wanted."""
+    if stated := naming.stated(path):
+        return stated.kind
+    *folders, name = path.split("/")
+    kind = in_folders(name_of(name)[1], folders)
+    if kind in (None, ANATOMY) or not naming.takes(kind):
+        return None
+    is_unusual = PARTS.search(name) or (AGENT.search(name) and not kind.startswith("T1"))
+    return None if is_unusual and kind != LABEL else kind
+
+
+def _nnunet(root: Path, images: Sequence[str], naming: Naming, states_regions: bool) -> FileLayout:
+    """Return the layout of nnU-Net's raw folders; a channel that `--modalities` omits is called "channel N"."""
+    first = next((image for image in images if image.startswith("images")), None)
+    if first and not re.search(r"_\d{4}$", SUFFIX.sub("", first)):
+        problem = f"files such as {first} hold all channels, as in the Medical Segmentation Decathlon"
+        raise InputError(f"--root={root}", problem, "one for each channel (nnUNetv2_convert_MSD_dataset)")
+    file = root / "dataset.json"
+    content = read_json(file, "nnU-Net's description of a data set of NIfTI files, version 2", SCHEMA)
+    given = {words.lower(): modality for modality, words in naming.words.items()}
+    files: dict[str, str] = {}
+    for channel, name in sorted((int(channel), str(name)) for channel, name in content["channel_names"].items()):
+        usual = modality_of(name) or name
+        modality = given.get(name.lower(), usual if naming.takes(usual) else f"channel {channel}")
+        if modality in files:
+            raise InputError(file, f"several channels are {modality}", f"a choice by --modalities={modality}=NAME")
+        files[modality] = f"images{{part}}/{{subject}}_{channel:04d}"
+    with within(file):
+        regions = _regions(content["labels"]) if states_regions else None
+    return FileLayout({**files, LABEL: "labels{part}/{subject}"}, "{subject}", {"part": "Tr|Ts"}, regions)
+
+
+def _regions(labels: Mapping[str, Any]) -> str | None:
+    """Return the regions in nnU-Net's dataset.json as a label convention; None if it has only background."""
+    regions: dict[str, list[int]] = {}
+    for name, value in labels.items():
+        values = sorted({*(value if isinstance(value, list) else [value])})
+        text = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")  # region names are words
+        text = (text if re.match("[A-Za-z]", text) else f"region_{text}")[:40]
+        if name == "ignore" or text in regions:
+            raise InputError(f"labels: {name}={value}", "ignores voxels, or repeats a region", "--regions")
+        if values != [0]:
+            regions[text] = values
+    return declaration(regions) if regions else None

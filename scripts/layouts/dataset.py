@@ -1,7 +1,9 @@
-"""The subjects of a data set: the files of each, files that clash, and files that are not used."""
+"""A data set: the images below a folder, the subjects and their files, and files that clash or are not used."""
 
-from collections.abc import Collection, Iterable, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from common.data.names import SUFFIX, person_of
@@ -9,7 +11,32 @@ from common.errors import InputError, shortened, show
 from scripts.layouts.names import LABEL, name_of
 from scripts.layouts.patterns import EXAMPLE, Identity
 
-OPTION = f"--pattern='{EXAMPLE}'"
+
+def list_images(root: Path, enters: Callable[[str], bool] = lambda folder: True) -> list[str]:
+    """List the paths of images below a root, sorted, but for hidden ones, and those in folders that `enters` rejects.
+
+    Links to folders are followed if they lead out of the root. Raise OSError for a folder that cannot be read.
+    """
+    base, images = root.resolve(), []
+
+    def is_wanted(folder: Path) -> bool:
+        path = root / folder
+        if path.is_symlink():
+            target = path.resolve()
+            is_loop = path.parent.resolve().is_relative_to(target)
+            if is_loop or target.is_relative_to(base):  # images in the root are listed in their place
+                return False
+        return folder.name[0] != "." and enters(folder.as_posix())
+
+    for path, names, members in os.walk(root, onerror=_fail, followlinks=True):
+        folder = Path(path).relative_to(root)
+        names[:] = [name for name in names if is_wanted(folder / name)]
+        images += [(folder / name).as_posix() for name in members if SUFFIX.search(name) and name[0] != "."]
+    return sorted(images, key=lambda image: image.split("/"))
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 @dataclass
@@ -39,7 +66,7 @@ class DataSet:
     """The subjects of a data set by name."""
 
     root: str
-    images: Sequence[str]  # all in the folder
+    images: Sequence[str]  # paths of all images in the folder
     modalities: Sequence[str] = ()  # in channel order
     convention: str | None = None  # label convention as text; None without label maps
     name: str = ""  # of the datalist
@@ -47,7 +74,7 @@ class DataSet:
     clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # paths that fit one kind of a subject
 
     def add(self, found: Iterable[tuple[str, Identity]]) -> None:
-        """Give files to their subjects, the first of a kind to each, a label map to the first subject with an image.
+        """Give each file to its subject, a label map to the first with an image; a second of a kind clashes.
 
         Raise `InputError` if a subject's files are of different origins, such as two folders.
         """
@@ -60,9 +87,9 @@ class DataSet:
                 if self.subjects[name].origin != options[name]:
                     problem = f"{next(iter(files.values()))} and {path} would both be of {name}"
                     raise InputError(f"--root={self.root}", problem, "distinct names")
-                first = files.setdefault(kind, path)
-                if first != path:
-                    self.clashes.setdefault((name, kind), [first]).append(path)
+                if kind in files:
+                    self.clashes.setdefault((name, kind), [files[kind]]).append(path)
+                files.setdefault(kind, path)
         self.subjects = dict(sorted(self.subjects.items()))
 
     def clash(self, name: str, kind: str) -> str | None:
@@ -78,7 +105,7 @@ class DataSet:
                 expected = f"one, by the end or a pattern of its path ({option}), or --pattern to tell subjects apart"
                 raise InputError(f"--root={self.root}", self.clash(name, kind), expected)
 
-    def show_unused(self, modalities: Collection[str], option: str = OPTION) -> None:
+    def show_unused(self, modalities: Collection[str], option: str = f"--pattern='{EXAMPLE}'") -> None:
         """Print the number of images that are not used, and some of them, those whose names say nothing first."""
         complete = [it.files for it in self.subjects.values() if not it.files.keys().isdisjoint(modalities)]
         used = {path for files in complete for kind, path in files.items() if kind in (LABEL, *modalities)}
