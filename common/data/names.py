@@ -10,29 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import read_json
 
-AGENT = (  # words for contrast agent
-    *("ce", "gd", "gad", "gado", "gadolinium", "gadavist", "gadovist", "dotarem", "magnevist", "multihance"),
-    *("prohance", "km", "kontrast", "kontrastmittel", "contrast", "agent", "enhanced", "enh", "injected"),
-    *("postcontrast", "postce", "postgd", "postgad", "postgado", "postkm", "c+", "+c"),
-)
 ANY = "MR"  # the channel of a network for scans of any sequence
 UNCLEAR = "T1 or T1ce"  # "post" beside T1: after contrast agent, or after surgery
+VOCABULARY = read_json(Path(__file__).with_name("names.json"))
+AGENT: Sequence[str] = VOCABULARY["contrast agent"]
 # Modality -> spellings in lower case, without separators; the cohorts' spellings come first
-SPELLINGS: Mapping[str, tuple[str, ...]] = {
-    "FLAIR": ("flair", "t2f", "t2flair", "t2wflair", "flairw"),
-    "T1ce": (
-        *("t1ce", "t1c", "t1gd", "t1post", "t1contrast", "t1km", "t1gad", "t1gado", "t1+", "t1+c", "t1+gd", "cet1"),
-        *("gdt1", "t1wce", "t1wc", "t1cw", "t1wgd", "t1wpost", "t1w+", "t1w+c", "t1w+gd", "cet1w", "gdt1w"),
-    ),
-    "T1": ("t1", "t1n", "t1w", "t1pre", "t1wpre", "t1native", "t1mprage", "t1wmprage", "mprage"),
-    "T2": ("t2", "t2w", "t2tse", "t2wtse"),
-    "PD": ("pd", "pdw"),
-    "T2star": ("t2star", "t2starw"),
-    "SWI": ("swi",),
-    "DWI": ("dwi",),
-    "ADC": ("adc",),
-}
+SPELLINGS: Mapping[str, Sequence[str]] = VOCABULARY["spellings"]
 WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
 SUFFIX = re.compile(r"\.(?:nii(?:\.gz)?|mg[hz])$", re.IGNORECASE)
 MOST = 3  # words in the longest spelling, as in T1_w_ce

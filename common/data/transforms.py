@@ -1,6 +1,6 @@
 """Dictionary transforms that MONAI lacks: load and check a scan, drop modalities, convert labels and regions."""
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from monai.transforms import (
     MapTransform,
     RandCropByLabelClassesd,
     RandomizableTransform,
-    Transform,
 )
 from monai.transforms.utils import correct_crop_centers
 from monai.utils import TraceKeys
@@ -34,8 +33,7 @@ MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if
 class EachKeyd(MapTransform):
     """Replace the volume of each key by the result of `convert`."""
 
-    def convert(self, volume: Any) -> Any:
-        raise NotImplementedError
+    convert: Callable[[Any], Any]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         return {**data, **{key: self.convert(data[key]) for key in self.key_iterator(data)}}
@@ -52,26 +50,21 @@ class LoadScand(MapTransform):
 
     def __init__(self, keys: KeysCollection, modalities: Sequence[str] | None = None) -> None:
         super().__init__(keys)
-        self.modalities = None if modalities is None else list(modalities)
+        self.modalities = list(modalities or ())
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result, reference = dict(data), dict[str, Any]()
         for key in self.key_iterator(result):
             files = result[key] if isinstance(result[key], list | tuple) else [result[key]]
-            result[key] = _load(files, reference, None if reference else self.modalities)
+            result[key] = _load(files, reference, [] if reference else self.modalities)
             reference = reference or result[key].meta
         return result
 
 
-def _load(
-    files: Sequence[str | Path | None], reference: Mapping[str, Any], modalities: Sequence[str] | None
-) -> MetaTensor:
-    """Load files into a volume; with `modalities`, check an image.
-
-    `reference` is the metadata of a loaded volume that defines the grid, or is empty.
-    """
+def _load(files: Sequence[str | None], reference: Mapping[str, Any], modalities: Sequence[str]) -> MetaTensor:
+    """Load files into a volume on the grid of `reference`, its metadata, if any; with `modalities`, check an image."""
     present = [channel for channel, file in enumerate(files) if file is not None]
-    if modalities is not None:
+    if modalities:
         if not present or len(files) != len(modalities):
             raise InputError(f"images {', '.join(map(str, files))}: expected one for each of {', '.join(modalities)}")
         check_order(files, modalities)
@@ -90,10 +83,10 @@ def _load(
         check_grid(file, (voxels.shape, scan.affine), expected, Path(reference["filename_or_obj"]).name)
         with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
             image[channel] = voxels
-        if modalities is not None:
+        if modalities:
             image[channel] = without_background(image[channel])
             check_image(file, image[channel])
-    if modalities is not None:
+    if modalities:
         check_copies({modalities[channel]: image[channel] for channel in present})
         if not (image > 0).any():
             raise InputError(f"{files[present[0]]}: no voxel above zero")
@@ -166,7 +159,7 @@ def present_channels(image: torch.Tensor) -> list[int]:
     return [channel for channel in range(len(image)) if not is_missing[channel]]
 
 
-class CheckPreparationd(Transform):
+class CheckPreparationd(EachKeyd):
     """Refuse a scan that was prepared differently from a network's training data, for example with skull.
 
     `image` is the key of an image [C, H, W, D] in RAS orientation. `expected` are the measured ranges of training data;
@@ -177,14 +170,16 @@ class CheckPreparationd(Transform):
     def __init__(
         self, image: str, expected: list[Ranges], accept: Collection[str] = (), spacing: Sequence[float] | None = None
     ) -> None:
-        self.image, self.expected = image, union(expected) if expected else None
-        self.accept, self.spacing = set(accept), spacing
+        super().__init__(image)
+        self.expected, self.accept, self.spacing = union(expected) if expected else None, set(accept), spacing
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        image = data[self.image]
-        measured, file = measure(image.numpy(), image.affine.numpy()), str(image.meta.get("filename_or_obj", "image"))
+    def convert(self, volume: MetaTensor) -> MetaTensor:
+        measured, file = (
+            measure(volume.numpy(), volume.affine.numpy()),
+            str(volume.meta.get("filename_or_obj", "image")),
+        )
         refuse(differences(measured, self.expected, file, self.spacing), self.accept)
-        return data
+        return volume
 
 
 class RandModalityDropoutd(RandomizableTransform, EachKeyd):
@@ -209,11 +204,11 @@ class RandModalityDropoutd(RandomizableTransform, EachKeyd):
 
     def convert(self, volume: torch.Tensor) -> torch.Tensor:
         remaining = self.randomize(present_channels(volume))
-        dropped = [channel for channel in range(len(volume)) if channel not in remaining]
-        if dropped:
-            volume = volume.clone()
-            volume[dropped] = 0
-        return volume
+        if len(remaining) == len(volume):
+            return volume
+        result = torch.zeros_like(volume)
+        result[remaining] = volume[remaining]
+        return result
 
 
 class RandRegionCropd(RandCropByLabelClassesd):
@@ -286,8 +281,8 @@ class RegionsToLabeld(EachKeyd):
 class NestRegionsd(RegionsToLabeld):
     """Make regions [R, H, W, D] consistent with each other: convert them to a label map and back.
 
-    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or disjoint regions
-    may overlap. Metrics must measure the label map that users get.
+    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour. Metrics must measure
+    the label map that users get.
     """
 
     def convert(self, volume: torch.Tensor) -> torch.Tensor:

@@ -201,7 +201,7 @@ def _header_of(path: str | Path) -> Any:
 def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:
     """Return nibabel's orientation [3, 2] of the stored axes: the nearest axis of RAS+, and 1 or -1 for its direction.
 
-    Of orders that fit equally, as in scans tilted by 45 degrees, it is the first, however the affine was rounded.
+    Of orders that fit equally, as in scans tilted by 45 degrees, the stored order comes first.
     """
     cosines = np.asarray(affine)[:3, :3] / np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
     orders = [*permutations(range(3))]
