@@ -3,9 +3,10 @@
 import os
 import statistics
 import time
+import timeit
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from itertools import product, repeat
 from multiprocessing import get_context
@@ -14,22 +15,36 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
+from monai.bundle import ConfigParser
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedTrainer, default_prepare_batch
+from monai.inferers import sliding_window_inference
+from monai.losses import DiceLoss
+from monai.transforms import Compose
+from scipy import ndimage
 from torch.utils import _foreach_utils, _python_dispatch, _pytree
 
 from common import ROOT
+from common.data.datasets import Batches, CaseDataset, CaseSampler, Store
 from common.environment import use_huge_pages
 from common.errors import choice, show
 from common.files import write_json
+from common.inference import WindowInferer
+from common.metrics import protocol
+from common.ssl import SSLHead, SSLLoss, TwoViews, set_attention, swin_unetr
 from common.training.records import peak_resident
+from common.training.step import Step
 from scripts import cli
+from scripts.cohorts import COHORTS
+from scripts.phantoms.cohort import files_of, make
 
 ATEN = torch.ops.aten
 SIZE, EDGE, CROPS = "small", 96, 2  # edge of crops and windows in voxels
 ON_CPU = 64  # edge of the single crop of a step, in voxels: a training step of the paper's size takes a minute
 CASE, BRAIN = (240, 240, 155), (151, 186, 155)  # voxels of a BraTS case, and of the box of its brain
 WORKS = ("pretraining", "fine_tuning")
-NO_KERNEL = {"empty.memory_format", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
 
 
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
@@ -44,59 +59,44 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
         repeats: number of timings per variant.
         json: file for the results, a list of rows.
     """
-    steps: dict[str, Any] = {work: (one_step, work) for work in WORKS}
-    with TemporaryDirectory() as folder:
-        tasks = {"step": steps, "gpu": {work: (*step, "cuda", "bfloat16") for work, step in steps.items()}}
-        tasks |= {"inference": {"case": (case,)}, "reader": {"crops": (crops, folder)}}
-        tasks |= {"metrics": {"scores": (scores,)}, "kernels": {}}
-        rows = [row for work, task in choice("name", name, tasks).items() for row in _timed(work, task, repeats)]
-    if name == "kernels":
-        for work, code in product(WORKS, ("ours", "ours fused", "stock")):
-            kernels, waits = count(one_step(code, work, "meta"))
-            rows.append({"work": work, "variant": code, "kernels": kernels, "waits": waits})
+    steps = {work: partial(one_step, work=work) for work in WORKS}
+    is_count, rows, ours = name == "kernels", [], 0.0
+    codes = ("ours", "ours fused", "stock") if is_count else ("ours", "stock")
+    columns = ("kernels", "waits") if is_count else ("seconds", "peak_gib")
+    with TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        tasks = {
+            "step": steps,
+            "inference": {"case": case},
+            "reader": {"crops": partial(crops, folder=folder)},
+            "metrics": {"scores": scores},
+            "kernels": {work: partial(step, device="meta") for work, step in steps.items()},
+            "gpu": {work: partial(step, device="cuda", dtype="bfloat16") for work, step in steps.items()},
+        }
+        for (work, task), code in product(choice("name", name, tasks).items(), codes):
+            figures = count(task(code)) if is_count else pool.submit(measure, code, task, repeats).result()
+            ours = figures[0] if code == "ours" else ours
+            row = {"work": work, "variant": code, **dict(zip(columns, figures, strict=True))}
+            rows.append(row | {"ratio": round(figures[0] / ours, 3)})
     show(*(", ".join(f"{key} {figure}" for key, figure in row.items()) for row in rows))
     if json:
         write_json(json, rows)
 
 
-def _timed(work: str, task: tuple[Any, ...], repeats: int) -> list[dict[str, Any]]:
-    """Return a row for each variant of a task."""
-    rows: list[dict[str, Any]] = []
-    for code in ("ours", "stock"):
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            seconds, memory = pool.submit(measure, code, repeats, *task).result()
-        row = {"work": work, "variant": code, "seconds": round(seconds, 4), "peak_gib": round(memory, 4)}
-        rows.append(row | {"ratio": round(seconds / rows[0]["seconds"], 3) if rows else 1.0})
-    return rows
-
-
-def measure(code: str, repeats: int, prepare: Callable[..., Callable[[], Any]], *given: str) -> tuple[float, float]:
-    """Return the median seconds of a call of what `prepare` returns, and the peak memory of this process in GiB."""
+def measure(code: str, task: Callable[[str], Callable[[], Any]], repeats: int) -> tuple[float, float]:
+    """Return the median seconds of all but the first call, and the peak memory of this process in GiB."""
     if code == "ours":
         use_huge_pages()
-    torch.set_num_threads(1 if prepare in (crops, scores) else os.cpu_count() or 1)
-    run, on_gpu = prepare(code, *given), "cuda" in given
-    clock = time.perf_counter if on_gpu else time.process_time
-    times = []
-    for _ in range(1 + repeats):  # the first call fills caches
-        start = clock()
-        run()
-        if on_gpu:
-            torch.cuda.synchronize()
-        times.append(clock() - start)
+    torch.set_num_threads(os.cpu_count() or 1)
+    names = {"run": task(code), "synchronize": torch.cuda.synchronize}
+    on_gpu = torch.cuda.is_initialized()
+    statement, clock = ("run(); synchronize()", time.perf_counter) if on_gpu else ("run()", time.process_time)
+    _, *times = timeit.repeat(statement, timer=clock, repeat=1 + repeats, number=1, globals=names)
     memory = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_resident()
-    return statistics.median(times[1:]), memory
+    return round(statistics.median(times), 4), round(memory, 4)
 
 
 def one_step(code: str, work: str, device: str = "cpu", dtype: str = "float32") -> Callable[[], Any]:
     """Return a function that takes an optimiser step on a random batch; `ours` may name a value of `attention`."""
-    from monai.engines import SupervisedTrainer, default_prepare_batch
-    from monai.losses import DiceLoss
-
-    from common.data.datasets import Batches
-    from common.ssl import SSLHead, SSLLoss, TwoViews, set_attention, swin_unetr
-    from common.training.step import Step
-
     network: Any = (SSLHead(2, SIZE) if work == "pretraining" else swin_unetr(4, 3, SIZE)).to(device)
     loss: Any = SSLLoss() if work == "pretraining" else DiceLoss(sigmoid=True)
     prepare: Any = TwoViews() if work == "pretraining" else default_prepare_batch
@@ -114,7 +114,7 @@ def one_step(code: str, work: str, device: str = "cpu", dtype: str = "float32") 
     def run() -> None:
         optimizer.zero_grad()
         inputs, target = prepare(batch, torch.device(device), non_blocking=True)
-        with torch.autocast(device, kind) if dtype != "float32" else nullcontext():
+        with torch.autocast(device, kind, enabled=dtype != "float32"):
             outputs = [network(view) for view in inputs.split(number)]
         if work == "pretraining":
             both = {name: torch.cat([output[name].float() for output in outputs]) for name in outputs[0]}
@@ -128,11 +128,6 @@ def one_step(code: str, work: str, device: str = "cpu", dtype: str = "float32") 
 
 def case(code: str) -> Callable[[], Any]:
     """Return a function that segments a case by sliding windows; ours crops it to the brain's box."""
-    from monai.inferers import sliding_window_inference
-
-    from common.inference import WindowInferer
-    from common.ssl import set_attention, swin_unetr
-
     network = swin_unetr(4, 3, SIZE).eval()
     window: Any = {"roi_size": [EDGE] * 3, "overlap": 0.5, "mode": "gaussian", "sw_batch_size": 2}
     if code == "stock":
@@ -143,14 +138,7 @@ def case(code: str) -> Callable[[], Any]:
 
 def crops(code: str, folder: str) -> Callable[[], Any]:
     """Return a function that reads a batch of four pretraining crops of two phantoms: ours from a store, else files."""
-    from monai.bundle import ConfigParser
-    from monai.data import DataLoader, Dataset
-    from monai.transforms import Compose
-
-    from common.data.datasets import CaseDataset, CaseSampler, Store
-    from scripts.cohorts import COHORTS
-    from scripts.phantoms.cohort import files_of, make
-
+    torch.set_num_threads(1)
     if not any(Path(folder).iterdir()):
         make("ukb", 2, folder, workers=1)
     files = [files_of(COHORTS["ukb"], number)[0].values() for number in (0, 1)]
@@ -170,12 +158,9 @@ def crops(code: str, folder: str) -> Callable[[], Any]:
 
 def scores(code: str) -> Callable[[], Any]:
     """Return a function that scores a case of six lesions at 1 mm as BraTS does; stock measures in the whole volume."""
-    import numpy as np
-    from scipy import ndimage
-    from surface_distance import compute_robust_hausdorff, compute_surface_distances
+    from surface_distance import compute_robust_hausdorff, compute_surface_distances  # only tests require it, too
 
-    from common.metrics import protocol
-
+    torch.set_num_threads(1)
     x, y, z = np.ogrid[:240, :240, :155]
     reference, prediction = np.zeros((2, 240, 240, 155), bool)
     for number, radius in enumerate((16, 11, 8, 6, 4, 3)):  # mm
@@ -199,12 +184,13 @@ def scores(code: str) -> Callable[[], Any]:
 def count(run: Callable[[], Any]) -> tuple[int, int]:
     """Count the kernels of the second `run` on PyTorch's `meta` device, and its waits of the host."""
     counter, foreach = _Count(), [*_foreach_utils._get_foreach_kernels_supported_devices(), "meta"]
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: foreach))
-        stack.enter_context(patch.object(torch, "Generator", lambda *_, make=torch.Generator, **__: make()))
-        stack.enter_context(patch.object(torch, "autocast", lambda *_, **__: nullcontext()))  # `meta` has none
-        stack.enter_context(_FusedAttention())
-        stack.enter_context(counter)
+    with (
+        patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: foreach),
+        patch.object(torch, "Generator", lambda *_, make=torch.Generator, **__: make()),
+        patch.object(torch, "autocast", lambda *_, **__: nullcontext()),  # `meta` has none
+        _FusedAttention(),
+        counter,
+    ):
         run()  # fills caches
         counter.kernels = counter.waits = 0
         run()
@@ -212,22 +198,17 @@ def count(run: Callable[[], Any]) -> tuple[int, int]:
 
 
 class _Count(_python_dispatch.TorchDispatchMode):
-    kernels = waits = 0  # as on a GPU, each ATen operation but a view is a kernel
+    kernels = waits = 0  # as on a GPU, each ATen operation is a kernel, but for views and empty tensors
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, reads = kwargs or {}, _is_on_device(args, kwargs)
-        if reads and operation in (ATEN._local_scalar_dense.default, ATEN.equal.default):
-            self.waits += 1
-            return torch.ones((), dtype=args[0].dtype).item()
-        if reads and operation is ATEN._to_copy.default and "cpu" in str(kwargs.get("device")):
+        kwargs, reads, is_copy = kwargs or {}, _is_on_device(args), operation is ATEN._to_copy.default
+        if reads and is_copy and "cpu" in str(kwargs.get("device")):
             result = torch.ones(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         else:
             result = operation(*args, **kwargs)
-        if (reads or _is_on_device(result)) and not operation.is_view and operation.name()[6:] not in NO_KERNEL:
-            self.kernels += 1
-            is_copy = operation is ATEN._to_copy.default
-            crosses = is_copy and not (reads and _is_on_device(result))
-            self.waits += crosses and not kwargs.get("non_blocking")
+        writes, name = _is_on_device(result), operation.name()
+        self.kernels += (reads or writes) and not operation.is_view and not ("empty" in name or "_unsafe_view" in name)
+        self.waits += is_copy and reads != writes and not kwargs.get("non_blocking")
         return result
 
 
