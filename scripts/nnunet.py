@@ -1,7 +1,7 @@
 """Write a datalist as nnU-Net's raw data: `python -m scripts.nnunet --datalist=F.json --output=DIR`."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,7 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
     training, validation = (listed.load(part, label_convention=convention) for part in ("training", "validation"))
     has_labels = all("label" in entry for entry in listed.content.get(split, []))
     held_out = listed.load(split, label_convention=convention if has_labels else None)
-    cases = [*training, *validation, *held_out]
-    paths = [path for case in cases for path in files_in(case)]
+    paths = [path for case in (*training, *validation, *held_out) for path in files_in(case)]
     ending = ".nii.gz" if paths[0].endswith(".nii.gz") else ".nii"
     if odd := [path for path in paths if not path.endswith(ending)]:
         raise InputError(f"{odd[0]}: expected all images and labels as .nii.gz, or all as .nii")
@@ -48,19 +47,22 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
         raise InputError(f"--output={output}: {folder} exists; expected a new data set")
     numbers = {value: number for number, value in enumerate(sorted(known_labels(convention)))}
     nested = sorted(regions_of(convention).items(), key=lambda region: -len(region[1]))  # the outermost first
-    regions = {name: sorted(numbers[value] for value in values) for name, values in nested}
+    regions = {name: {numbers[value] for value in values} for name, values in nested}
     partial = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(partial, ignore_errors=True)
-    for part, entries in {"Tr": [*training, *validation], "Ts": held_out}.items():
-        for case in entries:
+    for part, cases in {"Tr": [*training, *validation], "Ts": held_out}.items():
+        for case in cases:
             _write_case(case, partial, part, ending, numbers)
+    labels = {name: sorted(values) if len(values) > 1 else min(values) for name, values in regions.items()}
     content = {
         "channel_names": {str(channel): name for channel, name in enumerate(modalities)},
-        **labels_of(regions),
+        "labels": {"background": 0, **labels},
         "numTraining": len(training) + len(validation),
         "file_ending": ending,
         "overwrite_image_reader_writer": "NibabelIO",  # SimpleITK refuses axes that are not quite orthogonal
     }
+    if any(len(values) > 1 for values in regions.values()):
+        content["regions_class_order"] = [_class_of(values, regions.values()) for values in regions.values()]
     splits = [{"train": [case["subject"] for case in training], "val": [case["subject"] for case in validation]}]
     write_json(partial / "splits_final.json", splits)
     write_json(partial / "dataset.json", content)
@@ -68,25 +70,16 @@ def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: st
     counts = f"{len(training)} subjects for training, {len(validation)} for validation, {len(held_out)} of {split}"
     show(f"{folder}: {counts}")
     if any(value != number for value, number in numbers.items()):
-        renumbered = ",".join(f"{name}={'+'.join(map(str, values))}" for name, values in regions.items())
+        renumbered = ",".join(f"{name}={'+'.join(map(str, sorted(values)))}" for name, values in regions.items())
         show(f"renumbered; score with --references={folder}/labelsTs --label_convention={renumbered}")
     if sided := with_sides(regions_of(convention)):
         show(f"{sided[0]} has a side: train with nnUNetv2_train -tr nnUNetTrainerNoMirroring")
 
 
-def labels_of(regions: Mapping[str, list[int]]) -> dict[str, Any]:
-    """Return the entries `labels` and, for regions of several labels, `regions_class_order` of dataset.json.
-
-    The order has the smallest label of each region outside its inner regions, or of the whole region.
-    """
-    named = {name: values if len(values) > 1 else values[0] for name, values in regions.items()}
-    labels: dict[str, Any] = {"labels": {"background": 0, **named}}
-    if all(len(values) == 1 for values in regions.values()):
-        return labels
-    sets = [{*values} for values in regions.values()]
-    inner = [set[int]().union(*(other for other in sets if other < region)) for region in sets]
-    order = [min(region - inside or region) for region, inside in zip(sets, inner, strict=True)]
-    return labels | {"regions_class_order": order}
+def _class_of(region: set[int], regions: Collection[set[int]]) -> int:
+    """Return the smallest label of a region outside its inner regions, or of the whole region."""
+    inner = {label for other in regions if other < region for label in other}
+    return min(region - inner or region)
 
 
 def _write_case(case: Mapping[str, Any], folder: Path, part: str, ending: str, numbers: Mapping[int, int]) -> None:
