@@ -23,18 +23,15 @@ def quickstart(*, output: str = "runs/quickstart") -> None:
     Args:
         output: folder for all files; an existing folder is renamed, not overwritten.
     """
-    start = time.time()
-    folder = Path(output).expanduser().resolve()
+    start, folder = time.time(), Path(output).expanduser().resolve()
     move_aside(folder)
-    folder.mkdir(parents=True)
     cores = os.cpu_count() or 1
     half = max(1, cores // 2)  # two commands at a time, as the threads of a process wait for each other
-    make(folder, "brats", cores)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda cohort: make(folder, cohort, half), ("ukb", "atlas")))
+        list(pool.map(lambda cohort: make(folder, cohort, half), COHORTS))
         data = (f"{folder}/datalists/brats.json", f"{folder}/cohorts/brats")
         run(folder, "check", cores, "scripts.datalists", "check", *data)
-        train(folder, "ukb", "ukb_ssl_pretrain", None, cores)
+        train(folder, "ukb_ssl_pretrain", None, cores)
         list(pool.map(lambda cohort: fine_tune(folder, cohort, half), ("brats", "atlas")))
     scores, seconds = summarise(folder / "runs"), round(time.time() - start, 1)
     write_json(folder / "summary.json", {"seconds": seconds, "scores": scores})
@@ -64,31 +61,28 @@ def make(folder: Path, cohort: str, threads: int) -> None:
     run(folder, cohort, threads, "scripts.datalists", cohort, f"--root={data}", *splits, datalist)
 
 
-def train(folder: Path, cohort: str, bundle: str, pretrained: str | None, threads: int) -> None:
+def train(folder: Path, bundle: str, pretrained: str | None, threads: int) -> None:
     """Train a stage, and score a fine-tuned network."""
+    cohort, stage = bundle.partition("_")[0], folder / "runs" / bundle
     data = (f"--dataset_dir={folder}/cohorts/{cohort}", f"--datalist={folder}/datalists/{cohort}.json")
-    models, results = f"{folder}/runs/{bundle}/models", f"{folder}/runs/{bundle}/eval"
-    words = [*data, f"--output_dir={results}", f"--ckpt_dir={models}"]
+    words = [*data, f"--output_dir={stage}/eval", f"--ckpt_dir={stage}/models"]
     words += [f"--pretrained={folder}/runs/{pretrained}/models/model.pt"] if pretrained else []
     run(folder, bundle, threads, "scripts.run", bundle, "train", "quickstart", *words)
     if bundle in MIN_DICE:  # in float32, so that scores are the same on every processor
-        words = [*data, f"--checkpoint={models}/model.pt", f"--output_dir={results}/evaluation", "--amp=false"]
+        words = [*data, f"--checkpoint={stage}/models/model.pt", f"--output_dir={stage}/eval/evaluation", "--amp=false"]
         run(folder, bundle, threads, "scripts.run", bundle, "evaluate", "--num_workers=0", *words)
 
 
 def fine_tune(folder: Path, cohort: str, threads: int) -> None:
     """Train stages 2 and 3 of a cohort."""
-    train(folder, cohort, f"{cohort}_stage2", "ukb_ssl_pretrain", threads)
-    train(folder, cohort, f"{cohort}_finetune", f"{cohort}_stage2", threads)
+    train(folder, f"{cohort}_stage2", "ukb_ssl_pretrain", threads)
+    train(folder, f"{cohort}_finetune", f"{cohort}_stage2", threads)
 
 
 def summarise(runs: Path) -> dict[str, dict[str, float]]:
     """Return the mean held-out Dice by bundle and region."""
-    scores = {}
-    for bundle in MIN_DICE:
-        regions = read_json(runs / bundle / "eval/evaluation/summary.json")["regions"]
-        scores[bundle] = {region: figures["dice"]["mean"] for region, figures in regions.items()}
-    return scores
+    regions = {bundle: read_json(runs / bundle / "eval/evaluation/summary.json")["regions"] for bundle in MIN_DICE}
+    return {bundle: {name: row["dice"]["mean"] for name, row in rows.items()} for bundle, rows in regions.items()}
 
 
 def shortfalls(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
