@@ -12,7 +12,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from common.data.volumes import read_scan
 from scripts.cli import run
-from scripts.phantoms.mr_signal import SEQUENCES
+from scripts.phantoms.heads import SEQUENCES
 from scripts.prepare.resampling import FLIP
 
 Array = NDArray[Any]

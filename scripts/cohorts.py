@@ -56,7 +56,7 @@ class Cohort:
     about: str  # help of `python -m scripts.datalists NAME`: a summary line and paragraphs
     space: Space
     phantom: Callable[[int], Mapping[str, str]]  # fields of the first layout by the index of a synthetic person
-    head: str  # pathology of the synthetic heads, a key of `scripts.phantoms.anatomy.HEADS`
+    head: str  # pathology of the synthetic heads, a key of `scripts.phantoms.heads.HEADS`
     dtype: str = "int16"  # voxel type of images on disk
     reference: str = "T1"  # modality whose series defines the DICOM grid by default
 

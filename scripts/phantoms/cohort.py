@@ -11,8 +11,7 @@ from common.errors import InputError, choice
 from common.files import CLAIM, claimed
 from scripts.cohorts import COHORTS, Cohort
 from scripts.layouts.names import LABEL
-from scripts.phantoms.anatomy import HEADS, PhantomGrid
-from scripts.phantoms.mr_signal import SEQUENCES, scan
+from scripts.phantoms.heads import HEADS, SEQUENCES, PhantomGrid, scan
 from scripts.pools import map_in_processes
 
 FAST = 1  # compression level: faster writing, larger files

@@ -10,9 +10,8 @@ from monai.transforms import NormalizeIntensityd
 
 from common.data.intensities import NormalizeBraind, brain_and_head
 from scripts.cohorts import COHORTS
-from scripts.phantoms.anatomy import HEADS
 from scripts.phantoms.cohort import grid_of
-from scripts.phantoms.mr_signal import SEQUENCES, scan
+from scripts.phantoms.heads import HEADS, SEQUENCES, scan
 
 SPACING = 3.0  # mm
 

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import EnhancedMRImageStorage
 
-from scripts.phantoms.mr_signal import SEQUENCES
+from scripts.phantoms.heads import SEQUENCES
 from tests.deploy.dicom.dicom_study import DESCRIPTIONS, Study, header, write_series
 from tests.support import oblique
 

@@ -13,9 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from common.data.volumes import MADE_UP, write_volume
 from scripts.cohorts import COHORTS
-from scripts.phantoms.anatomy import HEADS
 from scripts.phantoms.cohort import grid_of
-from scripts.phantoms.mr_signal import SEQUENCES, scan
+from scripts.phantoms.heads import HEADS, SEQUENCES, scan
 from scripts.prepare.settings import Settings
 from scripts.prepare.volumes import Grid
 

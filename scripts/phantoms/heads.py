@@ -1,6 +1,7 @@
-"""Anatomy of the embedded cohort: a warped ICBM152 head with lesions, as tissue fractions per voxel, in MNI space.
+"""Computer-made heads: a warped ICBM152 head with lesions, as tissue fractions per voxel, in MNI space, and its scans.
 
-The template is the average of 152 young adults (ICBM152 2009a; Fonov et al., NeuroImage 2011), from nilearn.
+The template is the average of 152 young adults (ICBM152 2009a; Fonov et al., NeuroImage 2011), from nilearn. Scans have
+the signal of an MR sequence, contrast agent, receive field and noise, in scanner units.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float32]
+# Centre and reach, mm, of a region magnified by 1 / (1 - amount) near its centre, such as ventricles in old age
+Swelling = tuple[Sequence[float], Sequence[float], float]
 ENHANCING, NECROSIS, OEDEMA, STROKE = 4, 1, 2, 1  # labels of BraTS 2021 and ATLAS v2.0
 VENTRICLES = (0.0, -18.0, 14.0)  # mm, MNI; centre of the lateral ventricles
 MASK_STEP = 2  # mm; grid of the distance map, coarse because its surface is smooth
 SKULL, SCALP = (1.5, 3.5, 6.0, 8.0), 15.0  # mm outside the brain; ends of dura, inner table, marrow, outer table; skin
+RELAXIVITY = 4.5  # 1 / (mM s); gadolinium chelates in blood at 3 T (Rohrer et al., Invest Radiol 2005)
 FACE_AND_NECK = (((0, 42, -58), (62, 54, 60)), ((0, -25, -80), (66, 76, 62)))  # mm; centres and semi-axes
 
 
@@ -48,14 +52,6 @@ class PhantomGrid:
         for weight in weights:
             field = np.tensordot(field, weight, axes=(0, 1))
         return field / np.float32((151 / 315) ** 1.5)  # 151/315: integral of the squared kernel of a cubic B-spline
-
-
-class Swelling(NamedTuple):
-    """A region magnified by 1 / (1 - amount) near its centre, such as ventricles in old age; mm."""
-
-    centre: Sequence[float]
-    reach: Sequence[float]
-    amount: float
 
 
 @dataclass
@@ -125,7 +121,7 @@ def _seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float,
     return rng.choice(candidates[above_cerebellum], count).astype(np.float32)
 
 
-def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], skull_stripped: bool) -> Head:
+def _make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], skull_stripped: bool) -> Head:
     """Return a randomly deformed head: the brain alone, or with skull, scalp, face and neck."""
     positions = grid.positions()
     warped = _warp(rng, grid, positions, swellings)
@@ -149,10 +145,10 @@ def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequen
     warped += rng.normal(0, 1.0, (3, 1, 1, 1)).astype(np.float32)
     for axis in range(3):
         warped[axis] += 3.0 * grid.smooth_field(rng, 45.0) + 1.2 * grid.smooth_field(rng, 18.0)
-    for swelling in swellings:
-        centre, reach = (np.array(mm, np.float32).reshape(3, 1, 1, 1) for mm in (swelling.centre, swelling.reach))
+    for *region, amount in swellings:
+        centre, reach = (np.array(mm, np.float32).reshape(3, 1, 1, 1) for mm in region)
         offset = positions - centre
-        warped -= offset * (swelling.amount * np.exp(-0.5 * np.sum((offset / reach) ** 2, axis=0)))
+        warped -= offset * (amount * np.exp(-0.5 * np.sum((offset / reach) ** 2, axis=0)))
     return warped
 
 
@@ -192,7 +188,7 @@ def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness
     return distance * np.exp(roughness * (0.8 * head.field(rng, 22.0) + 0.6 * head.field(rng, 9.0)))
 
 
-def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
+def _add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     """Add a high-grade glioma of the size of those in BraTS 2021, around centres [foci, 3] in mm."""
     volume = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
     core = volume * rng.uniform(0.25, 0.5)
@@ -228,8 +224,8 @@ def _add_strokes(rng: Generator, head: Head, centres: Array) -> None:
 
 def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
     age = rng.uniform()  # from 0 (45 years) to 1 (80 years), the range in UK Biobank's imaging
-    ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), -0.1 + 0.45 * age + rng.normal(0, 0.04))
-    head = make_head(rng, grid, [ventricles], skull_stripped)
+    ventricles = (VENTRICLES, (26.0, 42.0, 26.0), -0.1 + 0.45 * age + rng.normal(0, 0.04))
+    head = _make_head(rng, grid, [ventricles], skull_stripped)
     head.replace("WMH", _hyperintensities(rng, head, age))
     return head
 
@@ -238,14 +234,14 @@ def _head_with_glioma(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -
     centre = _seed_points(rng, grid.spacing, 1, (14, 60), white=True)
     second = centre + rng.normal(0, 1, (1, 3)).astype(np.float32) * 14
     foci = np.concatenate([centre, second]) if rng.random() < 0.3 else centre
-    mass_effect = Swelling(centre[0], (32.0, 32.0, 32.0), rng.uniform(0.1, 0.3))
-    head = make_head(rng, grid, [mass_effect], skull_stripped)
-    add_glioma(rng, head, foci)
+    mass_effect = (centre[0], (32.0, 32.0, 32.0), rng.uniform(0.1, 0.3))
+    head = _make_head(rng, grid, [mass_effect], skull_stripped)
+    _add_glioma(rng, head, foci)
     return head
 
 
 def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
-    head = make_head(rng, grid, [Swelling(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(0, 0.3))], skull_stripped)
+    head = _make_head(rng, grid, [(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(0, 0.3))], skull_stripped)
     first = _seed_points(rng, grid.spacing, 1, (6, 40), white=False)
     lacunes = _seed_points(rng, grid.spacing, rng.poisson(0.7), (10, 60), white=True)
     _add_strokes(rng, head, np.concatenate([first, lacunes]))
@@ -253,3 +249,70 @@ def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) 
 
 
 HEADS = {"aged": _aged_head, "glioma": _head_with_glioma, "strokes": _head_with_strokes}  # values of `Cohort.head`
+
+
+class Tissue(NamedTuple):
+    """Proton density (water = 1), relaxation times (ms), and uptake of contrast agent (enhancing tumour = 1)."""
+
+    density: float
+    t1: float
+    t2: float
+    uptake: float = 0.0
+
+
+class MRSequence(NamedTuple):
+    """Repetition, echo and inversion times in ms; no inversion time: spin echo; `enhanced`: with contrast agent."""
+
+    repetition: float
+    echo: float
+    inversion: float | None = None
+    enhanced: bool = False
+
+
+# Healthy brain at 3 T: Wansapura et al., J Magn Reson Imaging 1999 (grey and white matter); fluid, fat, muscle and
+# blood: Stanisz et al., Magn Reson Med 2005, and textbook values.
+# Lesions: our choice, in the radiological order from white matter to free water.
+TISSUES = {
+    "GM": Tissue(0.82, 1331, 110, 0.04),
+    "WM": Tissue(0.70, 832, 80, 0.02),
+    "CSF": Tissue(1.00, 4200, 2000),
+    "WMH": Tissue(0.82, 1300, 145),
+    "NCR": Tissue(0.95, 2900, 380, 0.05),
+    "ED": Tissue(0.88, 1550, 165, 0.03),
+    "ET": Tissue(0.86, 1450, 125, 1.0),
+    "cavity": Tissue(0.98, 3700, 1200),
+    "gliosis": Tissue(0.88, 2100, 190),
+    "fat": Tissue(0.55, 380, 70),
+    "muscle": Tissue(0.75, 1400, 45, 0.1),
+    "bone": Tissue(0.06, 1000, 10),
+    "air": Tissue(0.0, 1000, 10),
+}
+# Typical 3 T protocols: inversion-prepared T1 (as MPRAGE), turbo spin echo T2, FLAIR that nulls fluid.
+SEQUENCES = {
+    "T1": MRSequence(2300, 3, 1100),
+    "T1ce": MRSequence(2300, 3, 1100, enhanced=True),
+    "T2": MRSequence(5000, 90),
+    "FLAIR": MRSequence(9000, 110, 2500),
+}
+
+
+def signal(tissue: Tissue, sequence: MRSequence, agent: float = 0.0) -> float:
+    """Return a tissue's signal relative to water's (Bernstein et al., Handbook of MRI Pulse Sequences, 2004)."""
+    rate = 1 / tissue.t1 + RELAXIVITY * agent * tissue.uptake * sequence.enhanced / 1000  # 1/ms
+    recovery = 1 - np.exp(-sequence.repetition * rate)
+    if sequence.inversion is not None:
+        recovery += 2 * (np.exp(-sequence.repetition * rate) - np.exp(-sequence.inversion * rate))
+    return float(tissue.density * abs(recovery) * np.exp(-sequence.echo / tissue.t2))
+
+
+def scan(rng: Generator, head: Head, sequence: MRSequence, agent: float) -> NDArray[np.float32]:
+    """Return a scan of a head, [x, y, z], in arbitrary units, with Rician noise; `agent` in enhancing tumour, mM."""
+    times = {name: getattr(sequence, name) for name in ("repetition", "echo", "inversion")}
+    used = sequence._replace(**{name: time and time * rng.normal(1, 0.03) for name, time in times.items()})
+    image = sum(np.float32(signal(TISSUES[name], used, agent)) * share for name, share in head.fractions.items())
+    image = image * np.exp(0.12 * head.field(rng, 90.0) + 0.02 * head.field(rng, 10.0))
+    white = signal(TISSUES["WM"], used, agent)
+    noise = np.float32(white * rng.uniform(0.02, 0.04)) * rng.standard_normal((2, len(image)), dtype=np.float32)
+    volume = np.zeros(head.grid.shape, np.float32)
+    volume[head.inside] = np.hypot(image + noise[0], noise[1]) * np.float32(rng.uniform(300, 900) / white)
+    return volume
