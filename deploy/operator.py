@@ -25,8 +25,7 @@ from deploy.outputs import Case, label_segments, make_all
 from deploy.preparation import Preparation, damaged_series, failed_checks, prepare_scans, spacing_remarks
 from deploy.source_header import burned_in_annotation
 from scripts.cohorts import COHORTS
-from scripts.prepare.resampling import resample
-from scripts.prepare.volumes import Volume
+from scripts.prepare.volumes import Volume, resample
 
 
 class Scans(NamedTuple):

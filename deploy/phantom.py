@@ -13,7 +13,7 @@ from pydicom.valuerep import format_number_as_ds
 from common.data.volumes import read_scan
 from scripts.cli import run
 from scripts.phantoms.heads import SEQUENCES
-from scripts.prepare.resampling import FLIP
+from scripts.prepare.volumes import FLIP
 
 Array = NDArray[Any]
 DESCRIPTIONS = {"FLAIR": "t2_flair_tra", "T1ce": "t1_mprage_tra +C", "T1": "t1_mprage_tra", "T2": "t2_tse_tra"}

@@ -21,18 +21,16 @@ from deploy.dicom.series.choice import Remark
 from deploy.dicom.study import Series
 from deploy.source_header import burned_in_annotation, sanitised_header
 from scripts.prepare.brain import brain_of, template_overlap
-from scripts.prepare.figures import LIMITS, Figures
-from scripts.prepare.resampling import field_of_view, labels_on, mask_on
 from scripts.prepare.settings import DEEPBET, Settings
-from scripts.prepare.subject import prepare_subject
-from scripts.prepare.volumes import Grid, Volume, check_scan
+from scripts.prepare.subject import LIMITS, Figures, prepare_subject
+from scripts.prepare.volumes import Grid, Volume, check_scan, field_of_view, labels_on, mask_on
 
 LEAST = 0.5  # least volume of a brain, litres
-COVERAGE = LIMITS["modality"]["coverage"][0]
+COVERAGE = LIMITS["coverage"][0]
 COVERED = 0.95  # least share of the reference's brain that a series prepared elsewhere must cover
 LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; adult brains: 110 to 190
 LOST = 3  # most end slices missing from a damaged export, compared with a series on the same grid
-IN_MNI = LIMITS["subject"]["overlap"][0]
+IN_MNI = LIMITS["overlap"][0]
 
 
 @dataclass(frozen=True)

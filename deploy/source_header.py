@@ -14,7 +14,7 @@ from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
 from deploy.dicom.geometry import grid_of
-from scripts.prepare.resampling import FLIP
+from scripts.prepare.volumes import FLIP
 
 IDENTITY = (  # required by DICOM (type 2 may be empty), plus the issuer, which makes an ID unique
     *("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName"),

@@ -16,7 +16,7 @@ from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
-from common.files import digest, write_json
+from common.files import write_json
 from scripts.prepare.cohort import send_back, source_record
 from scripts.prepare.settings import RECORD
 from scripts.prepare.volumes import read_volume
@@ -114,9 +114,7 @@ def sent_back(folder, scan):
     low, high = ([getattr(side, end) for side in MARK] for end in ("start", "stop"))
     inside = ((voxels > np.array(low) - 0.5) & (voxels < np.array(high) - 0.5)).all(axis=1).reshape(shape)
     nibabel.save(nibabel.Nifti1Image(inside.astype(np.uint8), upright), folder / "P.nii.gz")
-    volume = read_volume(scan)
-    source = {"shape": list(SHAPE), "affine": volume.affine.tolist(), "sha256": digest(scan), **source_record(scan)}
-    record = {"subject": "P", "reference": "T1", "sources": {"T1": source}}
+    record = {"subject": "P", "reference": "T1", "sources": {"T1": source_record(scan, read_volume(scan).grid)}}
     record |= {"figures": {"reference": "T1", "subject": {}, "modalities": {}}}
     record |= {"grid": {"shape": shape.tolist(), "affine": upright.tolist()}}
     (folder / "P").mkdir()

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from scripts.prepare.resampling import FLIP
-from scripts.prepare.volumes import Grid, Volume, check_gaps
+from scripts.prepare.volumes import FLIP, Grid, Volume, check_gaps
 
 from .multiframe import frames_of, voxels_of
 from .study import Series, image_name, values_of, without_values

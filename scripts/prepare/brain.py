@@ -18,9 +18,8 @@ from common.data.preparation import border, border_value, is_brain
 from common.errors import InputError
 from common.metrics.measures import dice
 from scripts.prepare.registration import coarse_grid
-from scripts.prepare.resampling import mask_on
 from scripts.prepare.settings import DEEPBET
-from scripts.prepare.volumes import Volume
+from scripts.prepare.volumes import Volume, mask_on
 
 NOISE = 6.0  # robust standard deviations of the volume's border, from its median; what deviates more is foreground
 FILLED = 0.9  # least Dice of the brain and the foreground of a scan without skull; at most 0.72 in 229 whole heads

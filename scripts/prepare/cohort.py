@@ -31,13 +31,11 @@ from common.files import claimed, digest, read_json, write_json
 from scripts.datalists.files import write
 from scripts.pages.templates import write_page
 from scripts.pools import map_in_processes
-from scripts.prepare.figures import Figures
 from scripts.prepare.picture import draw
-from scripts.prepare.resampling import labels_on
 from scripts.prepare.scans import Subject, find_subjects
 from scripts.prepare.settings import RECORD, Settings
-from scripts.prepare.subject import prepare_subject
-from scripts.prepare.volumes import Grid, read_labels, read_volume
+from scripts.prepare.subject import Figures, prepare_subject
+from scripts.prepare.volumes import Grid, labels_on, read_labels, read_volume
 
 DATALIST, PAGE = "datalist.json", "overview.html"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out or unfinished; readers skip hidden folders
@@ -61,12 +59,12 @@ class Outcome:
     figures: Figures | None = None
     is_included: bool = False  # by the user
     fault: str = ""  # reason for a failure
-    remarks: tuple[str, ...] = ()  # on orientations and skull stripping
+    remarks: Sequence[str] = ()  # on orientations and skull stripping
 
     @property
     def outside(self) -> list[str]:
         """The quality figures outside their limits, in words."""
-        return [str(row) for row in self.figures.outside()] if self.figures else []
+        return [str(figure) for figure in self.figures.outside()] if self.figures else []
 
     @property
     def is_left_out(self) -> bool:
@@ -94,28 +92,25 @@ def prepare_scans(
     """Prepare the subjects of a folder, write datalist and overview page, and print a summary.
 
     The options are those of `python -m scripts.prepare`. Subjects with unchanged files and settings are not prepared
-    again, and stay included. Subjects that fail, or are outside their limits and not included, are left out of the
-    datalist, and their folders are hidden.
+    again. Those that fail or are left out are not in the datalist, and their folders are hidden.
     """
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
     masks = settings.brain if "*" in settings.brain else None
     subjects = find_subjects(root, settings.modalities, patterns or {}, labels, keeps_missing, masks)
     names = [subject.name for subject in subjects]
-    included = [name for name in str(include or "").split(",") if name]
-    if unknown := {*included} - {*names}:
+    included = {name for name in str(include or "").split(",") if name}
+    if unknown := included - {*names}:
         raise ArgumentError("include", include, f"no such subject: {min(unknown)}", f"some of {shortened(names, 12)}")
     with claimed("output", output):
         if not (output / made.MADE).exists() and any(not path.name.startswith(".") for path in output.iterdir()):
             raise InputError(f"{output}: not written by scripts.prepare (no {made.MADE}); expected a new --output")
         origin = made.origin_of({})
         made.Results(output, origin | {"settings": {"preparation": settings.describe()}}).begin()
-        work = {
-            subject.name: partial(prepare_one, subject, settings, output, subject.name in included)
-            for subject in subjects
-        }
+        work = {it.name: partial(prepare_one, it, settings, output, it.name in included) for it in subjects}
         outcomes = run_in_processes(work, jobs, "subject")
-        for name in (outcome.name for outcome in outcomes if outcome.fault):
-            hide(output, name)  # earlier results are not current
+        for outcome in outcomes:
+            if outcome.fault:
+                hide(output, outcome.name)  # earlier results are not current
         write(_datalist(outcomes, settings, output), output / DATALIST)
         content: Any = {"outcomes": outcomes, "settings": settings, "hidden": LEFT_OUT, "shows_files": True}
         write_page(output / PAGE, Path(__file__).with_name("overview.html.j2"), made=origin, **content)
@@ -129,8 +124,8 @@ def prepare_scans(
 def prepare_one(subject: Subject, settings: Settings, output: Path, is_included: bool = False) -> Outcome:
     """Prepare a subject from `find_subjects`, unless its files and settings are unchanged; return the outcome.
 
-    `is_included`: its quality figures may be outside their limits. The work is done in the hidden folder, so that no
-    reader finds unfinished results. Raises InputError if a scan cannot be prepared or the folder cannot be written.
+    The work is done in the hidden folder, so that no reader finds unfinished results. A subject outside its limits
+    stays there, unless it `is_included` now or was by an earlier command.
     """
     if subject.fault:
         raise InputError(subject.fault)
@@ -142,14 +137,12 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_included:
     was_shown = (output / subject.name).exists()
     folder = hide(output, subject.name)
     record = read_record(folder) if (folder / RECORD).is_file() else {}
-    is_new = any(record.get(key) != value for key, value in wanted.items())
+    is_new = not wanted.items() <= record.items()
     if is_new:
         record = wanted | _prepare(subject, settings, folder)
-        for modality, source in record["sources"].items():
-            source["sha256"] = digests[modality]
         write_json(folder / RECORD, record)
-    figures, remarks = Figures(**record["figures"]), tuple(record["remarks"])
-    outcome = Outcome(subject.name, is_new, figures, is_included or (was_shown and not is_new), remarks=remarks)
+    is_included |= was_shown and not is_new
+    outcome = Outcome(subject.name, is_new, Figures(**record["figures"]), is_included, remarks=record["remarks"])
     if not outcome.is_left_out:
         folder.rename(output / subject.name)
     return outcome
@@ -170,14 +163,12 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
     name, reference, scans = subject.name, settings.reference, subject.files
     volumes = {modality: read_volume(file) for modality, file in scans.items()}
     check_copies({modality: volume.array for modality, volume in volumes.items()})
-    labels, brain, drawn_on = None, None, reference
+    labels, brain, drawn_on = None, None, [reference]
     if subject.labels is not None:  # on the grid of any modality, the reference first
         labels = read_labels(subject.labels)
-        drawn_on = next((kind for kind in [reference, *scans] if labels.grid.is_same(volumes[kind].grid)), "")
+        drawn_on = [kind for kind in (reference, *scans) if labels.grid.is_same(volumes[kind].grid)]
         if not drawn_on:
-            shape = " x ".join(map(str, labels.grid.shape))
-            expected = f"the grid of {' or '.join(scans)}"
-            raise InputError(subject.labels, f"{shape} voxels, not on the grid of a scan", expected)
+            raise InputError(subject.labels, "not on the grid of a scan", f"the grid of {' or '.join(scans)}")
     if subject.brain is not None:
         brain = read_labels(subject.brain, volumes[reference].grid, reference).array > 0
         if not brain.any():
@@ -188,21 +179,20 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
     arrays = {modality: volume.array for modality, volume in prepared.images.items()}
     arrays[MASK] = prepared.brain.astype(np.uint8)
     if labels is not None:
-        arrays[LABELS] = labels_on(labels, settings.grid, prepared.matrices[drawn_on]).array
+        arrays[LABELS] = labels_on(labels, settings.grid, prepared.matrices[drawn_on[0]]).array
     is_synthetic = all(is_made_up(file) for file in scans.values())
     (folder / RECORD).unlink(missing_ok=True)  # results without a record are unfinished
     for earlier in folder.glob(f"{glob.escape(name)}_*.nii.gz"):
         earlier.unlink()
     for kind, array in arrays.items():
-        description = MADE_UP if is_synthetic else b""
-        file, code = folder / scan_file(name, kind), settings.target.code
-        write_volume(file, array, settings.grid.affine, code, COMPRESSION, description=description)
+        file, mark = folder / f"{name}_{kind}.nii.gz", MADE_UP if is_synthetic else b""
+        write_volume(file, array, settings.grid.affine, settings.target.code, COMPRESSION, description=mark)
     draw(prepared, folder / f"{name}.png", name, arrays.get(LABELS))
     return {
         "reference": reference,
         "preparation": settings.describe(prepared.is_stripped),
         "grid": _grid_record(settings.grid),
-        "sources": {kind: source_record(file) | _grid_record(volumes[kind].grid) for kind, file in scans.items()},
+        "sources": {kind: source_record(file, volumes[kind].grid) for kind, file in scans.items()},
         "transforms": {kind: {"matrix": matrix.tolist()} for kind, matrix in prepared.matrices.items()},
         "made_up": is_synthetic,
         "remarks": remarks,
@@ -211,20 +201,16 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
     }
 
 
-def scan_file(subject: str, modality: str) -> str:
-    """Return the file name of a prepared scan."""
-    return f"{subject}_{modality}.nii.gz"
-
-
 def _remarks(*files: Path) -> list[str]:
     """Return a line for each file with an ambiguous orientation in its header."""
     problems = [orientation_problem(str(file), open_volume(file)) for file in files]
     return [str(problem) for problem in problems if problem]
 
 
-def source_record(file: Path) -> dict[str, Any]:
-    """Return a file's path, and the header bytes that state its grid, in hexadecimal digits."""
-    return {"file": str(file.absolute()), "forms": forms_of(open_volume(file)).hex()}
+def source_record(file: Path, grid: Grid) -> dict[str, Any]:
+    """Return a scan's path, grid and digest, and the header bytes that state its grid, in hexadecimal digits."""
+    forms = forms_of(open_volume(file)).hex()
+    return {"file": str(file.absolute()), "forms": forms, **_grid_record(grid), "sha256": digest(file)}
 
 
 def _grid_record(grid: Grid) -> dict[str, Any]:
@@ -238,8 +224,7 @@ def _grid_of(record: Mapping[str, Any]) -> Grid:
 
 def read_record(folder: Path) -> dict[str, Any]:
     """Read the record of a prepared subject; refuse a missing or invalid record."""
-    record: dict[str, Any] = read_json(folder / RECORD, "the record of a prepared subject", SCHEMA)
-    return record
+    return dict(read_json(folder / RECORD, "the record of a prepared subject", SCHEMA))
 
 
 def _datalist(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> dict[str, Any]:
@@ -247,9 +232,9 @@ def _datalist(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> 
     entries = []
     for outcome in outcomes:
         if outcome.is_usable and outcome.figures:
-            name = outcome.name
-            files = {modality: f"{name}/{scan_file(name, modality)}" for modality in outcome.figures.modalities}
-            entries.append({"subject": name, "image": [*map(files.get, settings.modalities)]})
+            prefix, available = f"{outcome.name}/{outcome.name}", outcome.figures.modalities
+            files = [f"{prefix}_{name}.nii.gz" if name in available else None for name in settings.modalities]
+            entries.append({"subject": outcome.name, "image": files})
     return {
         "name": output.resolve().name or "prepared",
         "modalities": list(settings.modalities),
@@ -289,22 +274,18 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     `modality` selects the raw scan (default: the reference). Raises InputError if the subject was not prepared, the
     label map is not on the prepared grid, the raw scan has changed, or different software wrote the target.
     """
-    if not (prepared / name).is_dir():
-        raise InputError(f"no such subject in {prepared}; expected the label map of a prepared subject")
     record = read_record(prepared / name)
     chosen = modality or record["reference"]
-    if chosen not in record["sources"]:
-        raise InputError(f"{chosen}: not prepared; expected one of {', '.join(record['sources'])}")
+    source = choice("modality", chosen, record["sources"])
     target = output / f"{name}.nii.gz"
     if target.exists() and not is_label_map(target):
         raise InputError(f"{target}: not written by this software; expected a different --output")
     labels = read_labels(file, _grid_of(record["grid"]))
-    source = record["sources"][chosen]
     if Path(source["file"]).is_file() and digest(source["file"]) != source["sha256"]:
         raise InputError(f"{source['file']}: changed since it was prepared; restore it, or run scripts.prepare again")
     resampled = labels_on(labels, _grid_of(source), np.linalg.inv(record["transforms"][chosen]["matrix"]))
     write_volume(target, resampled.array, bytes.fromhex(source["forms"]), is_label=True)
-    return Outcome(name, is_new=True, remarks=tuple(_remarks(file, target)))
+    return Outcome(name, is_new=True, remarks=_remarks(file, target))
 
 
 def output_folder(output: str, *sources: Path) -> Path:

@@ -15,7 +15,7 @@ from scripts.pages.panels import planes, png
 from scripts.prepare.subject import Prepared
 from scripts.prepare.volumes import Volume
 
-TEMPLATE, BRAIN, LABELS = "#56b4e9", "#e69f00", "#cc79a7"  # blue, orange, purple: distinct for the colour-blind
+COLOURS = {"template": "#56b4e9", "brain found": "#e69f00", "labels": "#cc79a7"}  # distinct for the colour-blind
 EDGE = 286  # pixels of a panel's longest edge
 
 
@@ -25,19 +25,18 @@ def draw(prepared: Prepared, path: Path, title: str, labels: NDArray[Any] | None
     The planes go through the middle of the brain or of the labels [x, y, z] above 0, if any, which are outlined, too.
     The brain's intensities set black and white, as fat is far brighter than the brain in a FLAIR.
     """
-    masks = {TEMPLATE: prepared.template, BRAIN: prepared.brain}
-    legend = {"template": TEMPLATE, "brain found": BRAIN}
+    masks = {"template": prepared.template, "brain found": prepared.brain}
     if labels is not None and (labels > 0).any():
-        masks[LABELS] = labels > 0
-        legend["labels"] = LABELS
+        masks["labels"] = labels > 0
     rows = {}
     for modality, head in prepared.heads.items():
-        outlines = {colour: canonical(mask, head.affine)[0] for colour, mask in masks.items()}
-        centre = [int(np.median(indices)) for indices in np.nonzero([*outlines.values()][-1])]
         voxels, _ = canonical(head.array, head.affine)
-        levels = grey_levels(voxels, like=voxels * outlines[BRAIN])
+        outlines = {COLOURS[name]: canonical(mask, head.affine)[0] for name, mask in masks.items()}
+        *_, middle = outlines.values()
+        centre = [int(np.median(indices)) for indices in np.nonzero(middle)]
+        levels = grey_levels(voxels, like=voxels * outlines[COLOURS["brain found"]])
         rows[modality] = planes(levels, centre, head.spacing, outlines, EDGE)
-    _write(path, rows, legend, title)
+    _write(path, rows, {name: COLOURS[name] for name in masks}, title)
 
 
 def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention: str) -> None:
@@ -46,9 +45,9 @@ def draw_labels(scan: Volume, labels: Volume, path: Path, title: str, convention
     values, _ = canonical(labels.array, labels.affine)
     shades, regions = colours(convention), regions_of(convention)
     outlines = {shades[name]: np.isin(values, [*regions[name]]) for name in shades}
-    levels, spacing, centre = grey_levels(head), Volume(head, affine).spacing, centre_of(values > 0)
+    place = centre_of(values > 0), Volume(head, affine).spacing
     drawn = {"scan": {}, "labels": outlines}
-    rows = {label: planes(levels, centre, spacing, masks, EDGE) for label, masks in drawn.items()}
+    rows = {label: planes(grey_levels(head), *place, masks, EDGE) for label, masks in drawn.items()}
     _write(path, rows, shades, title)
 
 

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, from_matvec
 from numpy.typing import NDArray
 from scipy.ndimage import center_of_mass
 from scipy.special import entr
 
 from common.errors import InputError
-from scripts.prepare.resampling import mask_on, matrix_of, resample, to_image, upright
-from scripts.prepare.volumes import Grid, Volume
+from scripts.prepare.volumes import FLIP, Grid, Volume, mask_on, resample, upright
 
 KINDS = {6: "Rigid", 12: "Affine"}
 EDGE = 2.0  # mm; voxel size for measuring similarity
@@ -103,7 +102,9 @@ def _by_ants(
             aff_iterations=iterations,
         )
         transform = ants.read_transform(registered["fwdtransforms"][0])
-    return start @ _shear(placed) @ matrix_of(transform.apply_to_point) @ np.linalg.inv(_shear(fixed))
+    offset = np.array(transform.apply_to_point((0.0, 0.0, 0.0)))
+    linear = np.column_stack([np.array(transform.apply_to_point(axis)) - offset for axis in np.eye(3).tolist()])
+    return start @ _shear(placed) @ FLIP @ from_matvec(linear, offset) @ FLIP @ np.linalg.inv(_shear(fixed))
 
 
 @cache
@@ -121,9 +122,10 @@ def _shear(volume: Volume) -> Matrix:
 
 
 def _image(volume: Volume) -> Any:
-    header = to_image(Volume(np.broadcast_to(np.uint8(0), volume.array.shape), volume.affine))
-    direction = np.reshape(header.GetDirection(), (3, 3))
-    return _ants().from_numpy(volume.array.astype(np.float32), header.GetOrigin(), header.GetSpacing(), direction)
+    """Convert a volume to an ANTs image; shear is removed from its affine (`upright`)."""
+    lps, spacing = FLIP @ upright(volume.affine), volume.spacing
+    placed = lps[:3, 3].tolist(), spacing.tolist(), lps[:3, :3] / spacing
+    return _ants().from_numpy(volume.array.astype(np.float32), *placed)
 
 
 def between_centres(fixed: Volume, fixed_mask: NDArray[np.bool_], moving: Volume, mask: NDArray[np.bool_]) -> Matrix:
@@ -134,9 +136,14 @@ def between_centres(fixed: Volume, fixed_mask: NDArray[np.bool_], moving: Volume
     return start
 
 
+def to_itk(array: NDArray[Any], dtype: type | None = None) -> sitk.Image:
+    """Convert an array [x, y, z] to an ITK image with voxels of 1 mm."""
+    return sitk.GetImageFromArray(np.ascontiguousarray(array.T, dtype))
+
+
 def foreground(scan: Volume) -> NDArray[np.bool_]:
     """Return a mask of the voxels above Otsu's threshold."""
-    return np.asarray(sitk.GetArrayFromImage(sitk.OtsuThreshold(to_image(scan), 0, 1, 128)).T > 0)
+    return np.asarray(sitk.GetArrayFromImage(sitk.OtsuThreshold(to_itk(scan.array), 0, 1, 128)).T > 0)
 
 
 def information(fixed: NDArray[Any], moving: NDArray[Any]) -> float:

@@ -39,30 +39,28 @@ def find_subjects(
     `labels` None recognises the usual names of label maps, "none" skips label maps; `masks` None skips brain masks.
     Raise an InputError if there are no scans, or if an option matches nothing.
     """
-    option = f"--patterns={patterns}"
-    spelled = {}
+    kinds = (*modalities, BRAIN) if masks is not None else tuple(modalities)
+    words = {}
     for modality, text in patterns.items():
-        choice("patterns", modality, modalities)
-        spelled[modality] = words_of(str(text), option)
+        words[choice("patterns", modality, modalities)] = words_of(str(text), f"--patterns={patterns}")
     if masks is not None:
-        spelled[BRAIN] = words_of(masks, f"--brain={masks}")
-    label = {} if labels in (None, "none") else {LABEL: words_of(str(labels), f"--labels={labels}")}
-    data = read_layout(root, Naming((*modalities, *spelled), spelled | label, labels=labels != "none"))
-    filled = {path.split("/")[0] for path in data.images}
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    if idle := [folder for folder in folders if folder not in filled]:
+        words[BRAIN] = words_of(masks, f"--brain={masks}")
+    if labels not in (None, "none"):
+        words[LABEL] = words_of(str(labels), f"--labels={labels}")
+    data = read_layout(root, Naming(kinds, words, labels=labels != "none"))
+    folders = {path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "."}
+    if idle := sorted(folders - {path.split("/")[0] for path in data.images}):
         show(f"warning: no scan in {shortened(idle)}; convert DICOM with dcm2niix", error=True)
-    option = f"--patterns=\"{{'{modalities[0]}': '{{subject}}/*WORDS'}}\""
-    data.show_unused((*modalities, BRAIN), option)
+    data.show_unused(kinds, f"--patterns=\"{{'{modalities[0]}': '{{subject}}/*WORDS'}}\"")
     if not data.images:
         raise InputError(root, "no scans", FORMS)
-    kinds = {kind for subject in data.subjects.values() for kind in subject.files}
+    present = {kind for subject in data.subjects.values() for kind in subject.files}
     for modality in modalities:
         may_lack = keeps_missing and modality in SPELLINGS and modality not in patterns  # other names may be misspelt
-        if modality not in kinds and not may_lack:
-            words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
-            raise InputError(root, f"no file of {modality} ({words})", "a file of at least one subject, or --patterns")
-    if labels not in (None, "none") and LABEL not in kinds:
+        if modality not in present and not may_lack:
+            usual = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
+            raise InputError(root, f"no file of {modality} ({usual})", "a file of at least one subject, or --patterns")
+    if LABEL in words and LABEL not in present:
         raise InputError(f"--labels={labels}: no subject has such a label map")
     return [_subject(data, name, modalities, keeps_missing, masks) for name in sorted(data.subjects)]
 
@@ -70,12 +68,12 @@ def find_subjects(
 def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None) -> Subject:
     """Return a subject with its files or, if the subject cannot be prepared, with only a name and a fault."""
     paths = {kind: Path(data.root, path) for kind, path in data.subjects[name].files.items()}
-    missing = [modality for modality in modalities if modality not in paths]
     for kind in (LABEL, BRAIN, *modalities):
         if problem := data.clash(name, kind):
             return Subject(name, fault=f"{problem}; expected one; --patterns, --labels or --brain can name it")
     if masks is not None and BRAIN not in paths:
         return Subject(name, fault=f"no brain mask; expected one file (--brain={masks})")
+    missing = [modality for modality in modalities if modality not in paths]
     if len(missing) == len(modalities) or (missing and not keeps_missing):
         cure = "name it with --patterns, or accept its absence with --missing=keep"
         return Subject(name, fault=f"{missing[0]}: no file; expected one file ({cure})")

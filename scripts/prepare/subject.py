@@ -1,7 +1,11 @@
-"""Prepare one subject's scans in memory: register, extract the brain, resample once."""
+"""Prepare one subject's scans in memory: register, extract the brain, resample once, and measure the quality.
+
+docs/explanation/preparation.md defines the quality figures, which need no ground truth, and has sources of `LIMITS`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
@@ -18,19 +22,66 @@ from scripts.prepare.brain import (
     template_overlap,
     zero_background,
 )
-from scripts.prepare.figures import Figures
-from scripts.prepare.registration import between_centres, coarse_grid, foreground, information, register
-from scripts.prepare.resampling import field_of_view, frame_of, in_frame, mask_on, resample, to_image
+from scripts.prepare.registration import between_centres, coarse_grid, foreground, information, register, to_itk
 from scripts.prepare.settings import Settings
-from scripts.prepare.volumes import Volume
+from scripts.prepare.volumes import Volume, field_of_view, frame_of, in_frame, mask_on, resample
 
 MARGIN = 5.0  # mm; greatest margin of a brain mask
 NEAR = 4  # mm; margin of the template's brain
+LIMITS = {  # lowest and highest acceptable figure
+    "overlap": (0.925, 1.0),
+    "volume": (1000.0, 2100.0),
+    "scale": (0.8, 1.25),
+    "agreement": (0.94, 1.0),
+    "coverage": (0.98, 1.0),
+    "information": (0.05, 1.0),
+}
+OF_REFERENCE = LIMITS | {"information": (0.02, 1.0)}
+
+
+class Figure(NamedTuple):
+    """A quality figure of a modality ("" for the subject), with its lowest and highest acceptable values."""
+
+    modality: str
+    name: str
+    value: float
+    lowest: float
+    highest: float
+
+    @property
+    def text(self) -> str:
+        """The figure in words, such as "T1 coverage 0.99" or "volume 1430 mL"."""
+        value = f"{self.value:.0f}" if self.value >= 100 else f"{self.value:.3g}"
+        return f"{self.modality} {self.name} {value}{' mL' if self.name == 'volume' else ''}".strip()
+
+    def __str__(self) -> str:
+        return f"{self.text}; expected {self.lowest:g} to {self.highest:g}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Quality figures of a prepared subject and its modalities, by name."""
+
+    reference: str
+    subject: Mapping[str, float]
+    modalities: Mapping[str, Mapping[str, float]]
+
+    def rows(self) -> list[Figure]:
+        """Return all figures with their limits."""
+        return [
+            Figure(group, name, value, *(OF_REFERENCE if group == self.reference else LIMITS)[name])
+            for group, values in {"": self.subject, **self.modalities}.items()
+            for name, value in values.items()
+        ]
+
+    def outside(self) -> list[Figure]:
+        """Return the figures outside their limits."""
+        return [figure for figure in self.rows() if not figure.lowest <= figure.value <= figure.highest]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The prepared scans of a subject, with masks on the same grid, the registration and quality measures."""
+    """The prepared scans of a subject, with masks on the same grid, the registration and quality figures."""
 
     images: Mapping[str, Volume]  # float32, by modality
     heads: Mapping[str, Volume]  # the same images before brain extraction
@@ -66,22 +117,21 @@ def prepare_subject(
     for modality, scan in scans.items():
         onto = np.eye(4) if modality == settings.reference else _to_reference(reference, mask, scan)
         matrices[modality] = onto @ to_template @ target.to_mni()
+    to_scan = matrices[settings.reference]
     heads = {modality: resample(scan, grid, matrices[modality]) for modality, scan in scans.items()}
-    template = mask_on(template_mask(), grid, target.to_mni())
-    brain = mask_on(Volume(mask, reference.affine), grid, matrices[settings.reference])
+    brain = mask_on(Volume(mask, reference.affine), grid, to_scan)
     if not brain.any():
         raise InputError(f"{settings.reference}: no brain on the grid of the result; expected a scan of the whole head")
     images = heads
     if settings.brain != "none":
         images = {modality: Volume(np.where(brain, head.array, 0), head.affine) for modality, head in heads.items()}
-    to_scan = matrices[settings.reference]
-    measured = {
+    figures = {
         "overlap": template_overlap(Volume(mask, reference.affine), affine),
         "volume": float(brain.sum() * grid.spacing.prod() * float(abs(np.linalg.det(to_scan[:3, :3]))) / 1000),
         "scale": float(abs(np.linalg.det(affine[:3, :3]))) ** (-1 / 3),
     }
     if settings.reference == "T1" and not is_stripped:
-        measured["agreement"] = dice(mask, mirrored_brain(reference))
+        figures["agreement"] = dice(mask, mirrored_brain(reference))
     back = np.linalg.inv(affine) @ to_scan  # places the template affinely, even if the registration is rigid
     standard, whole = resample(template_brain(), grid, back), mask_on(template_mask(), grid, back)
     modalities = {}
@@ -92,9 +142,10 @@ def prepare_subject(
             "coverage": float(covered[whole].mean()),
             "information": information(head.array[brain], other.array[brain]),
         }
-    figures = Figures(settings.reference, measured, modalities)
+    template = mask_on(template_mask(), grid, target.to_mni())
     raw = {modality: frame @ matrix for modality, matrix in matrices.items()}
-    return Prepared(images, heads, brain, template, raw, figures, is_stripped)
+    quality = Figures(settings.reference, figures, modalities)
+    return Prepared(images, heads, brain, template, raw, quality, is_stripped)
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:
@@ -118,7 +169,8 @@ def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> 
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
     margin = min(MARGIN, 2 * min(np.ptp(reference.spacing), np.ptp(scan.spacing)))
     if margin >= reference.spacing.min():
-        image = to_image(Volume(brain.astype(np.uint8), reference.affine))
+        image = to_itk(brain, np.uint8)
+        image.SetSpacing(reference.spacing.tolist())
         distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
         brain = margin >= sitk.GetArrayFromImage(distance).T
     return register(reference, scan, 6, brain, [start])

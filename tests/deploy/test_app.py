@@ -23,8 +23,7 @@ from deploy import app
 from deploy.dicom.geometry import volume_of
 from deploy.inference import argument
 from deploy.job import DICOM_FILES, RESULT_FILES
-from scripts.prepare.resampling import FLIP, resample
-from scripts.prepare.volumes import Volume
+from scripts.prepare.volumes import FLIP, Volume, resample
 from tests.deploy.dicom.dicom_study import (
     Study,
     brats_files,

@@ -6,8 +6,7 @@ from nibabel.affines import apply_affine, from_matvec
 from scipy.spatial.transform import Rotation
 
 from deploy.preparation import damaged_series, failed_checks
-from scripts.prepare.resampling import resample
-from scripts.prepare.volumes import Volume
+from scripts.prepare.volumes import Volume, resample
 from tests.deploy.dicom.dicom_study import brats_files, header, read
 
 

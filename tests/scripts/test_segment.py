@@ -10,8 +10,9 @@ from PIL import Image
 from common import made
 from common.data.regions import colours
 from common.data.volumes import write_volume
-from common.files import digest, write_json
+from common.files import write_json
 from scripts.prepare.cohort import source_record
+from scripts.prepare.volumes import Grid
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
@@ -67,8 +68,7 @@ def segmented(tmp_path):
             shape, affine = GRIDS[name]
             file = tmp_path / f"{subject}_{name}.nii.gz"
             write_volume(file, np.random.default_rng(1).uniform(1, 9, shape).astype(np.float32), affine)
-            source = {**source_record(file), "sha256": digest(file), "shape": [*shape], "affine": affine.tolist()}
-            record["sources"][name] = source
+            record["sources"][name] = source_record(file, Grid(shape, affine))
             record["transforms"][name] = {"matrix": back.tolist()}
         write_json(tmp_path / PREPARED / subject / "prepare.json", record)
         write_volume(tmp_path / PREDICTED / f"{subject}.nii.gz", box, space, is_label=True)

@@ -8,7 +8,7 @@ from deploy.dicom.geometry import grid_of, volume_of
 from deploy.dicom.series.evidence import candidates_of, why_no_volume
 from deploy.dicom.study import read_study
 from deploy.outputs import Case, make_segmentation
-from scripts.prepare.resampling import FLIP
+from scripts.prepare.volumes import FLIP
 from tests.deploy.dicom.dicom_study import (
     DESCRIPTIONS,
     Study,

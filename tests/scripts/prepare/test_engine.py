@@ -14,10 +14,9 @@ from common.metrics.measures import dice
 from scripts.prepare import brain, subject
 from scripts.prepare.brain import template_brain
 from scripts.prepare.registration import between_centres, register
-from scripts.prepare.resampling import field_of_view, labels_on, resample
 from scripts.prepare.settings import Settings
 from scripts.prepare.subject import prepare_subject
-from scripts.prepare.volumes import Grid, Volume, read_volume
+from scripts.prepare.volumes import Grid, Volume, field_of_view, labels_on, read_volume, resample
 from tests.damaged_scans import save
 from tests.support import oblique
 
