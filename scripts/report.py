@@ -1,10 +1,8 @@
 """One self-contained HTML page about a folder of runs: `python -m scripts.report RUN_DIR`."""
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -44,15 +42,10 @@ def report(run_dir: str) -> None:
     if not runs:
         raise InputError(folder, "no run.json in or below this folder", "the folder of at least one run")
     runs.sort(key=lambda run: run["started"] or "")
-    filters: dict[str, Callable[..., Any]] = {
-        "as_yaml": partial(yaml.safe_dump, default_flow_style=None, sort_keys=False, width=110),
-        "duration": lambda seconds: "–" if seconds is None else timedelta(seconds=round(seconds)),
-        "number": lambda value, form="{:.3f}": "–" if value is None or math.isnan(value) else form.format(value),
-    }
     cohorts = {str((run["config"] or {}).get("cohort", UNNAMED)) for run in runs} - {UNNAMED}
     title = cohorts.pop() if len(cohorts) == 1 else folder.resolve().name
     made, template = origin_of({}, any(run.get("made_up") for run in runs)), Path(__file__).with_suffix(".html.j2")
-    write_page(folder / "report.html", template, filters, made=made, title=title, runs=runs)
+    write_page(folder / "report.html", template, made=made, title=title, runs=runs)
     show(folder / "report.html")
 
 
@@ -64,6 +57,8 @@ def read_run(root: Path, path: Path) -> dict[str, Any]:
     is_scored = run["workflow"] == "evaluate" and (folder / SUMMARY).is_file()
     run["scores"] = read_json(folder / SUMMARY, "the summary of an evaluation") if is_scored else {}
     run["page"] = quote((path.parent / PAGE).as_posix()) if (folder / PAGE).is_file() else ""
+    run["duration"] = None if run["seconds"] is None else timedelta(seconds=round(run["seconds"]))
+    run["settings"] = yaml.safe_dump(run["config"], default_flow_style=None, sort_keys=False, width=110)
     weights = {Path(file): sha256 for file, sha256 in run["checkpoints"].items()}
     run["is_outdated"] = any(file.is_file() and digest(file) != sha256 for file, sha256 in weights.items())
     pictures = [folder / picture for picture in run["pictures"] or []]

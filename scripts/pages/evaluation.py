@@ -72,11 +72,6 @@ def write_pages(folder: Path, slices: str = "chosen") -> Path:
     write_page(
         folder / PAGE,
         HERE / "evaluation.html.j2",
-        {
-            "digits": lambda value, digits: "–" if value is None else f"{value:.{digits}f}",
-            "percent": lambda part, whole: f"{100 * part / whole:.0f} %" if whole else "–",
-            "lesions": count_lesions,
-        },
         made=record["made"],
         record=record,
         links={name: f"{SLICES}/{quote(name, safe='')}.html" for name in linked},
@@ -84,6 +79,7 @@ def write_pages(folder: Path, slices: str = "chosen") -> Path:
         summary=summarise(record, protocol),
         means={metric.name: metric for metric in protocol.metrics} | MEANS,
         shown=shown,
+        count_lesions=count_lesions,
         colours={"reference": REFERENCE, "prediction": PREDICTION},
     )
     return folder / PAGE
