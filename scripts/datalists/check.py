@@ -15,7 +15,6 @@ from common.data import datalists
 from common.data.datalists import SPLITS, person_in
 from common.data.names import count_missing, files_in
 from common.data.preparation import PREPARATION_CHECKS, describe, differences, measure, union, without_background
-from common.data.regions import regions_of
 from common.data.volumes import Problem, canonical, check_grid, check_image, labels_in, orientation_problem, read_scan
 from common.errors import InputError, choice, show
 from common.files import write_csv
@@ -28,19 +27,18 @@ from scripts.pools import map_in_processes
 ERRORS = "missing, unreadable, dimensions, type, shape, affine, not_finite, constant, outlier, no_signal, label_values"
 ERRORS += ", label_as_image, copy, no_label, leakage, duplicate"
 SEVERITY = dict.fromkeys(ERRORS.split(", "), "error")
-SEVERITY |= dict.fromkeys(("empty_mask", "absent_region", "orientation", *PREPARATION_CHECKS), "warning")
+SEVERITY |= dict.fromkeys(("empty_mask", "orientation", *PREPARATION_CHECKS), "warning")
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 
 Cases = Sequence[Mapping[str, Any]]  # entries of a datalist with their splits
-Finding = tuple[int, Problem]  # index of the case; -1 for the whole cohort
+Finding = tuple[int, Problem]  # index of the case
 
 
 class Record(NamedTuple):
     """Problems of a case, and measurements to compare with the rest of the cohort."""
 
     problems: list[Problem]
-    labels: frozenset[int] | None = None  # values of the label map; None if missing or faulty
     digests: Mapping[bytes, str] = {}  # digest of voxels -> file; none for most faulty files
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
 
@@ -60,8 +58,8 @@ def check(
     image or label that occurs twice, in one split (duplicate) or in two (leakage); visits of one person in two splits
     (leakage).
 
-    Warnings: subjects without a lesion, regions absent from all label maps, unregistered modalities, and images that
-    differ from most of the cohort in spacing, skull, extent or air.
+    Warnings: subjects without a lesion, unregistered modalities, and images that differ from most of the cohort in
+    spacing, skull, extent or air.
     Errors and warnings give exit status 1.
 
     Args:
@@ -81,43 +79,40 @@ def check(
         raise InputError(f"--root={root}", f"none of the files in {datalist} is in this folder")
     work = partial(examine, root=str(folder), convention=content["label_convention"])
     records = map_in_processes(work, cases, workers, "subject")
-    findings = [(index, problem) for index, record in enumerate(records) for problem in record.problems]
-    findings += compare(cases, records, content["label_convention"])
-    findings.sort(key=lambda finding: finding[0])
+    findings = [[*record.problems] for record in records]  # of each case
+    for index, problem in compare(cases, records):
+        findings[index].append(problem)
     facts = {"subjects": str(len(cases))}
     for severity in ("error", "warning"):
-        affected = [index for index, problem in findings if SEVERITY[problem.check] == severity]
-        facts[f"{severity}s"] = f"{len(affected)} in {len({*affected} - {-1})} subjects" if affected else "none"
+        counts = [sum(SEVERITY[problem.check] == severity for problem in problems) for problems in findings]
+        facts[f"{severity}s"] = f"{sum(counts)} in {np.count_nonzero(counts)} subjects" if any(counts) else "none"
     measured = [record.preparation for record in records if record.preparation is not None]
     facts["scans"] = describe(union(measured)) if measured else "no readable image"
     if lacking := count_missing(cases, content["modalities"]):
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
     facts["people"] = people_in(content)
     show(f"{source.name}: " + "; ".join(f"{fact}: {value}" for fact, value in facts.items()))
-    rows = []
-    for index, problem in findings:
-        subject, split = ("", "") if index < 0 else (cases[index]["subject"], cases[index]["split"])
-        row = (subject, split, problem.file, SEVERITY[problem.check], problem.check, problem.problem, problem.expected)
-        place = f"{split} {subject}: {problem.file}" if subject else "the cohort"
-        show(f"{row[3]}: {row[4]}: {place}: {problem.problem}; expected {problem.expected}")
-        rows.append(row)
-    if not rows:
+    rows = [COLUMNS]
+    sound: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
+    for case, problems in zip(cases, findings, strict=True):
+        subject, split = case["subject"], case["split"]
+        for problem in problems:
+            severity, name = SEVERITY[problem.check], problem.check
+            show(f"{severity}: {name}: {split} {subject}: {problem}")
+            rows.append((subject, split, problem.file, severity, name, problem.problem, problem.expected))
+        if not any(SEVERITY[problem.check] == "error" and problem.check not in accepted for problem in problems):
+            sound[split].append({key: value for key, value in case.items() if key != "split"})
+    if len(rows) == 1:
         show("no problems found")
     if output is not None:
         table = Path(output).expanduser() / "findings.csv"
-        write_csv(table, [COLUMNS, *rows])
+        write_csv(table, rows)
         show(table)
-    refused = [(index, problem.check) for index, problem in findings if problem.check not in accepted]
     if repaired is not None:
-        faulty = {index for index, name in refused if SEVERITY[name] == "error"}
-        sound: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
-        for index, case in enumerate(cases):
-            if index not in faulty:
-                sound[case["split"]].append({key: value for key, value in case.items() if key != "split"})
         if not any(sound.values()) or (content.get("training") and not sound["training"]):
             raise InputError(f"--fixed={fixed}", "every subject, or every subject for training, has an error")
         write({**content, **sound}, repaired)
-    if refused:
+    if {name for *_, name, _, _ in rows[1:]} - accepted:
         raise SystemExit(1)
 
 
@@ -130,7 +125,6 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
     digests: dict[bytes, str] = {}
     volumes: list[np.ndarray] = []
     reference: Any = None  # shape and affine of the first readable file, and its name
-    labels: frozenset[int] | None = None
     for file in dict.fromkeys(files_in(case)):
         is_label = file == case.get("label")
         try:
@@ -139,7 +133,7 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
             problems += filter(None, [orientation_problem(file, scan)])
             check_grid(file, (volume.shape, scan.affine), *reference)
             if is_label:
-                labels = labels_in(file, volume, convention)
+                is_empty = labels_in(file, volume, convention) == {0}
             else:
                 volume = without_background(volume)
                 check_image(file, volume)
@@ -147,7 +141,7 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
             problems.append(Problem(problem.check, file, problem.problem, problem.expected))
             continue
         upright, affine = canonical(volume, reference[0][1])
-        if is_label and labels == {0}:  # empty masks may be equal
+        if is_label and is_empty:  # empty masks may be equal
             problems.append(
                 Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
             )
@@ -165,11 +159,11 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
         problems.append(Problem("no_signal", files_in(case)[0], "no voxel above zero", "a brain, as voxels above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", files_in(case)[0], "no label", f"a label map that follows {convention}"))
-    return Record(problems, labels, digests, measure(np.stack(volumes), affine) if is_sound else None)
+    return Record(problems, digests, measure(np.stack(volumes), affine) if is_sound else None)
 
 
-def compare(cases: Cases, records: Sequence[Record], convention: str | None = None) -> Iterator[Finding]:
-    """Yield outliers, absent regions and repeated cases; `records` follow the order of `cases`.
+def compare(cases: Cases, records: Sequence[Record]) -> Iterator[Finding]:
+    """Yield outliers and repeated cases; `records` follow the order of `cases`.
 
     Each scan's preparation is compared with the quartiles of the cohort.
     """
@@ -180,11 +174,6 @@ def compare(cases: Cases, records: Sequence[Record], convention: str | None = No
         if record.preparation is not None:
             for problem in differences(record.preparation, ranges, files_in(case)[0]).values():
                 yield index, problem
-    label_sets = [record.labels for record in records if record.labels is not None]
-    for name, values in regions_of(convention).items() if convention and label_sets else ():
-        if not any(values & labels for labels in label_sets):
-            value = f"no voxel of {name} ({'+'.join(map(str, sorted(values)))}) in {len(label_sets)} label maps"
-            yield -1, Problem("absent_region", "", value, "each region in some label map")
     yield from _repeated(cases, records)
 
 
