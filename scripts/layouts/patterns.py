@@ -41,12 +41,7 @@ def compile_pattern(
 
 
 def ending(words: str) -> re.Pattern[str]:
-    """Compile the pattern of the paths that end with whole words, or with a pattern; case is ignored.
-
-    Example:
-        >>> [ending(words).fullmatch("P1/pre/P1_T1") is not None for words in ("T1", "pre/*", "orig/*", "1")]
-        [True, True, False, False]
-    """
+    """Compile the pattern of the paths that end with whole words, or with a pattern; case is ignored."""
     if _TOKEN.search(words):
         return compile_pattern(f"**/{words}", flags=re.IGNORECASE)
     return re.compile(rf"(?:.*[{SIGNS}/])?{re.escape(words)}", re.IGNORECASE | re.DOTALL)
@@ -56,9 +51,7 @@ class Identity(NamedTuple):
     """What a file shows, and of whom."""
 
     kind: str  # a modality or `LABEL`
-    subjects: Mapping[
-        str, Any
-    ]  # what the path says of the subject, by the subject's name; a label map has alternatives
+    subjects: Mapping[str, Any]  # what the path says of the subject, by name; a label map has alternatives
     person: str | None = None  # None if the subject's name tells
 
 
@@ -85,10 +78,6 @@ class Naming:
 
         The user's words come first. Otherwise the end of the name states the kind, or the innermost folder of a kind,
         which is {modality} in a pattern; in a folder of label maps, all files are label maps.
-
-        Example:
-            >>> [found and found[:2] for found in map(Naming().identify, ("P1/late/t1", "T1/P1", "P1/brain_mask"))]
-            [('T1', {'P1_ses-late': ['P1', 'late']}), ('T1', {'P1': ['P1']}), None]
         """
         if stated := self.stated(path):
             return stated
@@ -108,10 +97,10 @@ class Naming:
                 return None
             if self.pattern is None:
                 return Identity(kind, subjects_of(kind, folders, before))
-            ends = [folder or name[len(start) :].lstrip(SIGNS) for start in beginnings(kind, before)]
-            patterns = [compile_pattern(self.pattern, {"modality": re.escape(end)}) for end in ends]
-            if matches := list(filter(None, (pattern.fullmatch(path) for pattern in patterns))):
-                return _identity(kind, matches)
+            for start in beginnings(kind, before):
+                end = folder or name[len(start) :].lstrip(SIGNS)
+                if match := compile_pattern(self.pattern, {"modality": re.escape(end)}).fullmatch(path):
+                    return _identity(kind, match)
         return None
 
     def stated(self, path: str) -> Identity | None:
@@ -124,17 +113,18 @@ class Naming:
             if match is None or is_mask or modality_of(words) not in (None, in_folders(usual, folders)):
                 continue
             if "subject" in match.re.groupindex:
-                return _identity(kind, [match])
+                return _identity(kind, match)
             if last := end.rpartition("/")[2]:
                 before = name[: -len(last)].rstrip(SIGNS)
             return Identity(kind, subjects_of(kind, folders[: len(folders) - words.count("/")], before))
         return None
 
 
-def _identity(kind: str, matches: Sequence[re.Match[str]]) -> Identity:
+def _identity(kind: str, match: re.Match[str]) -> Identity:
     """Return the identity of a file by {subject} and {session}."""
-    visits = [[match["subject"], *filter(None, [match.groupdict().get("session")])] for match in matches]
-    return Identity(kind, {visit_name(visit): visit for visit in visits}, visits[0][0] if len(visits[0]) > 1 else None)
+    session = match.groupdict().get("session")
+    visits = [[subject, *filter(None, [session])] for subject in beginnings(kind, match["subject"])]
+    return Identity(kind, {visit_name(visit): visit for visit in visits}, match["subject"] if session else None)
 
 
 def naming(modalities: str | Sequence[str] | None, label: Any = None, pattern: Any = None) -> Naming:

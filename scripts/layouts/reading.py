@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.data.names import SUFFIX, UNCLEAR, in_folders, modality_of
+from common.data.names import SUFFIX, UNCLEAR, modality_of
 from common.data.regions import declaration
 from common.errors import InputError, shortened, show, within
 from common.files import read_json
 from scripts.layouts.dataset import DataSet, list_images
-from scripts.layouts.names import ANATOMY, LABEL, SIGNS, name_of
+from scripts.layouts.names import LABEL, SIGNS
 from scripts.layouts.patterns import Identity, Naming, compile_pattern
 
 FOLDERS = {"above": "(?:raw_?data/)?", "subject": "sub-[^/_]+", "session": "(?:ses-[^/]+/)?", "name": "(?:_[^/]+)?"}
@@ -121,39 +121,26 @@ def _bids(root: Path, paths: Mapping[str, str], naming: Naming) -> list[tuple[st
     """
     scans, lesions, others = [], [], []
     for image, path in paths.items():
-        raw = RAW.fullmatch(path)
-        match, kind = raw or DERIVED.fullmatch(path), _kind_in_bids(path, naming)
-        if match is None or kind is None or (kind != LABEL and not raw):
-            continue
         name = path.rpartition("/")[2]
-        session = match["session"].rstrip("/") or "".join(re.findall("_(ses-[^_]+)", name))
+        raw, identity = RAW.fullmatch(path), naming.stated(path) or naming.identify(name)
+        match = raw or DERIVED.fullmatch(path)
+        if match is None or identity is None:
+            continue
+        kind, session = identity.kind, match["session"].rstrip("/") or "".join(re.findall("_(ses-[^_]+)", name))
         subject = "_".join(filter(None, [match["subject"], session]))
         found = (image, Identity(kind, {subject: subject}))
-        *entities, suffix = name.lower().split("_")
-        words = {part.rpartition("-")[2] for part in entities if re.match("label-|desc-|seg-|[^-]+$", part)} | {suffix}
-        if kind != LABEL:
-            is_series = kind == "DWI" and (root / f"{path}.bval").exists()
-            scans += [] if is_series else [found]
-        elif LABEL in naming.words or any(map(LESION.search, words)):
-            lesions.append(found)
-        else:
-            others.append(found)
+        if kind == LABEL:
+            *entities, suffix = name.lower().split("_")
+            words = [part.rpartition("-")[2] for part in entities if re.match("label-|desc-|seg-|[^-]+$", part)]
+            shows_lesions = LABEL in naming.words or any(map(LESION.search, [*words, suffix]))
+            (lesions if shows_lesions else others).append(found)
+        elif raw and not (kind == "DWI" and (root / f"{path}.bval").exists()):  # a series
+            is_unusual = PARTS.search(name) or (AGENT.search(name) and not kind.startswith("T1"))
+            scans += [] if is_unusual and kind not in naming.words else [found]
     if labels := lesions or others:
         titles = {re.sub("^derivatives/|(?:sub|ses)-[^/_]+[/_]|anat/", "", paths[image]) for image, _ in labels}
         show(f"labels: {shortened(sorted(titles), most=3)}")
     return scans + labels
-
-
-def _kind_in_bids(path: str, naming: Naming) -> str | None:
-    """Return the kind of a file: by the user's words, else by the name; None if it is not wanted."""
-    if stated := naming.stated(path):
-        return stated.kind
-    *folders, name = path.split("/")
-    kind = in_folders(name_of(name)[1], folders)
-    if kind in (None, ANATOMY) or not naming.takes(kind):
-        return None
-    is_unusual = PARTS.search(name) or (AGENT.search(name) and not kind.startswith("T1"))
-    return None if is_unusual and kind != LABEL else kind
 
 
 def _nnunet(root: Path, images: Sequence[str], naming: Naming, states_regions: bool) -> FileLayout:

@@ -41,38 +41,23 @@ def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[st
 
     The layout is `pattern`, else that of the collections or, if no file has it, the one that `read_layout` finds.
     """
+    layout = COLLECTION
     if pattern is not None:
         show(f"layout: {pattern}")
-        return _by_pattern(root, compile_pattern(words_of(str(pattern), f"--pattern={pattern}")))
-    scans, left_out = _by_pattern(root, COLLECTION)
-    if scans.subjects:
-        return scans, left_out
-    data = read_layout(root, Naming((ANY,)))  # without T1, so that an unclear T1 is no question
-    for name, subject in data.subjects.items():
-        for kind, first in subject.images.items():
-            for path in data.clashes.get((name, kind), [first]):
-                _add(scans, f"{name}_{kind}", subject.person, path, kind).is_test = subject.is_test
-    used = {subject.files[ANY] for subject in scans.subjects.values()}
-    return scans, {"masks, or no modality in the name (give --pattern)": [it for it in scans.images if it not in used]}
-
-
-def _by_pattern(root: Path, pattern: re.Pattern[str]) -> tuple[DataSet, dict[str, list[str]]]:
+        layout = compile_pattern(words_of(str(pattern), f"--pattern={pattern}"))
     scans, left_out = DataSet(str(root), list_images(root), [ANY]), defaultdict[str, list[str]](list)
-    matches = {image: pattern.fullmatch(SUFFIX.sub("", image)) for image in scans.images if not NO_SCANS.search(image)}
-    fields_of = {
-        image: {"dataset": "", "session": "", "folders": ""} | match.groupdict()
-        for image, match in matches.items()
-        if match
-    }
-    stated, numbers = read_tables(root, {fields["dataset"] for fields in fields_of.values()})
+    matches = {image: layout.fullmatch(SUFFIX.sub("", image)) for image in scans.images if not NO_SCANS.search(image)}
+    collections = {match.groupdict().get("dataset", "") for match in matches.values() if match}
+    stated, numbers = read_tables(root, collections)
     number_of: dict[str, str] = {}
     for image in scans.images:
-        if image not in fields_of:
+        match = matches.get(image)
+        if match is None:
             left_out["not in this layout (give --pattern)"].append(image)
             continue
-        fields = fields_of[image]
-        *folders, stem = SUFFIX.sub("", image).split("/")
+        fields = {"dataset": "", "session": "", "folders": ""} | match.groupdict()
         subject, session = fields["subject"], fields["session"].rstrip("/")
+        *folders, stem = SUFFIX.sub("", image).split("/")
         name = stem.removeprefix(f"{subject}_").removeprefix(f"{session}_")
         sequence = sequence_of(fields.get("modality", name), fields["folders"])
         if MASK in (sequence, sequence_of(name)):
@@ -84,12 +69,26 @@ def _by_pattern(root: Path, pattern: re.Pattern[str]) -> tuple[DataSet, dict[str
         _add(scans, title, person, image, sequence or stated.get(path, ""))
         if path in numbers:
             number_of.setdefault(person, numbers[path])
+    if pattern is None and not scans.subjects:
+        return _by_names(root, scans)
     if joined := joined_people(number_of):
         for scan in scans.subjects.values():
             scan.person = joined.get(scan.person, scan.person)
         people = [f"{person} as {first}" for person, first in joined.items() if person != first]
         show(f"people of two data sets, by their numbers in mapping.tsv: {shortened(people, most=3)}")
     return scans, left_out
+
+
+def _by_names(root: Path, scans: DataSet) -> tuple[DataSet, dict[str, list[str]]]:
+    """Add the scans that `read_layout` finds, also several of a modality."""
+    data = read_layout(root, Naming((ANY,)))  # without T1, so that an unclear T1 is no question
+    for name, subject in data.subjects.items():
+        for kind, first in subject.images.items():
+            for path in data.clashes.get((name, kind), [first]):
+                _add(scans, f"{name}_{kind}", subject.person, path, kind).is_test = subject.is_test
+    used = {subject.files[ANY] for subject in scans.subjects.values()}
+    unused = [image for image in scans.images if image not in used]
+    return scans, {"masks, or no modality in the name (give --pattern)": unused}
 
 
 def _add(scans: DataSet, name: str, person: str, path: str, sequence: str) -> Subject:
@@ -160,16 +159,11 @@ def sequence_in(text: str) -> str | None:
 
 
 def joined_people(number_of: Mapping[str, str]) -> dict[str, str]:
-    """Map the people whose number occurs in several data sets, once in each, to the first of them.
-
-    Example:
-        >>> joined_people({"A/sub-1": "10001", "B/sub-9": "10001", "B/sub-2": "10002"})
-        {'A/sub-1': 'A/sub-1', 'B/sub-9': 'A/sub-1'}
-    """
+    """Map the people whose number occurs in several data sets, once in each, to the first of them."""
     groups = defaultdict(list)
     for person, number in sorted(number_of.items()):
         groups[number].append(person)
-    joined: dict[str, str] = {}
+    joined = {}
     for people in groups.values():
         datasets = {person.rpartition("/")[0] for person in people}
         if 1 < len(datasets) == len(people):
