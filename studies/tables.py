@@ -217,11 +217,11 @@ def _compared(row: str, spec: Mapping[str, Any], done: Mapping[str, Runs], is_ri
 
 def encoders() -> pd.DataFrame:
     """Return Table 2: encoder settings by size, and parameters of encoder and proxy heads for a single channel."""
-    from common.ssl.networks import SSLHead, settings  # late import: slow
+    from common.ssl.networks import SIZES, SSLHead  # late import: slow
 
     lines = []
     for row, system in PAPER[2]["systems"].items():
-        network, size = SSLHead(in_channels=1, model_size=system["size"]), settings(system["size"])
+        network, size = SSLHead(in_channels=1, model_size=system["size"]), SIZES[system["size"]]
         ours = {
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "heads": list(size.num_heads),

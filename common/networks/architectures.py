@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from ..errors import ArgumentError, choice
-from ..ssl import Masked, MaskedSegResNet, ModelSize, ProxyTask, SSLHead, encoder, settings, swin_unetr
+from ..ssl import SIZES, Masked, MaskedSegResNet, ProxyTask, SSLHead, encoder, swin_unetr
 from .transbts import TransBTS
 
 ARCHITECTURES = ("swin_unetr", "swin_unetr_v2", "segresnet", "transbts", "probe")
@@ -106,10 +106,10 @@ class Probe(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, model_size: str | ModelSize = "small", merging: str = "monai_1_5"
+        self, in_channels: int, out_channels: int, model_size: str = "small", merging: str = "monai_1_5"
     ) -> None:
         super().__init__()
-        size = settings(model_size)
+        size = SIZES[model_size]
         self.swinViT = encoder(in_channels, size, use_checkpoint=False, merging=merging).requires_grad_(False)
         self.heads = nn.ModuleList(
             nn.Conv3d(size.feature_size * 2**level, out_channels, kernel_size=1) for level in range(5)

@@ -8,7 +8,7 @@ __getattr__ = lazy(
     layers="set_attention",
     losses="LossTerms SSLLoss",
     masked="Masked MaskedSegResNet",
-    networks="ModelSize SIZES SSLHead encoder settings swin_unetr",
+    networks="SIZES SSLHead encoder swin_unetr",
     tasks="Contrastive Encoded ProxyTask Reconstruction Rotation TokenTask Views",
     views="TwoViews",
 )

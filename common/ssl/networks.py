@@ -61,11 +61,6 @@ def _float32(output: Any) -> Any:
     return output.float() if isinstance(output, torch.Tensor) else type(output)(value.float() for value in output)
 
 
-def settings(name: str | ModelSize) -> ModelSize:
-    """Return the settings of a model size; `name` is a key of `SIZES`, or already a `ModelSize`."""
-    return name if isinstance(name, ModelSize) else SIZES[name]
-
-
 def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool, merging: str = "monai_1_5") -> SwinTransformer:
     """Build SwinUNETR's encoder in a model size; see `SSLHead`."""
     return SwinTransformer(
@@ -90,7 +85,7 @@ class SSLHead(nn.Module):
 
     Args:
         in_channels: Number of modalities.
-        model_size: tiny, small, base (paper, Table 2), a micro size, or a `ModelSize`.
+        model_size: tiny, small, base (paper, Table 2) or a micro size.
         use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
         head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner
             of the crop, as in the public code) or mean, of all tokens (DIFF-31).
@@ -110,7 +105,7 @@ class SSLHead(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        model_size: str | ModelSize = "small",
+        model_size: str = "small",
         use_checkpoint: bool = False,
         head_tokens: str = "corner",
         tasks: Sequence[ProxyTask | str] | None = None,
@@ -122,7 +117,7 @@ class SSLHead(nn.Module):
         supported = [task for task in requested if not isinstance(task, str) or task in TASKS]
         self.tasks = [TASKS[task]() if isinstance(task, str) else task for task in supported]
         self.modality_axes = {name: axis for task in self.tasks for name, axis in task.modality_axes.items()}
-        size = settings(model_size)
+        size = SIZES[model_size]
         self.swinViT = encoder(in_channels, size, use_checkpoint, merging)
         # Linear heads first: the order determines the initial values and the parameter order in saved optimisers
         for task in sorted(self.tasks, key=lambda task: not isinstance(task, TokenTask)):
@@ -147,5 +142,5 @@ def swin_unetr(
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())
         64076853
     """
-    options |= {"downsample": MERGINGS[merging], "use_flash_attention": True, **settings(model_size)._asdict()}
+    options |= {"downsample": MERGINGS[merging], "use_flash_attention": True, **SIZES[model_size]._asdict()}
     return SwinUNETR(in_channels, out_channels, **options)

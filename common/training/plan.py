@@ -16,8 +16,7 @@ from ..errors import ArgumentError, shortened, show
 from ..files import digest
 from ..options import Options, components
 from ..values import OFF, OPTIONS, RESUMABLE, UNRECORDED
-from ..weights.formats import measured_of
-from ..weights.storage import load
+from ..weights.checkpoints import load, measured_of
 from .distributed import Processes
 
 

@@ -22,7 +22,7 @@ from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import move_aside
 from ..made import versions
-from ..weights.storage import load, write
+from ..weights.checkpoints import load, write
 from .plan import Plan, saved_states
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h; scripts/train.sbatch reads it

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..data.names import ANY
 from ..errors import ArgumentError, InputError, show
-from .formats import ENCODER, STEM, Checkpoint, read
+from .checkpoints import ENCODER, STEM, Checkpoint, read
 
 # Tensors with one slice per modality -> axis of the slices; a network may add more by its attribute `modality_axes`
 MODALITY_AXES = {

@@ -6,7 +6,7 @@ from monai.networks.nets import SegResNet, SwinUNETR
 
 from common import weights
 from common.networks import pretraining_network, segmentation_network
-from common.ssl import Contrastive, Masked, Reconstruction, Rotation, SSLHead, SSLLoss, TwoViews, settings
+from common.ssl import SIZES, Contrastive, Masked, Reconstruction, Rotation, SSLHead, SSLLoss, TwoViews
 from common.ssl.masked import hidden_blocks
 
 CROPS = {"image": torch.randn(2, 2, 64, 64, 32, generator=torch.Generator().manual_seed(5))}
@@ -67,7 +67,7 @@ def test_the_loss_is_the_share_of_the_hidden_variance_that_is_not_explained(scal
 
 
 def test_the_prediction_is_that_of_swin_unetr_with_these_weights(network):
-    whole = SwinUNETR(2, 2, **settings("micro")._asdict(), use_flash_attention=True)
+    whole = SwinUNETR(2, 2, **SIZES["micro"]._asdict(), use_flash_attention=True)
     state = network.state_dict()
     names = {"out.conv.conv.weight": "masked_out.weight", "out.conv.conv.bias": "masked_out.bias"}
     whole.load_state_dict({name: state[names.get(name, name)] for name in whole.state_dict()})

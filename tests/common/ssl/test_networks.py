@@ -2,7 +2,7 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR
 
-from common.ssl.networks import SSLHead, settings
+from common.ssl.networks import SIZES, SSLHead
 from tests.oracles.paper import SSL_PARAMETERS, SWIN_UNETR_PARAMETERS
 
 
@@ -19,7 +19,7 @@ def test_encoder_and_heads_have_the_papers_number_of_parameters(size, channels):
 @pytest.mark.parametrize(("size", "inputs", "outputs"), [("tiny", 4, 3), ("small", 1, 1), ("base", 4, 3)])
 @pytest.mark.usefixtures("without_initialisation")
 def test_swin_unetr_of_the_settings_has_the_public_number_of_parameters(size, inputs, outputs):
-    network = SwinUNETR(in_channels=inputs, out_channels=outputs, **settings(size)._asdict())
+    network = SwinUNETR(in_channels=inputs, out_channels=outputs, **SIZES[size]._asdict())
     assert count(network) == SWIN_UNETR_PARAMETERS[size, inputs, outputs]
 
 

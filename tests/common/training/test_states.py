@@ -13,8 +13,7 @@ from torch import nn
 from common.training.plan import resumable
 from common.training.states import PREEMPTED, RunStates
 from common.values import OFF
-from common.weights.formats import read
-from common.weights.storage import write
+from common.weights.checkpoints import read, write
 from tests.common.toy import Training, plan_of, same, state_of
 from tests.support import refused
 

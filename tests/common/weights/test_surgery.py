@@ -7,7 +7,7 @@ from torch import nn
 
 from common import weights
 from common.networks import segmentation_network
-from common.ssl.networks import SSLHead, settings
+from common.ssl.networks import SIZES, SSLHead
 from tests.support import refused
 
 UKB, BRATS = ["T1", "FLAIR"], ["FLAIR", "T1ce", "T1", "T2"]
@@ -22,7 +22,7 @@ def ssl_head(channels, seed=0):
 
 def swin_unetr(channels, outputs=1, seed=0, **options):
     torch.manual_seed(seed)
-    return SwinUNETR(channels, outputs, **settings("micro")._asdict() | options).eval()
+    return SwinUNETR(channels, outputs, **SIZES["micro"]._asdict() | options).eval()
 
 
 def written(state, path, modalities, **metadata):

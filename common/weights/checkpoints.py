@@ -1,15 +1,18 @@
-"""Read checkpoints of any known layout, and rename their tensors as in this project's networks."""
+"""Checkpoint files of any known layout: read without running code from them, saved atomically."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import ZipFile, is_zipfile
 
 import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ..errors import InputError, report_in_one_line, within
+from ..files import atomic_write, digest, read_json, write_json
 from ..values import AXES, CLEANUP, EDGES, LENGTHS, NAMES, TEXT, flags, numbers, optional
-from .storage import load, read_record
 
 ENCODER = "swinViT."  # prefix of the encoder, the pretrained part
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; files with this name contain an encoder
@@ -21,12 +24,18 @@ ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm)(\.|$)")
 FC = re.compile(r"\.mlp\.fc([12])\.")  # mlp.linear1, mlp.linear2
 LEFT_OUT = re.compile(r"norm\.(weight|bias)$")
 
-# Metadata that become options of configs; training runs from Python may use sizes that no option accepts
+# Metadata that become options of configs; training runs from Python may use values that no option accepts
 STATED = dict.fromkeys(("bundle", "architecture", "model_size", "merging", "label_convention", "normalization"), TEXT)
 STATED |= {"modalities": NAMES, "tasks": NAMES, "patch_size": EDGES, "spacing": LENGTHS, "flips": AXES}
 STATED |= {"orientation": TEXT, "crop_foreground": flags(), "resize": EDGES}
 STATED |= {"overlap": numbers(0, 0.99), "window_weighting": TEXT, "cleanup": CLEANUP}
 LARGEST = 1e9  # limit of weights and running variances: far above trained values; its square fits float32
+
+# Classes in BrainSegFounder's ATLAS-finetune, a pickled network; no repository has the wrapper, ATLASPredictor
+CLASSES = re.compile(
+    r"__(mp_)?main__\.ATLASPredictor|(torch\.(nn\.modules|nn\.parallel|distributed)|monai\.networks)(\.\w+)+"
+)
+EXPECTED = "a complete file of torch.save or safetensors, of tensors alone (docs/how-to/use-the-papers-weights.md)"
 
 
 class Layout(NamedTuple):
@@ -44,6 +53,48 @@ class Checkpoint(NamedTuple):
     state: dict[str, torch.Tensor]
     metadata: dict[str, Any]
     layout: Layout
+
+
+class Shell:
+    """Object of any class in `CLASSES`: it keeps its state as attributes, and has no code."""
+
+    def __new__(cls, *_: Any) -> "Shell":
+        return super().__new__(cls)
+
+
+def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
+    """Load the dictionary in a file of torch.save or safetensors; `lazily` reads torch.save's tensors on first use."""
+    file = Path(path)
+    is_archive = file.suffix != ".safetensors" and is_zipfile(file)  # torch.load decides by the suffix, too
+    shells: list[Any] = []
+    try:
+        if is_archive:
+            with ZipFile(file) as archive:
+                if not lazily and (broken := archive.testzip()):  # torch.load checks no sums
+                    raise InputError(f"damaged: the checksum of {broken} is wrong")
+            classes = get_unsafe_globals_in_checkpoint(file)
+            if any(name.endswith("ATLASPredictor") for name in classes):
+                shells = [(Shell, name) for name in classes if CLASSES.fullmatch(name)]
+        with safe_globals(shells):
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
+        if isinstance(content, Shell):
+            content = dict(_tensors_of(content, ""))
+    except Exception as error:  # torch.load's readers raise many exceptions
+        needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"needs {needed[1]}, and unpickling can run any code" if needed else str(error).split(". ")[0][:120]
+        raise InputError(f"checkpoint {path}", reason or type(error).__name__, EXPECTED) from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"checkpoint {path}", f"of type {type(content).__name__}", "a dictionary of tensors")
+    return content
+
+
+def _tensors_of(module: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Return the parameters and buffers of a shell and of the shells in it, by their names in a state dict."""
+    for name, tensor in {**module._parameters, **module._buffers}.items():
+        if tensor is not None:
+            yield prefix + name, tensor
+    for name, child in module._modules.items():
+        yield from _tensors_of(child, f"{prefix}{name}.")
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -116,7 +167,7 @@ def _metadata_by_file(checkpoint: str | Path | Sequence[str]) -> dict[Path, dict
 
 def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
     """Return the paths in the option `checkpoint`, a file or a list of files."""
-    files = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
+    files = checkpoint if isinstance(checkpoint, list | tuple) else [checkpoint]
     return [Path(str(file)).expanduser() for file in files]
 
 
@@ -129,8 +180,7 @@ def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
 
 def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Tensor]]:
     """Return the key of the mapping with the tensors (None: the top level), and the tensors, which must be finite."""
-    candidates = {key: content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)}
-    networks = {key: tensors for key, entries in candidates.items() if (tensors := _named(entries))}
+    networks = {key: tensors for key in WRAPPERS if (tensors := _named(content.get(key)))}
     if len(networks) > 1:
         raise InputError(f"tensors under {' and '.join(networks)}; expected one network")
     wrapper, tensors = next(iter(networks.items()), (None, _named(content)))
@@ -143,8 +193,10 @@ def _tensors(content: Mapping[str, Any]) -> tuple[str | None, dict[str, torch.Te
     return wrapper, tensors
 
 
-def _named(entries: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in entries.items() if isinstance(name, str) and torch.is_tensor(value)}
+def _named(content: Any) -> dict[str, torch.Tensor]:
+    """Return the tensors in a mapping by name; empty for other content."""
+    entries = content.items() if isinstance(content, Mapping) else ()
+    return {name: value for name, value in entries if isinstance(name, str) and torch.is_tensor(value)}
 
 
 def _prefix_and_encoder(names: Collection[str]) -> tuple[str, str | None]:
@@ -175,3 +227,26 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
             if metadata.get(name) is not None:
                 metadata[name] = kind.parse(name, metadata[name])
     return metadata
+
+
+def write(content: Mapping[str, Any], path: str | Path) -> None:
+    """Save a checkpoint atomically; see `common.files.atomic_write`."""
+    archive = BytesIO()  # torch.save to a file would hide the OSError of a full disk
+    torch.save(dict(content), archive)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(archive.getbuffer())
+
+
+def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
+    """Save tensors alone, as MONAI's tools read them; the JSON beside the file has its SHA-256 and the metadata."""
+    write(state, path)
+    write_json(Path(path).with_suffix(".json"), {"sha256": digest(path), **metadata})
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read the metadata beside a plain state dict; empty without JSON, `InputError` if it is another file's."""
+    file = Path(path).with_suffix(".json")
+    record = dict(read_json(file)) if file.exists() else {}
+    if record and record.pop("sha256", None) != digest(path):
+        raise InputError(f"checkpoint {path}", f"its SHA-256 is not in {file}", "its own JSON, or none")
+    return record
