@@ -5,8 +5,8 @@ from .. import lazy
 __getattr__ = lazy(
     __name__,
     distributed="Processes",
+    handlers="training_handlers",
     plan="Plan",
-    records="RunRecord",
+    records="RunRecord tracked",
     step="Step average parameters precision",
-    workflows="tracked training_handlers",
 )

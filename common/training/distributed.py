@@ -30,13 +30,10 @@ class Processes:
         report_in_one_line()
         if multi_gpu and not dist.is_initialized():
             _join_group()
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.count = dist.get_world_size() if dist.is_initialized() else 1
+        self.rank, self.count = idist.get_rank(), idist.get_world_size()
         self.is_main = self.rank == 0
-        self.device = torch.device("cpu")
-        if torch.cuda.is_available():
-            number = int(os.environ.get("LOCAL_RANK", 0)) if multi_gpu else torch.cuda.current_device()
-            self.device = torch.device("cuda", number)
+        has_gpu = torch.cuda.is_available()
+        self.device = torch.device("cuda", torch.cuda.current_device()) if has_gpu else torch.device("cpu")
 
     def on_main(self, action: Callable[[], Any]) -> Any:
         """Run `action` on the main process; all processes must call this, and get its result or `InputError`."""

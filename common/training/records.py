@@ -1,4 +1,4 @@
-"""The record of a run, `run.json`: command, settings, versions, time, memory, measurements."""
+"""The record of a run, `run.json`: command, settings, versions, time, memory, measurements; trackers of runs."""
 
 import math
 import os
@@ -13,12 +13,15 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar, TensorboardLogger
 from ignite.handlers.base_logger import BaseLogger
+from monai.handlers import MLFlowHandler
 
 from ..errors import show
 from ..files import move_aside, write_json
 from ..made import origin_of
 from ..weights.surgery import Report
 from .plan import Plan
+
+RESULTS = ("run.json", "summary.json", "metrics.csv", "volumes.csv", "embeddings.npz")  # files for MLflow
 
 
 def peak_resident() -> float:
@@ -194,3 +197,22 @@ def _steps_left(trainer: Engine) -> int:
 def _append(curves: dict[str, Any], values: Mapping[str, float | None]) -> None:
     for name, value in values.items():
         curves.setdefault(name, []).append(value)
+
+
+def tracked(
+    handlers: Sequence[Any], name: str, interval: int = 1, results: str | None = None, **attributes: Any
+) -> list[Any]:
+    """Name the runs of MONAI's `MLFlowHandler`s and set their attributes; return all handlers.
+
+    An evaluator's metrics are logged in steps of `interval` iterations. An evaluation or inference has a folder of
+    `results`, which completes the name and whose tables and records are logged.
+    """
+    if results is not None:
+        name = f"{name} {Path(results).resolve()}"
+        attributes["artifacts"] = [Path(results) / file for file in RESULTS]
+    for handler in handlers:
+        if isinstance(handler, MLFlowHandler):
+            handler.run_name = handler.run_name or name  # without a name, it would continue any unfinished run
+            handler.global_epoch_transform = lambda epoch: epoch * interval
+            vars(handler).update(attributes)
+    return list(handlers)

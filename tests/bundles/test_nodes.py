@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 import torch
 
-from common.training.states import PREEMPTED
+from common.training.handlers import PREEMPTED
 from scripts.quickstart import ENVIRONMENT
 from tests.common import toy
 from tests.support import ROOT, TINY

@@ -14,9 +14,9 @@ from torch import nn
 from common.data.datasets import CaseDataset, CaseSampler, Steps
 from common.options import Options
 from common.ssl.views import TwoViews
+from common.training.handlers import training_handlers
 from common.training.plan import resumable
 from common.training.step import Step
-from common.training.workflows import training_handlers
 from common.weights.surgery import Report
 
 CPU = torch.device("cpu")

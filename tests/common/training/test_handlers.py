@@ -10,8 +10,8 @@ from ignite.engine import Engine
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
+from common.training.handlers import PREEMPTED, RunStates
 from common.training.plan import resumable
-from common.training.states import PREEMPTED, RunStates
 from common.values import OFF
 from common.weights.checkpoints import read, write
 from tests.common.toy import Training, plan_of, same, state_of

@@ -1,11 +1,11 @@
-"""The best model, and saved states from which a stopped run continues bit for bit."""
+"""Handlers of a training: the best model, and saved states from which a stopped run continues bit for bit."""
 
 import math
 import operator
 import os
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -16,16 +16,67 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.handlers import LrScheduleHandler, ValidationHandler
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import move_aside
 from ..made import versions
 from ..weights.checkpoints import load, write
+from ..weights.surgery import Report
 from .plan import Plan, saved_states
+from .records import TrainingRecord, tracked
+from .step import Step
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h; scripts/train.sbatch reads it
+
+
+def training_handlers(
+    plan: Plan,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    lr_scheduler: Any,
+    step: Step,
+    steps: Steps,
+    validator: Engine,
+    weights_report: Report,
+    average: AveragedModel | None = None,
+    handlers: Sequence[Any] = (),
+    views: Any = None,
+    best_metric: str | None = None,
+) -> list[Any]:
+    """Return the handlers of a training run, in the order of attachment.
+
+    They save states and `model.pt`, follow the schedule, validate, and write `run.json` and TensorBoard. `network` is
+    not wrapped for several processes. `handlers` are further ones, such as an `MLFlowHandler` or a logger of Ignite.
+    Self-supervised training also has `views` and the held-out loss `best_metric` that selects `model.pt`, and validates
+    before its first step.
+    """
+    output, model = Path(plan.options.output_dir), Path(plan.options.ckpt_dir) / "model.pt"
+    plan.settings["network"] = type(network).__name__
+    if hasattr(network, "tasks"):
+        plan.settings["tasks"] = [task.name for task in network.tasks]
+    best = BestModel(plan, network, validator, best_metric, average)
+    record = TrainingRecord(plan, validator, weights_report, handlers)
+    objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step.scaler}
+    objects |= {"record": record, "best": best} | ({} if average is None else {"average": average})
+    tracking: dict[str, Any] = {
+        "experiment_param": None if plan.resumed_from else plan.settings,  # MLflow refuses changed parameters
+        "artifacts": (model, output / "run.json"),
+        "iteration_log": record.is_due,
+        "epoch_log": False,
+        "output_transform": lambda _: {f"train_{name}": value for name, value in record.latest.items()},
+    }
+    return [
+        RunStates(plan, objects, steps, validator, {} if views is None else {"views": views}),
+        LrScheduleHandler(lr_scheduler, epoch_level=False, print_lr=False),
+        best,
+        record,
+        *(handler for handler in tracked(handlers, plan.name, **tracking) if handler not in record.loggers),
+        ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),
+    ]
 
 
 class BestModel:
@@ -98,9 +149,6 @@ class RunStates:
         self._signal = 0  # the latest stop signal
 
     def attach(self, trainer: Engine) -> None:
-        epochs, planned = trainer.state.max_epochs, self.plan.length.iterations
-        if epochs * trainer.state.epoch_length > planned:
-            raise ArgumentError("max_epochs", epochs, f"longer than --iterations={planned}")
         trainer.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, trainer: Engine) -> None:
@@ -114,23 +162,20 @@ class RunStates:
         elif idist.get_rank() == 0:
             move_aside(self.folder / "model.pt")  # left by an earlier run without a saved state
         trainer.add_event_handler(Events.COMPLETED, self.options.release_folders)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
+        inside_epoch = Events.ITERATION_COMPLETED(event_filter=lambda engine, n: n % engine.state.epoch_length != 0)
+        # Attached now to run last; at the end of an epoch, after its validation
+        trainer.add_event_handler(inside_epoch | Events.EPOCH_COMPLETED, self._save_or_end)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self._signal = number
 
-    def _after_iteration(self, trainer: Engine) -> None:
-        iteration = trainer.state.iteration
-        if iteration % trainer.state.epoch_length:  # the end of an epoch is saved after its validation
-            self._save_or_end(trainer, due=iteration % self.options.save_interval == 0)
-
-    def _save_or_end(self, trainer: Engine, due: bool = True) -> None:
+    def _save_or_end(self, trainer: Engine) -> None:
+        iteration, length = trainer.state.iteration, trainer.state.epoch_length
         number = int(idist.all_reduce(self._signal, op="MAX"))  # some or all processes got the signal
-        if not due and not number:
+        if not number and iteration % self.options.save_interval and iteration % length:
             return
         file = self.save(trainer)
-        if number and trainer.state.iteration < trainer.state.epoch_length * trainer.state.max_epochs:
+        if number and iteration < length * trainer.state.max_epochs:
             idist.barrier()  # a launcher may kill all processes when the first exits
             if idist.get_rank() == 0:
                 name = signal.Signals(number).name
