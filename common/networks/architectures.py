@@ -39,20 +39,15 @@ def segmentation_network(
 ) -> nn.Module:
     """Build a segmentation network: images [B, in_channels, *patch_size] to logits [B, out_channels, *patch_size].
 
-    Args:
-        architecture: swin_unetr (paper, Table 2), swin_unetr_v2 (He et al., MICCAI 2023), segresnet (Myronenko, 2018),
-            transbts, or probe (of a frozen encoder).
-        in_channels: Number of modalities.
-        out_channels: Number of regions.
-        model_size: For SwinUNETR and Probe, a key of `common.ssl.networks.SIZES`; otherwise "small" (the published
-            network) or "micro".
-        patch_size: Edges of the input in voxels, multiples of 32 (of 8 for SegResNet and TransBTS).
-        drop_rate: Dropout in SwinUNETR's encoder; the others have their own.
-        use_checkpoint: Whether to recompute activations of SwinUNETR's encoder in the backward pass.
-        prior: Initial probability of each region in each voxel, set by the bias of the last convolution (Lin et al.,
-            ICCV 2017, section 4.1); None: the default bias, which gives about 0.5.
-        merging: Patch merging of SwinUNETR's encoder, monai_1_4 or monai_1_5 (DIFF-38).
-        **arguments: Further arguments of the network's class, such as SwinUNETR's `dropout_path_rate`.
+    `architecture` is swin_unetr (paper, Table 2), swin_unetr_v2 (He et al., MICCAI 2023), segresnet (Myronenko, 2018),
+    transbts, or probe (of a frozen encoder). `model_size` is a key of `common.ssl.SIZES` for SwinUNETR and Probe,
+    otherwise "small" (the published network) or "micro". Edges of `patch_size` are in voxels, multiples of 32 (of 8 for
+    SegResNet and TransBTS).
+
+    `drop_rate` (dropout), `use_checkpoint` (recomputed activations) and `merging` (DIFF-38) are those of SwinUNETR's
+    encoder. `prior` is the initial probability of each region in each voxel, set by the bias of the last convolution
+    (Lin et al., ICCV 2017, section 4.1); by default about 0.5. The network's class takes further `arguments`, such as
+    SwinUNETR's `dropout_path_rate`.
 
     Example:
         >>> sum(p.numel() for p in segmentation_network("segresnet", 4, 3).parameters())
@@ -82,12 +77,8 @@ def pretraining_network(
 ) -> nn.Module:
     """Build a network with the heads of proxy tasks: images [B, in_channels, H, W, D] to predictions by task.
 
-    Args:
-        architecture: swin_unetr (`SSLHead`), or segresnet, which has only the task `Masked` (DIFF-33).
-        in_channels: Number of modalities.
-        tasks: Proxy tasks.
-        model_size: As in `segmentation_network`.
-        **arguments: Further arguments of `SSLHead`.
+    `architecture` is swin_unetr (`SSLHead`, which takes the further `arguments`), or segresnet, which has only the task
+    `Masked` (DIFF-33).
     """
     if architecture == "swin_unetr":
         return SSLHead(in_channels, model_size, tasks=tasks, **arguments)

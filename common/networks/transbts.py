@@ -23,16 +23,9 @@ class TransBTS(nn.Module):
     transformer processes; the decoder doubles the edges three times, with skip connections. The linear encoding and the
     last layer norm of the authors' public network do not affect its output and are left out (DIFF-30).
 
-    Args:
-        in_channels: Number of modalities.
-        out_channels: Number of regions.
-        patch_size: Edges of the input in voxels, multiples of 8; positions are learned for this size only.
-        width: Filters of the first level, a multiple of 8 (the defaults are the paper's and its public code's).
-        embedding: Length of a token, a multiple of `heads`.
-        layers: Layers of the transformer.
-        heads: Attention heads.
-        hidden: Width of the transformer's feed-forward network.
-        dropout: Dropout in the transformer and after the positions.
+    Positions are learned for the input size `patch_size` only, in voxels, multiples of 8. The first level has `width`
+    filters, a multiple of 8; a token has the length `embedding`, a multiple of `heads`; `hidden` is the width of the
+    transformer's feed-forward network. Defaults are the paper's and its public code's.
     """
 
     def __init__(

@@ -19,12 +19,9 @@ class EmbeddingInferer(Inferer):
     Foreground voxels are nonzero in at least one channel. Each takes the features of its token, averaged over the
     windows that contain the voxel; a level's vector is the mean over all foreground voxels, which weigh the same.
 
-    Args:
-        roi_size: Window size in voxels; use the size of the training crops.
-        overlap: Overlap of neighbouring windows, as a fraction of the window.
-        sw_batch_size: Number of windows per forward pass.
-        levels: Whether to return the vector of every level, not only of the deepest.
-        dtype: Precision of the network: float32, or bfloat16 or float16 under autocast.
+    Windows have `roi_size` voxels (use the size of the training crops) and overlap by a fraction `overlap`;
+    `sw_batch_size` of them are passed at a time, through a network that computes in `dtype`. With `levels`, the output
+    has the vector of every level, not only of the deepest.
 
     Shapes:
         inputs [1, C, H, W, D], no edge shorter than the window's. The network maps windows [N, C, *roi_size] to the

@@ -176,13 +176,10 @@ def set_attention(
 ) -> nn.Module:
     """Choose how a network's Swin transformers compute window attention; parameters, names and results stay the same.
 
-    Args:
-        network: Network, changed in place.
-        attention: Handling of the scores: stored (MONAI's code), recomputed, fused (one PyTorch kernel; on a CPU it
-            stores the scores), or auto: fused on a GPU whose kernel supports the network's heads, otherwise recomputed.
-        device: Device to which the network is moved; None: not moved.
-        memory_format: Memory format of the weights on `device`: contiguous_format or channels_last_3d.
-        compiled: Whether to compile blocks; see `compile_blocks`.
+    `attention` handles the scores: stored (MONAI's code), recomputed, fused (one PyTorch kernel; on a CPU it stores the
+    scores), or auto: fused on a GPU whose kernel supports the network's heads, otherwise recomputed. The network is
+    changed in place; first, it is moved to `device`, if given, in the `memory_format` contiguous_format or
+    channels_last_3d. `compiled` networks have compiled blocks; see `compile_blocks`.
     """
     network = network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
     classes = choice("attention", attention, {"auto": ATTENTION[_automatic(network)], **ATTENTION})

@@ -84,7 +84,6 @@ class SSLHead(nn.Module):
     `contrastive_head.*`, `conv.*`.
 
     Args:
-        in_channels: Number of modalities.
         model_size: tiny, small, base (paper, Table 2) or a micro size.
         use_checkpoint: Whether to recompute the encoder's activations in the backward pass, to save memory.
         head_tokens: Input of the rotation and contrastive heads: corner (first and second bottleneck token, at a corner

@@ -91,8 +91,7 @@ class TrainingRecord(RunRecord):
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self.latest: dict[str, float] = {}
-        self._sums: dict[str, torch.Tensor] = {}
-        self._steps = 0
+        self._terms: list[dict[str, torch.Tensor]] = []  # of each step of the interval
 
     def attach(self, engine: Engine) -> None:
         self._trainer = engine
@@ -142,38 +141,36 @@ class TrainingRecord(RunRecord):
         show(f"time: {seconds:.2f} s a step ({waited / passed:.0%} waiting for data); {hours}")
 
     def _start_interval(self) -> None:
-        self._sums, self._steps, self._interval_start = {}, 0, time.monotonic()
+        self._terms, self._interval_start = [], time.monotonic()
 
     def _add(self, trainer: Engine) -> None:
-        for name, value in trainer.state.output["terms"].items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach()
-        self._steps += 1
+        self._terms.append(trainer.state.output["terms"])
         if self.is_due(trainer, trainer.state.iteration):
             self._end_interval()
 
     def _end_interval(self) -> None:
         """Record the mean losses of the interval and start the next; all processes must call this."""
-        if self._steps:
-            count = self._steps * idist.get_world_size()
-            means = {name: round(idist.all_reduce(value).item() / count, 6) for name, value in self._sums.items()}
-            rates = {
-                "learning_rate": self._trainer.optimizer.param_groups[0]["lr"],
-                "seconds_per_step": round((time.monotonic() - self._interval_start) / self._steps, 6),
-            }
-            train = self.content["train"]
-            train["iteration"].append(self._trainer.state.iteration)
-            _append(train["loss"], means)
-            _append(train, rates)
-            self.latest = means | rates
-            self._start_interval()
+        if not self._terms:
+            return
+        count, train = len(self._terms) * idist.get_world_size(), self.content["train"]
+        sums = {name: sum(terms[name] for terms in self._terms) for name in self._terms[0]}
+        means = {name: round(idist.all_reduce(value).item() / count, 6) for name, value in sums.items()}
+        rates = {
+            "learning_rate": self._trainer.optimizer.param_groups[0]["lr"],
+            "seconds_per_step": round((time.monotonic() - self._interval_start) / len(self._terms), 6),
+        }
+        _append(train["loss"], means)
+        _append(train, {"iteration": self._trainer.state.iteration} | rates)
+        self.latest = means | rates
+        self._start_interval()
 
     def _record_validation(self, trainer: Engine) -> None:
         metrics, validation = self.validator.state.metrics, self.content["validation"]
         if trainer.state.iteration in validation["iteration"]:
             return
-        validation["iteration"].append(trainer.state.iteration)
-        # JSON lacks NaN
-        _append(validation["metrics"], {name: x if math.isfinite(x) else None for name, x in metrics.items()})
+        _append(validation, {"iteration": trainer.state.iteration})
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}  # JSON lacks NaN
+        _append(validation["metrics"], finite)
         self.write()
         if idist.get_rank() == 0:
             figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if "_present" not in name)

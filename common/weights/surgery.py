@@ -81,13 +81,9 @@ def initialise(
     Tensors match by name. Tensors with one slice per modality are adapted by the modalities' names (see `transfer`).
     Heads or decoders that the checkpoint lacks keep their initial values; a different encoder is refused.
 
-    Args:
-        network: Network, changed in place.
-        pretrained: Checkpoint that names its modalities; None changes nothing.
-        modalities: Names of the network's input channels, in order.
-        modality_aliases: For a modality that the checkpoint lacks, the modality that supplies its filters: {"T2":
-            "FLAIR"} treats T2 as FLAIR, even if FLAIR is also a channel. By default, `ANY` alone supplies
-            every modality.
+    `network`, whose input channels are `modalities` in order, is changed in place. `modality_aliases` names, for
+    modalities that the checkpoint lacks, the modality that supplies their filters: {"T2": "FLAIR"} treats T2 as FLAIR,
+    even if FLAIR is also a channel. By default, `ANY` alone supplies every modality.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
