@@ -113,15 +113,11 @@ def parameters(network: nn.Module, weights_report: Report, options: Options) -> 
         show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
     if options.pretrained_lr_factor == 1:
         return list(network.parameters())
-    carried, named = weights_report.carried(), dict(network.named_parameters())
-    groups = [
-        {"params": [tensor for name, tensor in named.items() if name not in carried]},
-        {
-            "params": [tensor for name, tensor in named.items() if name in carried],
-            "lr": options.learning_rate * options.pretrained_lr_factor,
-        },
-    ]
-    return [group for group in groups if group["params"]]
+    carried = weights_report.carried()
+    new = [tensor for name, tensor in network.named_parameters() if name not in carried]
+    pretrained = [tensor for name, tensor in network.named_parameters() if name in carried]
+    slower = options.learning_rate * options.pretrained_lr_factor
+    return [group for group in ({"params": new}, {"params": pretrained, "lr": slower}) if group["params"]]
 
 
 def average(network: nn.Module, decay: float) -> AveragedModel | None:
