@@ -119,7 +119,7 @@ def _bids(root: Path, paths: Mapping[str, str], naming: Naming) -> list[tuple[st
 
     Without `--label`, label maps are lesion maps or, without any, maps that name no content.
     """
-    scans, lesions, others = [], [], []
+    scans, lesions, others = (list[tuple[str, Identity]]() for _ in range(3))
     for image, path in paths.items():
         name = path.rpartition("/")[2]
         raw, identity = RAW.fullmatch(path), naming.stated(path) or naming.identify(name)

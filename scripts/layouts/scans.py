@@ -163,7 +163,7 @@ def joined_people(number_of: Mapping[str, str]) -> dict[str, str]:
     groups = defaultdict(list)
     for person, number in sorted(number_of.items()):
         groups[number].append(person)
-    joined = {}
+    joined: dict[str, str] = {}
     for people in groups.values():
         datasets = {person.rpartition("/")[0] for person in people}
         if 1 < len(datasets) == len(people):
