@@ -184,11 +184,7 @@ def _listed_folds(file: str) -> list[tuple[str, int]]:
 
 def numbers_of(folds: str | int) -> list[int]:
     """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n."""
-    if isinstance(folds, str):
-        return sorted({fold for _, fold in _listed_folds(folds)})
-    if folds < 2:
-        raise InputError(f"--folds={folds}", expected="at least 2")
-    return list(range(folds))
+    return list(range(folds)) if isinstance(folds, int) else sorted({fold for _, fold in _listed_folds(folds)})
 
 
 def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
