@@ -56,11 +56,7 @@ class TwoViews:
         return views.inputs, {name: target for name, target in targets.items() if target is not None}
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self.restart)
-
-    def restart(self) -> None:
-        """Reset the random generator to `seed`, so that the draws repeat from the first."""
-        self._generator.manual_seed(self.seed)
+        engine.add_event_handler(Events.STARTED, lambda: self._generator.manual_seed(self.seed))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"generator": self._generator.get_state()}

@@ -62,33 +62,24 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
 
 
 class Plan:
-    """Read a training run's datalist, create its folders and find the state to resume.
-
-    Attributes:
-        accumulation_steps: Batches per optimiser step on each process.
-        volumes_per_batch: Volumes per batch on each process.
-        training_cases: Number of training cases, over all processes.
-        length: Optimiser steps in the run, in a validation interval and in the warm-up.
-        settings: Settings for checkpoints and run.json.
-        resumed_from: Saved state from which the run continues; None for a new run.
-    """
+    """Read a training run's datalist, create its folders and find the state to resume."""
 
     def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
         self.processes, self.options = processes, options
         crops = getattr(options, "crops_per_volume", 1)
         at_a_time = options.batch_size * processes.count
         global_batch_size = options.global_batch_size or at_a_time
-        self.accumulation_steps, rest = divmod(global_batch_size, at_a_time)
+        self.accumulation_steps, rest = divmod(global_batch_size, at_a_time)  # batches per step on each process
         if rest:
             expected = f"a multiple of {at_a_time} (batch_size={options.batch_size} x {processes.count} processes)"
             raise ArgumentError("global_batch_size", global_batch_size, expected=expected)
-        self.volumes_per_batch = options.batch_size // crops
+        self.volumes_per_batch = options.batch_size // crops  # on each process
         self.data = Datalist(options.datalist, options.dataset_dir)
         cases = self.data.load("training", options.modalities, must_exist=False, missing=())
-        self.training_cases = len(cases)
+        self.training_cases = len(cases)  # over all processes
         self.length = length(options, self.training_cases, global_batch_size // crops)
         processes.on_main(options.make_folders)
-        self.settings = options.record(
+        self.settings = options.record(  # for checkpoints and run.json
             **self.length._asdict(),
             bundle=bundle,
             preparation=self.data.content.get("preparation"),
@@ -109,6 +100,7 @@ class Plan:
                     show(f"missing: {names} in {count} training subjects; replaced by zeros")
         self._cases: dict[str, list[dict[str, Any]]] = {}
         folder = Path(options.ckpt_dir)
+        # Saved state from which the run continues; None for a new run
         self.resumed_from = processes.on_main(lambda: resumable(folder, options.resume, self.settings))
 
     @property
