@@ -17,9 +17,9 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
 from common.files import write_json
-from scripts.prepare.cohort import send_back, source_record
+from scripts.prepare.cohort import send_back
 from scripts.prepare.settings import RECORD
-from scripts.prepare.volumes import read_volume
+from scripts.prepare.volumes import read_volume, source_record
 from tests.bundles.workflows import untrained, workflow
 from tests.oracles import nifti
 

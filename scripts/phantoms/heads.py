@@ -169,15 +169,6 @@ def _add_skull(rng: Generator, head: Head) -> None:
     head.replace("air", head.soft(-surface) * head.soft(outside - dura))
 
 
-def _hyperintensities(rng: Generator, head: Head, load: float) -> Array:
-    """Return the fraction of each voxel that is white-matter hyperintensity."""
-    offset = (head.positions - np.array(VENTRICLES, np.float32)[:, None]) / np.array([[30], [48], [26]], np.float32)
-    periventricular = np.exp(-0.5 * np.sum(offset**2, axis=0)) * np.clip((head.depth - 12) / 6, 0, 1)
-    level = head.field(rng, 7.0) + 0.5 * head.field(rng, 14.0) + 2.2 * periventricular
-    share = np.clip(2 * (level - (4.2 - 1.6 * load)), 0, 1)
-    return share * np.clip(2 * head.fractions["WM"] - 1, 0, 1)
-
-
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
     """Return the distance from `centre`, mm, distorted by random axes and noise; level sets are outlines of lesions."""
     axes = np.exp(rng.normal(0, stretch, 3))
@@ -188,11 +179,29 @@ def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness
     return distance * np.exp(roughness * (0.8 * head.field(rng, 22.0) + 0.6 * head.field(rng, 9.0)))
 
 
-def _add_glioma(rng: Generator, head: Head, centres: Array) -> None:
-    """Add a high-grade glioma of the size of those in BraTS 2021, around centres [foci, 3] in mm."""
+def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
+    """Return a head with white-matter hyperintensities and ventricles of its age."""
+    age = rng.uniform()  # from 0 (45 years) to 1 (80 years), the range in UK Biobank's imaging
+    ventricles = (VENTRICLES, (26.0, 42.0, 26.0), -0.1 + 0.45 * age + rng.normal(0, 0.04))
+    head = _make_head(rng, grid, [ventricles], skull_stripped)
+    offset = (head.positions - np.array(VENTRICLES, np.float32)[:, None]) / np.array([[30], [48], [26]], np.float32)
+    periventricular = np.exp(-0.5 * np.sum(offset**2, axis=0)) * np.clip((head.depth - 12) / 6, 0, 1)
+    level = head.field(rng, 7.0) + 0.5 * head.field(rng, 14.0) + 2.2 * periventricular
+    share = np.clip(2 * (level - (4.2 - 1.6 * age)), 0, 1)
+    head.replace("WMH", share * np.clip(2 * head.fractions["WM"] - 1, 0, 1))
+    return head
+
+
+def _head_with_glioma(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
+    """Return a head with a high-grade glioma of the size of those in BraTS 2021, sometimes with two foci."""
+    centre = _seed_points(rng, grid.spacing, 1, (14, 60), white=True)
+    second = centre + rng.normal(0, 1, (1, 3)).astype(np.float32) * 14
+    foci = np.concatenate([centre, second]) if rng.random() < 0.3 else centre
+    mass_effect = (centre[0], (32.0, 32.0, 32.0), rng.uniform(0.1, 0.3))
+    head = _make_head(rng, grid, [mass_effect], skull_stripped)
     volume = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
     core = volume * rng.uniform(0.25, 0.5)
-    radius = np.min([_radius(rng, head, centre, 0.2, 0.18) for centre in centres], axis=0)
+    radius = np.min([_radius(rng, head, focus, 0.2, 0.18) for focus in foci], axis=0)
     radius = radius + np.clip(6 - head.depth, 0, 36)  # mm; keeps necrosis away from the brain's surface
     edge = head.level(radius, core)
     rim = min(rng.uniform(5, 8), 0.5 * float(edge)) * np.exp(0.15 * head.field(rng, 15.0))
@@ -206,13 +215,17 @@ def _add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     head.labels[reach < far] = OEDEMA
     head.labels[radius < edge] = ENHANCING
     head.labels[radius < edge - rim] = NECROSIS
+    return head
 
 
-def _add_strokes(rng: Generator, head: Head, centres: Array) -> None:
-    """Add chronic strokes, a cavity with a gliotic rim at each centre: a territorial infarct, then lacunes; mm."""
+def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
+    """Return a head with chronic strokes, cavities with a gliotic rim: a territorial infarct, perhaps with lacunes."""
+    head = _make_head(rng, grid, [(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(0, 0.3))], skull_stripped)
+    first = _seed_points(rng, grid.spacing, 1, (6, 40), white=False)
+    others = _seed_points(rng, grid.spacing, rng.poisson(0.7), (10, 60), white=True)
     territorial = np.clip(rng.lognormal(np.log(50), 0.6), 12, 150)
-    lacunes = np.exp(rng.uniform(np.log(0.1), 0, len(centres) - 1))
-    for centre, volume in zip(centres, (territorial, *lacunes), strict=True):
+    lacunes = np.exp(rng.uniform(np.log(0.1), 0, len(others)))
+    for centre, volume in zip((*first, *others), (territorial, *lacunes), strict=True):
         radius = _radius(rng, head, centre, 0.3, 0.25) * (1 + 0.3 * head.fractions["CSF"])
         radius += 30 * head.soft(-head.depth)
         edge = head.level(radius, float(volume))
@@ -220,31 +233,6 @@ def _add_strokes(rng: Generator, head: Head, centres: Array) -> None:
         head.replace("gliosis", head.soft(edge - radius) * head.mottled(rng, 0.85))
         head.replace("cavity", head.soft(edge - rim - radius) * head.mottled(rng, 0.9))
         head.labels[radius < edge] = STROKE
-
-
-def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
-    age = rng.uniform()  # from 0 (45 years) to 1 (80 years), the range in UK Biobank's imaging
-    ventricles = (VENTRICLES, (26.0, 42.0, 26.0), -0.1 + 0.45 * age + rng.normal(0, 0.04))
-    head = _make_head(rng, grid, [ventricles], skull_stripped)
-    head.replace("WMH", _hyperintensities(rng, head, age))
-    return head
-
-
-def _head_with_glioma(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
-    centre = _seed_points(rng, grid.spacing, 1, (14, 60), white=True)
-    second = centre + rng.normal(0, 1, (1, 3)).astype(np.float32) * 14
-    foci = np.concatenate([centre, second]) if rng.random() < 0.3 else centre
-    mass_effect = (centre[0], (32.0, 32.0, 32.0), rng.uniform(0.1, 0.3))
-    head = _make_head(rng, grid, [mass_effect], skull_stripped)
-    _add_glioma(rng, head, foci)
-    return head
-
-
-def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
-    head = _make_head(rng, grid, [(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(0, 0.3))], skull_stripped)
-    first = _seed_points(rng, grid.spacing, 1, (6, 40), white=False)
-    lacunes = _seed_points(rng, grid.spacing, rng.poisson(0.7), (10, 60), white=True)
-    _add_strokes(rng, head, np.concatenate([first, lacunes]))
     return head
 
 

@@ -16,16 +16,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from threadpoolctl import threadpool_limits
 
 from common import made
-from common.data.volumes import (
-    MADE_UP,
-    check_copies,
-    forms_of,
-    is_label_map,
-    is_made_up,
-    open_volume,
-    orientation_problem,
-    write_volume,
-)
+from common.data.volumes import MADE_UP, check_copies, is_label_map, is_made_up, write_volume
 from common.errors import ArgumentError, InputError, choice, is_disk_full, one_line, shortened, show
 from common.files import claimed, digest, read_json, write_json
 from scripts.datalists.files import write
@@ -35,7 +26,7 @@ from scripts.prepare.picture import draw
 from scripts.prepare.scans import Subject, find_subjects
 from scripts.prepare.settings import RECORD, Settings
 from scripts.prepare.subject import Figures, prepare_subject
-from scripts.prepare.volumes import Grid, labels_on, read_labels, read_volume
+from scripts.prepare.volumes import Grid, labels_on, orientation_remarks, read_labels, read_volume, source_record
 
 DATALIST, PAGE = "datalist.json", "overview.html"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out or unfinished; readers skip hidden folders
@@ -173,7 +164,7 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
         brain = read_labels(subject.brain, volumes[reference].grid, reference).array > 0
         if not brain.any():
             raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
-    remarks = _remarks(*filter(None, [*scans.values(), subject.labels, subject.brain]))
+    remarks = orientation_remarks(*filter(None, [*scans.values(), subject.labels, subject.brain]))
     prepared = prepare_subject(volumes, settings, brain)
     remarks += [f"{reference} is already skull-stripped: its brain was used"] if prepared.is_stripped else []
     arrays = {modality: volume.array for modality, volume in prepared.images.items()}
@@ -191,7 +182,7 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
     return {
         "reference": reference,
         "preparation": settings.describe(prepared.is_stripped),
-        "grid": _grid_record(settings.grid),
+        "grid": settings.grid.record(),
         "sources": {kind: source_record(file, volumes[kind].grid) for kind, file in scans.items()},
         "transforms": {kind: {"matrix": matrix.tolist()} for kind, matrix in prepared.matrices.items()},
         "made_up": is_synthetic,
@@ -199,27 +190,6 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
         "figures": asdict(prepared.figures),
         "versions": {package: version(package) for package in VERSIONS} | {"python": platform.python_version()},
     }
-
-
-def _remarks(*files: Path) -> list[str]:
-    """Return a line for each file with an ambiguous orientation in its header."""
-    problems = [orientation_problem(str(file), open_volume(file)) for file in files]
-    return [str(problem) for problem in problems if problem]
-
-
-def source_record(file: Path, grid: Grid) -> dict[str, Any]:
-    """Return a scan's path, grid and digest, and the header bytes that state its grid, in hexadecimal digits."""
-    forms = forms_of(open_volume(file)).hex()
-    return {"file": str(file.absolute()), "forms": forms, **_grid_record(grid), "sha256": digest(file)}
-
-
-def _grid_record(grid: Grid) -> dict[str, Any]:
-    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
-
-
-def _grid_of(record: Mapping[str, Any]) -> Grid:
-    x, y, z = record["shape"]
-    return Grid((x, y, z), np.array(record["affine"], np.float64))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -280,12 +250,12 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     target = output / f"{name}.nii.gz"
     if target.exists() and not is_label_map(target):
         raise InputError(f"{target}: not written by this software; expected a different --output")
-    labels = read_labels(file, _grid_of(record["grid"]))
+    labels = read_labels(file, Grid.of(record["grid"]))
     if Path(source["file"]).is_file() and digest(source["file"]) != source["sha256"]:
         raise InputError(f"{source['file']}: changed since it was prepared; restore it, or run scripts.prepare again")
-    resampled = labels_on(labels, _grid_of(source), np.linalg.inv(record["transforms"][chosen]["matrix"]))
+    resampled = labels_on(labels, Grid.of(source), np.linalg.inv(record["transforms"][chosen]["matrix"]))
     write_volume(target, resampled.array, bytes.fromhex(source["forms"]), is_label=True)
-    return Outcome(name, is_new=True, remarks=_remarks(file, target))
+    return Outcome(name, is_new=True, remarks=orientation_remarks(file, target))
 
 
 def output_folder(output: str, *sources: Path) -> Path:

@@ -1,6 +1,6 @@
 """Volumes, arrays with an affine: read, check and resample scans and label maps."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from common.data import volumes
 from common.errors import InputError
+from common.files import digest
 
 SHEAR = 0.01  # largest accepted cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; range of accepted voxel edges
@@ -33,6 +34,16 @@ class Grid:
     def spacing(self) -> NDArray[np.float64]:
         """Edges of a voxel in mm."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Grid":
+        """Return the grid of a `record`."""
+        x, y, z = record["shape"]
+        return cls((x, y, z), np.array(record["affine"], np.float64))
+
+    def record(self) -> dict[str, Any]:
+        """Return shape and affine as JSON."""
+        return {"shape": list(self.shape), "affine": self.affine.tolist()}
 
     def is_same(self, other: "Grid") -> bool:
         """Return whether two grids are equal within 0.001 mm."""
@@ -78,6 +89,18 @@ def read_labels(path: Path, expected: Grid | None = None, of: str = "the prepare
     if min(labels) < 0 or max(labels) > HIGHEST or len(labels) > MOST:
         raise InputError(f"{path}: {len(labels)} labels up to {max(labels)}; expected up to {MOST}, 0 to {HIGHEST}")
     return Volume(np.rint(voxels).astype(np.uint8 if max(labels) < 256 else np.uint16), np.asarray(image.affine))
+
+
+def source_record(file: Path, grid: Grid) -> dict[str, Any]:
+    """Return a scan's path, grid and digest, and the header bytes that state its grid, in hexadecimal digits."""
+    forms = volumes.forms_of(volumes.open_volume(file)).hex()
+    return {"file": str(file.absolute()), "forms": forms, **grid.record(), "sha256": digest(file)}
+
+
+def orientation_remarks(*files: Path) -> list[str]:
+    """Return a line for each file with an ambiguous orientation in its header."""
+    problems = [volumes.orientation_problem(str(file), volumes.open_volume(file)) for file in files]
+    return [str(problem) for problem in problems if problem]
 
 
 def check_scan(volume: Volume, name: str) -> None:

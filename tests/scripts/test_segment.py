@@ -11,8 +11,7 @@ from common import made
 from common.data.regions import colours
 from common.data.volumes import write_volume
 from common.files import write_json
-from scripts.prepare.cohort import source_record
-from scripts.prepare.volumes import Grid
+from scripts.prepare.volumes import Grid, source_record
 from scripts.segment import LABELS, PREDICTED, PREPARED, bring_back
 from tests.oracles import nifti
 from tests.scripts.prepare.moved_heads import make_raw
