@@ -158,7 +158,7 @@ UKB = Cohort(
             },
             subject="{person}_{visit}",
             fields={"person": r"\d+", "visit": r"\d+_\d+"},
-            skims=True,
+            folders=r"\d+_2025[23]_\d+_\d+(?:/T1|/T2_FLAIR)?",  # not the many others
         ),
     ),
     about="""Write the datalist of a UK Biobank folder: T1 and T2-FLAIR, brain only, in MNI space.

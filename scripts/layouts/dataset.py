@@ -1,6 +1,7 @@
 """A data set: the images below a folder, the subjects and their files, and files that clash or are not used."""
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from scripts.layouts.names import LABEL, name_of
 from scripts.layouts.patterns import EXAMPLE, Identity
 
 
-def list_images(root: Path, enters: Callable[[str], bool] = lambda folder: True) -> list[str]:
-    """List the paths of images below a root, sorted, but for hidden ones, and those in folders that `enters` rejects.
+def list_images(root: Path, folders: str = ".*") -> list[str]:
+    """List the paths of images below a root, sorted; `folders` is a regular expression of the folders to search.
 
-    Links to folders are followed if they lead out of the root. Raise OSError for a folder that cannot be read.
+    Hidden ones are left out. Links to folders are followed if they lead out of the root. Raise OSError for a folder
+    that cannot be read.
     """
     base, images = root.resolve(), []
 
@@ -26,7 +28,7 @@ def list_images(root: Path, enters: Callable[[str], bool] = lambda folder: True)
             is_loop = path.parent.resolve().is_relative_to(target)
             if is_loop or target.is_relative_to(base):  # images in the root are listed in their place
                 return False
-        return folder.name[0] != "." and enters(folder.as_posix())
+        return folder.name[0] != "." and re.fullmatch(folders, folder.as_posix(), re.DOTALL) is not None
 
     for path, names, members in os.walk(root, onerror=_fail, followlinks=True):
         folder = Path(path).relative_to(root)
@@ -73,23 +75,22 @@ class DataSet:
     subjects: dict[str, Subject] = field(default_factory=dict)
     clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # paths that fit one kind of a subject
 
-    def add(self, found: Iterable[tuple[str, Identity]]) -> None:
-        """Give each file to its subject, a label map to the first with an image; a second of a kind clashes.
+    def add(self, identify: Callable[[str], Identity | None]) -> None:
+        """Give each image to the subject that `identify` returns, a label map to the first that has an image.
 
         Raise `InputError` if a subject's files are of different origins, such as two folders.
         """
+        found = [(path, identity) for path in self.images if (identity := identify(SUFFIX.sub("", path)))]
         for path, (kind, options, person) in sorted(found, key=lambda item: item[1].kind == LABEL):
             with_images = [name for name in options if name in self.subjects and self.subjects[name].images]
             for name in [*with_images, *options][:1]:
-                if name not in self.subjects:
-                    self.subjects[name] = Subject(name, person or person_of(name), origin=options[name])
-                files = self.subjects[name].files
-                if self.subjects[name].origin != options[name]:
-                    problem = f"{next(iter(files.values()))} and {path} would both be of {name}"
+                subject = self.subjects.setdefault(name, Subject(name, person or person_of(name), origin=options[name]))
+                if subject.origin != options[name]:
+                    problem = f"{next(iter(subject.files.values()))} and {path} would both be of {name}"
                     raise InputError(f"--root={self.root}", problem, "distinct names")
-                if kind in files:
-                    self.clashes.setdefault((name, kind), [files[kind]]).append(path)
-                files.setdefault(kind, path)
+                if kind in subject.files:
+                    self.clashes.setdefault((name, kind), [subject.files[kind]]).append(path)
+                subject.files.setdefault(kind, path)
         self.subjects = dict(sorted(self.subjects.items()))
 
     def clash(self, name: str, kind: str) -> str | None:

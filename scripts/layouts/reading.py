@@ -36,35 +36,32 @@ class FileLayout:
     fields: Mapping[str, str]  # regular expression of each field's values
     convention: str | None = None  # label convention
     first: str = ""  # suffix of a person's first session, omitted from the subject's name
-    skims: bool = False  # whether to skip folders that no pattern matches, as they are many
+    folders: str = ".*"  # regular expression of the folders to search
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities in channel order."""
         return tuple(kind for kind in self.files if kind != LABEL)
 
-    def enters(self, folder: str) -> bool:
-        """Whether to search a folder; with `skims`, only if it may hold files of this layout."""
-        parts = ["/".join(text.split("/")[: folder.count("/") + 1]) for text in self.files.values()]
-        return not self.skims or any(compile_pattern(part, self.fields).fullmatch(folder) for part in parts)
-
     def read(self, root: Path, images: Sequence[str]) -> DataSet:
         """Find the subjects' files among images; raise `InputError` if a subject is in two places."""
-        data, found = DataSet(str(root), images, self.modalities, self.convention), []
         patterns = {kind: compile_pattern(text, self.fields) for kind, text in self.files.items()}
-        for image in images:
-            path = SUFFIX.sub("", image)
+
+        def identify(path: str) -> Identity | None:
             for kind, pattern in patterns.items():
                 if match := pattern.fullmatch(path):
                     name = self.subject.format(**match.groupdict()).removesuffix(self.first)
-                    found.append((image, Identity(kind, {name: match.groupdict()})))
-        data.add(found)
+                    return Identity(kind, {name: match.groupdict()})
+            return None
+
+        data = DataSet(str(root), images, self.modalities, self.convention)
+        data.add(identify)
         return data
 
 
 def read_cohort(layouts: Sequence[FileLayout], root: Path) -> DataSet:
     """Find a cohort's files below a root, in the only one of its layouts that fits; else raise `InputError`."""
-    images = list_images(root, lambda folder: any(layout.enters(folder) for layout in layouts))
+    images = list_images(root, "|".join(layout.folders for layout in layouts))
     matches = [data for data in (layout.read(root, images) for layout in layouts) if data.subjects]
     if len(matches) > 1:
         examples = " and ".join(next(iter(data.subjects)) for data in matches)
@@ -80,19 +77,19 @@ def read_layout(root: Path, naming: Naming, states_regions: bool = False) -> Dat
 
     With `states_regions`, the regions in nnU-Net's dataset.json are read, too.
     """
-    data = DataSet(str(root), list_images(root))
-    paths = {image: SUFFIX.sub("", image) for image in data.images}
+    images = list_images(root)
+    paths, data = [SUFFIX.sub("", image) for image in images], DataSet(str(root), images)
     if naming.pattern is None and ((root / "imagesTr").is_dir() or (root / "dataset.json").is_file()):
         show("layout: nnunet")
-        data = _nnunet(root, data.images, naming, states_regions).read(root, data.images)
+        data = _nnunet(root, images, naming, states_regions).read(root, images)
         for subject in data.subjects.values():
             subject.is_test = subject.origin["part"] == "Ts"
-    elif naming.pattern is None and any((match := RAW.fullmatch(path)) and match["type"] for path in paths.values()):
+    elif naming.pattern is None and any((match := RAW.fullmatch(path)) and match["type"] for path in paths):
         show("layout: bids")
-        data.add(_bids(root, paths, naming))
+        data.add(_bids(root, paths, naming).get)
     else:
         show(f"layout: {naming.pattern or 'names of folders and files'}")
-        data.add((image, found) for image, path in paths.items() if (found := naming.identify(path)))
+        data.add(naming.identify)
         _warn_of_names(data)
     wanted = {*(naming.modalities or ("T1",))} & {"T1", "T1ce"} - naming.words.keys()
     if unclear := [subject.files[UNCLEAR] for subject in data.subjects.values() if UNCLEAR in subject.files and wanted]:
@@ -114,33 +111,32 @@ def _warn_of_names(data: DataSet) -> None:
         show(f"warning: files named after a different subject: {shortened(misnamed, most=3)}", error=True)
 
 
-def _bids(root: Path, paths: Mapping[str, str], naming: Naming) -> list[tuple[str, Identity]]:
-    """Identify the images and label maps of a BIDS data set; each session is a subject.
+def _bids(root: Path, paths: Sequence[str], naming: Naming) -> dict[str, Identity]:
+    """Identify the images and label maps of a BIDS data set by their paths; each session is a subject.
 
     Without `--label`, label maps are lesion maps or, without any, maps that name no content.
     """
-    scans, lesions, others = (list[tuple[str, Identity]]() for _ in range(3))
-    for image, path in paths.items():
-        name = path.rpartition("/")[2]
-        raw, identity = RAW.fullmatch(path), naming.stated(path) or naming.identify(name)
-        match = raw or DERIVED.fullmatch(path)
+    scans, lesions, others = dict[str, Identity](), dict[str, Identity](), dict[str, Identity]()
+    for path in paths:
+        name, raw = path.rpartition("/")[2], RAW.fullmatch(path)
+        match, identity = raw or DERIVED.fullmatch(path), naming.stated(path) or naming.identify(name)
         if match is None or identity is None:
             continue
         kind, session = identity.kind, match["session"].rstrip("/") or "".join(re.findall("_(ses-[^_]+)", name))
         subject = "_".join(filter(None, [match["subject"], session]))
-        found = (image, Identity(kind, {subject: subject}))
         if kind == LABEL:
             *entities, suffix = name.lower().split("_")
             words = [part.rpartition("-")[2] for part in entities if re.match("label-|desc-|seg-|[^-]+$", part)]
             shows_lesions = LABEL in naming.words or any(map(LESION.search, [*words, suffix]))
-            (lesions if shows_lesions else others).append(found)
+            (lesions if shows_lesions else others)[path] = Identity(kind, {subject: subject})
         elif raw and not (kind == "DWI" and (root / f"{path}.bval").exists()):  # a series
             is_unusual = PARTS.search(name) or (AGENT.search(name) and not kind.startswith("T1"))
-            scans += [] if is_unusual and kind not in naming.words else [found]
+            if kind in naming.words or not is_unusual:
+                scans[path] = Identity(kind, {subject: subject})
     if labels := lesions or others:
-        titles = {re.sub("^derivatives/|(?:sub|ses)-[^/_]+[/_]|anat/", "", paths[image]) for image, _ in labels}
+        titles = {re.sub("^derivatives/|(?:sub|ses)-[^/_]+[/_]|anat/", "", path) for path in labels}
         show(f"labels: {shortened(sorted(titles), most=3)}")
-    return scans + labels
+    return scans | labels
 
 
 def _nnunet(root: Path, images: Sequence[str], naming: Naming, states_regions: bool) -> FileLayout:
