@@ -24,9 +24,9 @@ from scripts import cli
 from scripts.datalists.build import REGIONS, scan_any
 from scripts.datalists.files import mapping_of
 from scripts.datalists.splits import Split
-from scripts.layouts.dataset import DataSet
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import naming
+from scripts.layouts.reading import DataSet
 from scripts.pools import free_memory
 
 CONFIGS = BUNDLES / "brats_finetune/configs"

@@ -15,10 +15,9 @@ from common.files import read_json
 from scripts.datalists.files import write
 from scripts.datalists.people import describe_people, person_finder
 from scripts.datalists.splits import Split, assigned
-from scripts.layouts.dataset import DataSet
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import Naming
-from scripts.layouts.reading import read_layout
+from scripts.layouts.reading import DataSet, read_layout
 from scripts.pools import map_in_processes
 from scripts.prepare.settings import RECORD
 from scripts.yaml_files import read_yaml

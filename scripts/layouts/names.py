@@ -82,10 +82,8 @@ def _parts_of(folders: list[str], before: str) -> list[str]:
     """Return folders and what a file's name adds: only a visit, v1 in P1/P1_v1_T1, but nothing in P1/ax_T1."""
     if not folders:
         return [before] if before else []
-    rest = before
-    for folder in folders:
-        rest = re.sub(rf"(?:^|[{SIGNS}]){re.escape(folder)}(?=[{SIGNS}]|$)", "", rest)
-    rest = rest.strip(SIGNS)
+    known = "|".join(map(re.escape, folders))
+    rest = re.sub(rf"(?:^|[{SIGNS}])(?:{known})(?=[{SIGNS}]|$)", "", before).strip(SIGNS)
     if not is_visit(rest) and not (rest.isdecimal() and rest != before):
         rest = "_".join(word for word in rest.split("_") if is_visit(word) and not modality_of(word))
     return [*folders, *filter(None, [rest])]

@@ -15,9 +15,7 @@ _TOKEN = re.compile(r"(\{\w+\}|\*\*/|\*+|\?|\[[^\]/]+\])")
 _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
-def compile_pattern(
-    text: str, fields: Mapping[str, str] | None = None, flags: re.RegexFlag = re.NOFLAG
-) -> re.Pattern[str]:
+def compile_pattern(text: str, fields: Mapping[str, str] | None = None, flags: int = 0) -> re.Pattern[str]:
     """Compile a pattern of paths with {fields}; `*`, `?` and `[...]` match within a name, `**` also across folders.
 
     `fields` maps a field to the regular expression of its values, by default any name.

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from common.data.names import ANY, MOST, SUFFIX, in_folders, modality_of, person_of
 from common.errors import shortened, show
-from scripts.layouts.dataset import DataSet, Subject, list_images
 from scripts.layouts.names import ANATOMY, LABEL, name_of
 from scripts.layouts.patterns import Naming, compile_pattern, words_of
-from scripts.layouts.reading import read_layout
+from scripts.layouts.reading import DataSet, Subject, list_images, read_layout
 
 MASK = "mask"
 # PT001_OASIS1/sub_1/ses_1/t1, PT030_OpenNeuro/ds000001/sub-01/ses-01/anat/sub-01_ses-01_T1w, ds000001/sub-01/anat/...

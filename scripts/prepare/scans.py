@@ -6,10 +6,9 @@ from pathlib import Path
 
 from common.data.names import SPELLINGS
 from common.errors import InputError, choice, shortened, show
-from scripts.layouts.dataset import DataSet
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import Naming, words_of
-from scripts.layouts.reading import read_layout
+from scripts.layouts.reading import DataSet, read_layout
 
 BRAIN = "brain mask"  # name of brain masks among the layouts' modalities
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's layout; convert DICOM with dcm2niix"

@@ -20,6 +20,7 @@ LAYOUTS = [  # of each of three subjects: the images listed, the label map, othe
     ("IXI-T1/IXI{n}-T1 IXI-PD/IXI{n}-PD", "", "IXI-MRA/IXI{n}-MRA", {"pattern": "IXI-*/{subject}-{modality}.nii.gz"}),
     ("P{n}/3_ax_FLAIR P{n}/5_sag_T1", "P{n}/W39_Segm"),
     ("x/T2/P{n}/s", "", "", {"pattern": "x/{modality}/{subject}/s"}),
+    ("P{n}_T1", "P{n}_T1_seg", "", {"pattern": "{subject}_{modality}"}),
     ("P{n}/t1_to_mni P{n}/other", "", "", {"modalities": "T1=t1_to_mni,PD=other"}),
     ("images/s{n}", "labels/s{n}", "", {"modalities": "T1=images/{subject}", "label": "labels/{subject}"}),
     ("{n}/pre/FLAIR {n}/pre/T1", "{n}/wmh", "{n}/orig/T1", {"modalities": "FLAIR=pre/FLAIR,T1=pre/T1"}),
@@ -144,7 +145,7 @@ def test_sessions_of_bids_are_subjects_of_one_person(root, capsys):
 
 def test_label_maps_of_bids_beside_the_images_and_in_a_session_without_images(root):
     for person in PEOPLE:
-        touch(root, f"{session(person, 1)}_T1w.nii.gz")
+        touch(root, f"{session(person, 1)}_T1w.nii.gz", f"{session(person, 1)}_FLAIR_to_T1.nii.gz")  # not a second T1
         file = f"{session(person, 2 if person == '01' else 1)}_space-MNI_label-L_desc-T1lesion_mask.nii.gz"
         label(root / ("derivatives/manual" if person < "03" else "") / file, 1)
     found = entries(root)

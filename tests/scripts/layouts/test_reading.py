@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.layouts.dataset import list_images
+from scripts.layouts.reading import list_images
 from tests.scripts.datalists.folders import touch
 
 
