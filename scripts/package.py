@@ -20,7 +20,8 @@ from scripts import cli
 from scripts.provenance import cohort_of, model_name, trained_on
 from scripts.run import bundles_with
 
-METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")  # MONAI's, which the metadata name
+METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
+SCHEMA_SHA256 = "59afa4c716416877ce31babc21a82e68cc51ba964d04a4c2f9ca160ff03307e0"
 WORKFLOWS = ("train", "evaluate", "inference")  # configs that MONAI loads as JSON
 SETTINGS = ("model_size", "merging", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 
@@ -64,7 +65,8 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
             content = {"large_files": [entry | {"hash_type": "sha256"}]}
             (folder / "large_files.yml").write_text(yaml.safe_dump(content, sort_keys=False))
         write_json(folder / "configs/metadata.json", metadata)
-        monai.bundle.verify_metadata(str(folder / "configs/metadata.json"), str(METADATA_SCHEMA))
+        written = str(folder / "configs/metadata.json")
+        monai.bundle.verify_metadata(written, str(METADATA_SCHEMA), hash_val=SCHEMA_SHA256, hash_type="sha256")
         for name in ("LICENSE", "configs/logging.conf", "docs/data_license.txt"):
             shutil.copyfile(source / name, folder / name)
         readme = re.sub(r"\[([^\]]*)\]\(\.\./\.\./[^)\s]+\)", r"\1", readme)  # links to files outside the package
