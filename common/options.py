@@ -70,7 +70,7 @@ def read_options(self_supervised: bool = False, trained: Mapping[str, Any] | Non
     content = config.get_item("").get_config()
     check_used(content)
     values = {name: config.get_resolved_content(name) for name in content if name in OPTIONS}
-    options = Options(**{name: OPTIONS[name](value) for name, value in values.items()})
+    options = Options(**{name: OPTIONS[name].parse(name, value) for name, value in values.items()})
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(vars(options), self_supervised)

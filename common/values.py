@@ -1,4 +1,4 @@
-"""The options of the configs: names, kinds of values and meanings; the configs hold the defaults."""
+"""The options of the configs: their names and kinds of values; the configs hold their defaults and meanings."""
 
 import math
 import os
@@ -173,94 +173,67 @@ RESUMABLE = {"datalist", "cohort", "iterations", "save_interval", "keep", "num_w
 RESUMABLE |= {"attention", "compile", "activation_checkpointing"}
 
 
-class Option(NamedTuple):
-    """An option of the configs: top-level key `name` in a config, `--name` on a command line."""
-
-    name: str
-    kind: Kind
-    meaning: str
-
-    def __call__(self, value: Any) -> Any:
-        """Convert a value to its type; raise `ArgumentError` if it is invalid."""
-        return self.kind.parse(self.name, value)
-
-
 # Parts of recipe_robust that `without` may leave out
 PARTS = "crops, rotation, zoom, noise, blur, brightness, contrast, low_resolution, gamma, prior, cross_entropy"
+FLAGS = ("gather_negatives", "normalize_crops", "crop_foreground", "divisible_foreground", "compile", "probabilities")
 
-_ALL = (
+# Options of the configs, which hold their defaults and meanings
+OPTIONS: dict[str, Kind] = {
     # Data and folders
-    Option("bundle_root", FOLDER, "the bundle"),
-    Option("dataset_dir", FOLDER, "folder of the scans, to which the datalist's paths are relative"),
-    Option("datalist", or_null(FILE), "subjects, files and splits in JSON"),
-    Option("split", words("training, validation, testing, unlabelled, all"), "part of the datalist"),
-    Option("output_dir", FOLDER, "results: run.json, TensorBoard events, pictures, predictions"),
-    Option("ckpt_dir", FOLDER, "model.pt (best on validation) and iteration-N.pt (to resume from)"),
-    Option("checkpoint", FILES, "weights for prediction; several files form an ensemble"),
-    Option("existing", words("refuse, skip, replace"), "action if results exist already"),
-    Option("cohort", COHORT, "name of the data in run.json and in packages"),
-    Option("modalities", NAMES, "modalities in channel order, as named in the datalist"),
-    Option("label_convention", CONVENTION, "meaning of the label values"),
-    Option("normalization", words("brain, nonzero, fixed_range, none"), "voxels that the z-score counts (DIFF-9)"),
-    Option("orientation", words("RAS, LPS"), "direction of the axes of the network's input"),
-    Option("resize", or_null(PATCH_SIZE), "size to which whole volumes are resized; null: not resized"),
-    Option("spacing", or_null(SPACING), "voxel size to which images are resampled; null: as in the files"),
-    Option("accept", some_of(", ".join(PREPARATION_CHECKS)), "preparation checks that may fail"),
+    **dict.fromkeys(("bundle_root", "dataset_dir", "output_dir", "ckpt_dir"), FOLDER),
+    **dict.fromkeys(("datalist", "pretrained"), or_null(FILE)),
+    "store": or_null(FOLDER),
+    "checkpoint": FILES,
+    "split": words("training, validation, testing, unlabelled, all"),
+    "existing": words("refuse, skip, replace"),
+    "cohort": COHORT,
+    **dict.fromkeys(("modalities", "missing_modalities"), NAMES),
+    "modality_aliases": or_null(ALIASES),
+    "label_convention": CONVENTION,
+    "normalization": words("brain, nonzero, fixed_range, none"),
+    "orientation": words("RAS, LPS"),
+    "resize": or_null(PATCH_SIZE),
+    "spacing": or_null(SPACING),
+    "accept": some_of(", ".join(PREPARATION_CHECKS)),
     # Network and training
-    Option("architecture", words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"), "network (DIFF-30, 35)"),
-    Option("model_size", words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"), "size (DIFF-14)"),
-    Option("merging", words("monai_1_4, monai_1_5"), "patch merging as in MONAI up to 1.4 or since 1.5 (DIFF-38)"),
-    Option("patch_size", PATCH_SIZE, "size of a crop or window"),
-    Option("batch_size", integers(1, unit="crops"), "per GPU and pass (DIFF-16)"),
-    Option("global_batch_size", or_null(integers(1, unit="crops")), "per optimiser step; null: one batch per GPU"),
-    Option("crops_per_volume", integers(1, unit="crops"), "crops per volume in a batch (DIFF-20)"),
-    Option("learning_rate", numbers(1e-12, 1e3), "peak learning rate, after the warm-up"),
-    Option("pretrained_lr_factor", numbers(1e-6, 1), "learning-rate factor for tensors from --pretrained (DIFF-34)"),
-    Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
-    Option("max_grad_norm", or_null(numbers(1e-6, 1e6)), "norm to which larger gradients are scaled; null: no limit"),
-    Option("average_decay", numbers(0, 0.99999), "decay per step of the validated average of the weights; 0: none"),
-    Option("without", some_of(PARTS), "parts of recipe_robust to leave out"),
-    Option("iterations", lengths(1), "training length; epochs are rounded up to a multiple of val_interval"),
-    Option("val_interval", lengths(1), "interval between validations; epochs are rounded up to an iteration"),
-    Option("save_interval", integers(1, unit="iterations"), "interval between saved iteration-N.pt"),
-    Option("keep", integers(1), "number of iteration-N.pt to keep"),
-    Option("mask_share", numbers(0.01, 0.99), "share of the blocks that the task `masked` hides (DIFF-33)"),
-    Option("mask_edge", integers(1, unit="voxels"), "edge of the blocks that the task `masked` hides (DIFF-33)"),
-    Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
-    Option("head_tokens", words("corner, mean"), "input tokens of the rotation and contrastive heads (DIFF-31)"),
-    Option("loss_weights", LOSS_WEIGHTS, "weight of each proxy task in the loss, in the order of `tasks` or by name"),
-    Option("best_metric", TEXT, "held-out loss term that chooses model.pt (DIFF-26)"),
-    Option("normalize_crops", flags(), "compute z-scores per training crop, not per volume (DIFF-24)"),
-    Option("crop_foreground", flags(), "crop volumes to the foreground first (DIFF-20)"),
-    Option("divisible_foreground", flags(), "pad volumes to multiples of the patch before cropping (DIFF-20, DIFF-24)"),
-    Option("modality_dropout", numbers(0, 1), "probability that a training crop loses some modalities"),
-    Option("seed", integers(0, 99_999), "random seed"),  # each process adds 100,000 times its rank
-    Option("pretrained", or_null(FILE), "checkpoint with the initial weights of the training"),
-    Option("modality_aliases", or_null(ALIASES), "modality whose filters start one that --pretrained lacks"),
-    Option("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
+    "architecture": words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"),
+    "model_size": words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"),
+    "merging": words("monai_1_4, monai_1_5"),
+    "patch_size": PATCH_SIZE,
+    **dict.fromkeys(("batch_size", "crops_per_volume"), integers(1, unit="crops")),
+    "global_batch_size": or_null(integers(1, unit="crops")),
+    "learning_rate": numbers(1e-12, 1e3),
+    "pretrained_lr_factor": numbers(1e-6, 1),
+    "max_grad_norm": or_null(numbers(1e-6, 1e6)),
+    "average_decay": numbers(0, 0.99999),
+    "without": some_of(PARTS),
+    "warmup_iterations": lengths(0),
+    **dict.fromkeys(("iterations", "val_interval"), lengths(1)),
+    "save_interval": integers(1, unit="iterations"),
+    "keep": integers(1),
+    "mask_share": numbers(0.01, 0.99),
+    "mask_edge": integers(1, unit="voxels"),
+    "head_tokens": words("corner, mean"),
+    "loss_weights": LOSS_WEIGHTS,
+    "best_metric": TEXT,
+    **dict.fromkeys(("modality_dropout", "cache_rate"), numbers(0, 1)),
+    "seed": integers(0, 99_999),  # each process adds 100,000 times its rank
+    "resume": flags("auto"),
     # Machine
-    Option("device", DEVICE, "device of the network"),
-    Option("num_workers", integers(0, 512), "processes that read volumes, per GPU"),
-    Option("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
-    Option("store", or_null(FOLDER), "folder of python -m scripts.store, for faster reading of crops"),
-    Option("amp", flags("auto", "bf16", "fp16"), "mixed precision; auto: on a GPU, or to predict in bf16 (DIFF-21)"),
-    Option("attention", words("auto, stored, recomputed, fused"), "scores for the backward pass; auto: fused on a GPU"),
-    Option("compile", flags(), "torch.compile of the network's blocks"),
-    Option("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
+    **dict.fromkeys(("device", "stitch_device"), DEVICE),
+    "num_workers": integers(0, 512),
+    "amp": flags("auto", "bf16", "fp16"),
+    "attention": words("auto, stored, recomputed, fused"),
+    **dict.fromkeys((*FLAGS, "activation_checkpointing", "levels"), flags()),
     # Inference and evaluation
-    Option("window_weighting", words("gaussian, constant"), "voxel weights in overlapping windows (DIFF-25)"),
-    Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
-    Option("window_batch_size", or_auto(integers(1, unit="windows")), "windows per pass; auto: 8 on a GPU, else 2"),
-    Option("stitch_device", DEVICE, "device that stitches windows; cpu: for volumes too large for the GPU"),
-    Option("flips", AXES, "axes of test-time mirroring, which averages the logits; checkpoints hold their default"),
-    Option("cleanup", or_null(CLEANUP), "cleanup of each region; none: off (DIFF-37)"),
-    Option("probabilities", flags(), "also write each region's probabilities"),
-    Option("levels", flags(), "also write a vector for each of the encoder's five levels"),
-    Option("missing_modalities", NAMES, "modalities to treat as not acquired in every subject"),
-    Option("protocol", or_null(words(", ".join(PROTOCOLS))), "scoring protocol; null: of the labels, else lesions"),
-    Option("challenge", or_null(words(", ".join(CHALLENGES))), "challenge of the protocol; null: the first"),
-)
-OPTIONS = {option.name: option for option in _ALL}
+    "window_weighting": words("gaussian, constant"),
+    "overlap": numbers(0, 0.99),
+    "window_batch_size": or_auto(integers(1, unit="windows")),
+    "flips": AXES,
+    "cleanup": or_null(CLEANUP),
+    "protocol": or_null(words(", ".join(PROTOCOLS))),
+    "challenge": or_null(words(", ".join(CHALLENGES))),
+}
 # Options -> value without effect, which a run without the option has
 OFF: dict[str, Any] = {
     **dict.fromkeys(("average_decay", "modality_dropout"), 0),

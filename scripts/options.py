@@ -30,9 +30,10 @@ def options(bundle: str, workflow: str | None = None) -> None:
 
 
 def options_of(config: Path) -> list[tuple[str, str, str, str]]:
-    """Return name, default, values and meaning of a config's options, in its order."""
+    """Return name, default, values and meaning (the comment) of a config's options, in its order."""
+    meanings = dict(re.findall(r"^(\w+):.*\s# (.*)", config.read_text(encoding="utf-8"), re.MULTILINE))
     return [
-        (name, _default(value), OPTIONS[name].kind.values, OPTIONS[name].meaning)
+        (name, _default(value), OPTIONS[name].values, meanings.get(name, ""))
         for name, value in read_yaml(config).items()
         if name in OPTIONS and name != "bundle_root"
     ]

@@ -81,10 +81,10 @@ def typed(name: str, text: Any) -> Any:
         >>> typed("output_dir", "2026_11_27"), typed("patch_size", "64,64,64"), typed("loss::gamma", "1e-1")
         ('2026_11_27', [64, 64, 64], 0.1)
     """
-    option = OPTIONS.get(name)
-    is_literal = name not in TRACKING and (option is None or option.kind.is_literal)
+    kind = OPTIONS.get(name)
+    is_literal = name not in TRACKING and (kind is None or kind.is_literal)
     value = cli.DefaultParseValue(text) if is_literal and isinstance(text, str) else text
-    return value if option is None else option(value)
+    return value if kind is None else kind.parse(name, value)
 
 
 def warn_of_program(path: str | Path) -> None:

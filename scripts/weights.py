@@ -54,7 +54,7 @@ def convert(
     if target.exists():
         raise InputError(f"--output={output}: exists already")
     given = {"modalities": modalities and names_of(modalities), "patch_size": patch_size, "merging": merging}
-    options = {name: OPTIONS[name](value) for name, value in given.items() if value is not None}
+    options = {name: OPTIONS[name].parse(name, value) for name, value in given.items() if value is not None}
     checkpoint = weights.read(file)
     details = describe(checkpoint.state, file)
     known = published(checkpoint, details)

@@ -26,7 +26,7 @@ from common.values import OPTIONS
     ],
 )
 def test_a_value_gets_its_own_type(name, value, expected):
-    converted = OPTIONS[name](value)
+    converted = OPTIONS[name].parse(name, value)
     assert converted == expected
     assert type(converted) is type(expected)
 
@@ -46,7 +46,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
 )
 def test_other_values_are_refused(name, value):
     with pytest.raises(InputError) as error:
-        OPTIONS[name](value)
+        OPTIONS[name].parse(name, value)
     assert (error.value.what, error.value.value) == (name, value)
 
 
