@@ -19,7 +19,6 @@ from ..files import atomic_write
 from .regions import known_labels
 
 MADE_UP = b"made-up subject"  # `descrip` in the header of a synthetic subject's file
-LABEL = 1002  # intent code of a label map
 ASSUMED = 2  # form code of an assumed affine in results: aligned, not scanner space
 FIELDS = ("xyzt_units", "sform_code", "qform_code", *(f"quatern_{axis}" for axis in "bcd"))  # of the grid, with pixdim
 FIELDS += tuple(f"{field}_{axis}" for field in ("qoffset", "srow") for axis in "xyz")
@@ -182,20 +181,11 @@ def _listed(values: Collection[float] | NDArray[Any]) -> str:
 
 
 def is_made_up(path: str | Path) -> bool:
-    """Whether a NIfTI file is marked as that of a synthetic subject."""
-    return bool(_header_of(path).get("descrip") == MADE_UP)
-
-
-def is_label_map(path: str | Path) -> bool:
-    """Whether a NIfTI file is marked as a label map, as by `write_volume`."""
-    return bool(_header_of(path).get("intent_code") == LABEL)
-
-
-def _header_of(path: str | Path) -> Any:
+    """Whether a NIfTI file is marked as that of a synthetic subject; False for a damaged file."""
     try:
-        return open_volume(path).header
-    except Exception:  # reading the voxels reports a damaged file
-        return {}
+        return bool(open_volume(path).header["descrip"] == MADE_UP)
+    except Exception:  # reading the voxels reports the damage
+        return False
 
 
 def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:
@@ -208,14 +198,6 @@ def axes_of(affine: NDArray[Any]) -> NDArray[np.float64]:
     fits = [np.abs(cosines[order, range(3)]).sum() for order in orders]
     order = orders[int(np.argmax(np.array(fits) > max(fits) - TIED))]
     return np.column_stack([order, np.where(cosines[order, range(3)] < 0, -1.0, 1.0)])
-
-
-def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS (`axes_of`), without resampling."""
-    from nibabel.orientations import apply_orientation, inv_ornt_aff
-
-    axes = axes_of(affine)
-    return apply_orientation(voxels, axes), affine @ inv_ornt_aff(axes, voxels.shape[:3])
 
 
 def forms_of(scan: Any) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 from common.data.datalists import SCHEMA
 from common.data.names import SPELLINGS, person_of
 from common.data.regions import declaration
-from common.data.volumes import canonical, labels_in, read_scan
+from common.data.volumes import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
 from common.files import read_json
 from scripts.datalists.files import write
@@ -20,6 +20,7 @@ from scripts.layouts.patterns import Naming
 from scripts.layouts.reading import DataSet, read_layout
 from scripts.pools import map_in_processes
 from scripts.prepare.settings import RECORD
+from scripts.prepare.volumes import canonical
 from scripts.yaml_files import read_yaml
 
 REGIONS = "regions.yaml"  # in the root of a data set

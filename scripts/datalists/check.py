@@ -15,13 +15,14 @@ from common.data import datalists
 from common.data.datalists import SPLITS, person_in
 from common.data.names import count_missing, files_in
 from common.data.preparation import PREPARATION_CHECKS, describe, differences, measure, union, without_background
-from common.data.volumes import Problem, canonical, check_grid, check_image, labels_in, orientation_problem, read_scan
+from common.data.volumes import Problem, check_grid, check_image, labels_in, orientation_problem, read_scan
 from common.errors import InputError, choice, show
 from common.files import write_csv
 from common.values import names_of
 from scripts.datalists.files import output_file, write
 from scripts.datalists.people import people_in
 from scripts.pools import map_in_processes
+from scripts.prepare.volumes import canonical
 
 # Errors break training or scores; warnings deserve a look, as an empty mask may be a patient without lesions
 ERRORS = "missing, unreadable, dimensions, type, shape, affine, not_finite, constant, outlier, no_signal, label_values"

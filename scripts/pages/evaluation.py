@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from common.components import box_of
 from common.data.regions import colours, regions_of
-from common.data.volumes import canonical, check_grid, content_of, header_on, read_scan
+from common.data.volumes import check_grid, content_of, header_on, read_scan
 from common.errors import InputError, choice
 from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, regions_in, summarise
 from common.inference.pictures import PLANES, centre_of, grey_levels, joined, window_of
@@ -29,6 +29,7 @@ from scripts.evaluate.cases import scored_masks
 from scripts.evaluate.several import read_record
 from scripts.pages.panels import planes, png
 from scripts.pages.templates import write_page
+from scripts.prepare.volumes import canonical
 
 HERE = Path(__file__).parent
 # 0.69.0, from npm; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af

@@ -16,7 +16,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from threadpoolctl import threadpool_limits
 
 from common import made
-from common.data.volumes import MADE_UP, check_copies, is_label_map, is_made_up, write_volume
+from common.data.volumes import MADE_UP, check_copies, is_made_up, write_volume
 from common.errors import ArgumentError, InputError, choice, is_disk_full, one_line, shortened, show
 from common.files import claimed, digest, read_json, write_json
 from scripts.datalists.files import write
@@ -26,7 +26,15 @@ from scripts.prepare.picture import draw
 from scripts.prepare.scans import Subject, find_subjects
 from scripts.prepare.settings import RECORD, Settings
 from scripts.prepare.subject import Figures, prepare_subject
-from scripts.prepare.volumes import Grid, labels_on, orientation_remarks, read_labels, read_volume, source_record
+from scripts.prepare.volumes import (
+    Grid,
+    is_label_map,
+    labels_on,
+    orientation_remarks,
+    read_labels,
+    read_volume,
+    source_record,
+)
 
 DATALIST, PAGE = "datalist.json", "overview.html"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out or unfinished; readers skip hidden folders

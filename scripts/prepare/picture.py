@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.data.regions import colours, regions_of
-from common.data.volumes import canonical
 from common.files import atomic_write
 from common.inference.pictures import Pixels, centre_of, grey_levels, joined
 from scripts.pages.panels import planes, png
 from scripts.prepare.subject import Prepared
-from scripts.prepare.volumes import Volume
+from scripts.prepare.volumes import Volume, canonical
 
 COLOURS = {"template": "#56b4e9", "brain found": "#e69f00", "labels": "#cc79a7"}  # distinct for the colour-blind
 EDGE = 286  # pixels of a panel's longest edge

@@ -69,6 +69,22 @@ class Volume:
         return self.grid.spacing
 
 
+def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reorient voxels [x, y, z] and affine to the orientation nearest to RAS, without resampling."""
+    from nibabel.orientations import apply_orientation, inv_ornt_aff  # slow to import
+
+    axes = volumes.axes_of(affine)
+    return apply_orientation(voxels, axes), affine @ inv_ornt_aff(axes, voxels.shape[:3])
+
+
+def is_label_map(path: Path) -> bool:
+    """Whether a file is marked as a label map, as by `write_volume`; False for a damaged file."""
+    try:
+        return bool(volumes.open_volume(path).header.get_intent()[0] == "label")
+    except Exception:  # damaged files raise many exceptions
+        return False
+
+
 def read_volume(path: Path) -> Volume:
     """Read a raw scan as float32; refuse one that is damaged, without orientation, or unlike a head."""
     scan, voxels = volumes.read_scan(path, np.float32)
@@ -208,7 +224,7 @@ def frame_of(scan: Volume) -> NDArray[np.float64]:
     The frame has the scan's axes, in the order and directions nearest to RAS, and the origin at the scan's centre. A
     scan's position in the frame stays the same if stored axes are permuted or flipped, or the header is rotated.
     """
-    ras = Volume(*volumes.canonical(scan.array, scan.affine))
+    ras = Volume(*canonical(scan.array, scan.affine))
     centred = np.diag([*ras.spacing, 1.0])
     centred[:3, 3] = -ras.spacing * (np.array(ras.array.shape) - 1) / 2
     return np.asarray(upright(ras.affine) @ np.linalg.inv(centred))
@@ -216,5 +232,5 @@ def frame_of(scan: Volume) -> NDArray[np.float64]:
 
 def in_frame(scan: Volume, frame: NDArray[np.float64]) -> Volume:
     """Express a scan in a frame from `frame_of`, with axes nearest to RAS; voxels are reordered, not resampled."""
-    array, affine = volumes.canonical(scan.array, scan.affine)
+    array, affine = canonical(scan.array, scan.affine)
     return Volume(array, np.round(np.linalg.inv(frame) @ affine / FINEST) * FINEST)
