@@ -93,7 +93,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def boxes(
-    count: int, sides: Sequence[int], generator: torch.Generator, wanted: torch.Tensor | None = None
+    count: int, sides: Sequence[int], generator: torch.Generator, wanted: torch.Tensor | bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw boxes in each crop until the sum of their volumes reaches a fraction of the crop's.
 
@@ -105,11 +105,8 @@ def boxes(
     """
     shortest, longest = ([int(edge * side) for side in sides] for edge in EDGES)
     last_starts = [side - edge for side, edge in zip(sides, shortest, strict=True)]  # exclusive, like `longest`
-    target = torch.rand(count, generator=generator, dtype=torch.float64) * LARGEST_SHARE * torch.Size(sides).numel()
-    if wanted is not None:
-        target = target * wanted
-    if min(longest) < 2:
-        target = torch.zeros_like(target)
+    largest = LARGEST_SHARE if min(longest) >= 2 else 0.0
+    target = torch.rand(count, generator=generator, dtype=torch.float64) * largest * math.prod(sides) * wanted
     covered = torch.zeros_like(target)
     starts, edges = [torch.empty(count, 0, 3, dtype=torch.int64)], [torch.empty(count, 0, 3, dtype=torch.int64)]
     while (covered < target).any():
@@ -133,10 +130,12 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     """Return the crops with noise in the boxes [B, N, 3]."""
     volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=2).flatten()])  # first: outside all boxes
     box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=int(volumes.sum()))
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    options: Any = {"device": crops.device, "dtype": torch.promote_types(crops.dtype, torch.float32)}
-    options["generator"] = torch.Generator(crops.device).manual_seed(seed)
-    noise = torch.randn(crops.shape[1], len(box_number), **options)
+    seed, dtype = (
+        int(torch.randint(2**63 - 1, (), generator=generator)),
+        torch.promote_types(crops.dtype, torch.float32),
+    )
+    on_device = torch.Generator(crops.device).manual_seed(seed)
+    noise = torch.randn(crops.shape[1], len(box_number), generator=on_device, device=crops.device, dtype=dtype)
     low, high = (
         noise.new_full((len(volumes),), start).scatter_reduce(0, box_number, values, reduce)
         for start, values, reduce in ((math.inf, noise.amin(dim=0), "amin"), (-math.inf, noise.amax(dim=0), "amax"))
