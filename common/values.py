@@ -167,7 +167,7 @@ AXES = Kind(
 
 # Options that checkpoints, run.json and embeddings.npz do not hold
 UNRECORDED = {"bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "existing", "accept", "pretrained", "resume"}
-UNRECORDED |= {"device", "store", "window_batch_size", "stitch_device", "probabilities", "levels"}
+UNRECORDED |= {"device", "store", "window_batch_size", "stitch_device", "probabilities"}
 # Options that a resumed run may change
 RESUMABLE = {"datalist", "cohort", "iterations", "save_interval", "keep", "num_workers", "cache_rate"}
 RESUMABLE |= {"attention", "compile", "activation_checkpointing"}
@@ -224,7 +224,7 @@ OPTIONS: dict[str, Kind] = {
     "num_workers": integers(0, 512),
     "amp": flags("auto", "bf16", "fp16"),
     "attention": words("auto, stored, recomputed, fused"),
-    **dict.fromkeys((*FLAGS, "activation_checkpointing", "levels"), flags()),
+    **dict.fromkeys((*FLAGS, "activation_checkpointing"), flags()),
     # Inference and evaluation
     "window_weighting": words("gaussian, constant"),
     "overlap": numbers(0, 0.99),

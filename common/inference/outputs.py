@@ -98,9 +98,9 @@ def write_volumes(folder: Path, convention: str, subjects: Iterable[str]) -> Non
 class EmbeddingFile:
     """Handler that writes the embeddings of a run, a vector per subject, to OUTPUT_DIR/embeddings.npz at its end.
 
-    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "settings" (JSON text) and the
-    outputs of `EmbeddingInferer`: "embedding" [N, C] and perhaps "level_0" to "level_4" [N, C_l], in float32. Nothing
-    is pickled. An existing file is an `InputError`, unless `existing` is replace.
+    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "settings" (JSON text) and
+    "embedding" [N, E], float32, of `EmbeddingInferer`. An existing file is an `InputError`, unless `existing` is
+    replace.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class EmbeddingFile:
         self.path, self.settings, self.splits = Path(output_dir) / "embeddings.npz", dict(settings), splits
         if existing != "replace" and self.path.exists():
             raise InputError(self.path, "exists already", "existing=replace, or another output_dir")
-        self.vectors: dict[str, dict[str, np.ndarray]] = {}
+        self.vectors: dict[str, np.ndarray] = {}
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._gather)
@@ -117,15 +117,18 @@ class EmbeddingFile:
 
     def _gather(self, engine: Engine) -> None:
         for output, item in zip(engine.state.output, engine.state.batch, strict=True):
-            self.vectors[item["subject"]] = {name: value.cpu().numpy() for name, value in output["pred"].items()}
+            self.vectors[item["subject"]] = output["pred"]["embedding"].cpu().numpy()
 
     def _write(self, engine: Engine) -> None:
         if not self.vectors:
             return
         subjects, vectors = zip(*sorted(self.vectors.items()), strict=True)
-        arrays = {name: np.stack([levels[name] for levels in vectors]) for name in vectors[0]}
-        arrays["split"] = np.array([self.splits.get(subject, "") for subject in subjects])
-        arrays |= {"subject": np.array(subjects), "settings": np.array(json.dumps(self.settings, sort_keys=True))}
+        arrays = {
+            "subject": np.array(subjects),
+            "split": np.array([self.splits.get(subject, "") for subject in subjects]),
+            "settings": np.array(json.dumps(self.settings, sort_keys=True)),
+            "embedding": np.stack(vectors),
+        }
         with atomic_write(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy takes them for its own options
         show(f"embedded: {len(subjects)} of {engine.state.epoch_length} subjects in {self.path.resolve()}")

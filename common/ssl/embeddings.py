@@ -14,37 +14,30 @@ from .networks import check_finite, in_precision
 
 
 class EmbeddingInferer(Inferer):
-    """Average an encoder's features over the brain, in sliding windows.
+    """Average the deepest features of an encoder over the brain, in sliding windows.
 
     Foreground voxels are nonzero in at least one channel. Each takes the features of its token, averaged over the
-    windows that contain the voxel; a level's vector is the mean over all foreground voxels, which weigh the same.
+    windows that contain the voxel; the vector is the mean over all foreground voxels, which weigh the same.
 
     Windows have `roi_size` voxels (use the size of the training crops) and overlap by a fraction `overlap`;
-    `sw_batch_size` of them are passed at a time, through a network that computes in `dtype`. With `levels`, the output
-    has the vector of every level, not only of the deepest.
+    `sw_batch_size` of them are passed at a time, through a network that computes in `dtype`.
 
     Shapes:
-        inputs [1, C, H, W, D], no edge shorter than the window's. The network maps windows [N, C, *roi_size] to the
-        feature maps of L levels, each [N, C_l, *(roi_size / stride_l)], as `SSLHead.swinViT` does (L = 5, strides 2, 4,
-        8, 16 and 32). Output {"embedding": [1, C_L]}, with `levels` also "level_0": [1, C_1] to "level_4": [1, C_L];
-        float32.
+        inputs [1, C, H, W, D], no edge shorter than the window's. The network maps windows [N, C, *roi_size] to feature
+        maps, the last of which is [N, E, *(roi_size / stride)], as `SSLHead.swinViT` does (stride 32). Output
+        {"embedding": [1, E]}, float32.
 
     Raises:
         ValueError: More than one volume.
-        InputError: A vector is not finite.
+        InputError: The vector is not finite.
     """
 
     def __init__(
-        self,
-        roi_size: Sequence[int],
-        overlap: float = 0.5,
-        sw_batch_size: int = 2,
-        levels: bool = False,
-        dtype: torch.dtype = torch.float32,
+        self, roi_size: Sequence[int], overlap: float = 0.5, sw_batch_size: int = 2, dtype: torch.dtype = torch.float32
     ) -> None:
         super().__init__()
         self.roi_size, self.overlap, self.sw_batch_size = tuple(roi_size), overlap, sw_batch_size
-        self.levels, self.dtype = levels, dtype
+        self.dtype = dtype
 
     def __call__(self, inputs: torch.Tensor, network: Any, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
         image = convert_to_tensor(inputs)  # without metadata
@@ -59,21 +52,15 @@ class EmbeddingInferer(Inferer):
         for window in windows:
             coverage[window] += 1
         weight = foreground / coverage.clamp(min=1)  # a voxel's weights over all windows add up to 1
-        sums: list[torch.Tensor] = []
+        total: Any = 0
         for first in range(0, len(windows), self.sw_batch_size):
             batch = windows[first : first + self.sw_batch_size]
-            maps = in_precision(network, self.dtype)(torch.cat([image[window] for window in batch]))
+            features = in_precision(network, self.dtype)(torch.cat([image[window] for window in batch]))[-1]
             weights = torch.cat([weight[window] for window in batch])
-            parts = [_weighted_sum(features, weights) for features in maps]
-            sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
-        vectors = [(total / foreground.sum()).float()[None] for total in sums]
-        check_finite(torch.cat(vectors, dim=1))
-        levels = {f"level_{number}": vector for number, vector in enumerate(vectors)} if self.levels else {}
-        return {"embedding": vectors[-1]} | levels
-
-
-def _weighted_sum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the sum [C] of features [N, C, h, w, d]; a token weighs as much as its voxels [N, 1, H, W, D] together."""
-    stride = [voxels // tokens for voxels, tokens in zip(weights.shape[2:], features.shape[2:], strict=True)]
-    token_weights = avg_pool3d(weights, stride) * np.prod(stride)
-    return (features.double() * token_weights).sum(dim=(0, 2, 3, 4))
+            stride = [voxels // tokens for voxels, tokens in zip(self.roi_size, features.shape[2:], strict=True)]
+            # A token weighs as much as its voxels together
+            token_weights = avg_pool3d(weights, stride) * np.prod(stride)
+            total = total + (features.double() * token_weights).sum(dim=(0, 2, 3, 4))
+        vector = (total / foreground.sum()).float()[None]
+        check_finite(vector)
+        return {"embedding": vector}
