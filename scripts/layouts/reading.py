@@ -35,17 +35,17 @@ def list_images(root: Path, folders: str = ".*") -> list[str]:
     """
     base, images = root.resolve(), []
 
-    def is_wanted(folder: Path) -> bool:
+    def is_wanted(folder: str) -> bool:
         path = root / folder
         target = path.resolve() if path.is_symlink() else None
         if target and (target.is_relative_to(base) or path.parent.resolve().is_relative_to(target)):
             return False  # it is listed in its place, or is a loop
-        return folder.name[0] != "." and re.fullmatch(folders, folder.as_posix(), re.DOTALL) is not None
+        return re.fullmatch(folders, folder, re.DOTALL) is not None
 
-    for path, names, members in os.walk(root, onerror=_fail, followlinks=True):
-        folder = Path(path).relative_to(root)
-        names[:] = [name for name in names if is_wanted(folder / name)]
-        images += [(folder / name).as_posix() for name in members if SUFFIX.search(name) and name[0] != "."]
+    for folder, names, members in os.walk(root, onerror=_fail, followlinks=True):
+        above = f"{folder.removeprefix(str(root)).lstrip('/')}/".lstrip("/")
+        names[:] = [name for name in names if name[0] != "." and is_wanted(above + name)]
+        images += [above + name for name in members if name[0] != "." and SUFFIX.search(name)]
     return sorted(images, key=lambda image: image.split("/"))
 
 
