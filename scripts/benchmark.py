@@ -33,7 +33,7 @@ from common.errors import choice, show
 from common.files import write_json
 from common.inference import WindowInferer
 from common.metrics import protocol
-from common.ssl import SSLHead, SSLLoss, TwoViews, set_attention, swin_unetr
+from common.ssl import SSLHead, SSLLoss, TwoViews, layers, set_attention, swin_unetr
 from common.training.records import peak_resident
 from common.training.step import Step
 from scripts import cli
@@ -188,7 +188,7 @@ def count(run: Callable[[], Any]) -> tuple[int, int]:
         patch.object(_foreach_utils, "_get_foreach_kernels_supported_devices", lambda: foreach),
         patch.object(torch, "Generator", lambda *_, make=torch.Generator, **__: make()),
         patch.object(torch, "autocast", lambda *_, **__: nullcontext()),  # `meta` has none
-        _FusedAttention(),
+        patch.object(layers, "scaled_dot_product_attention", _fused),
         counter,
     ):
         run()  # fills caches
@@ -212,15 +212,10 @@ class _Count(_python_dispatch.TorchDispatchMode):
         return result
 
 
-class _FusedAttention(torch.overrides.TorchFunctionMode):
-    """Runs attention as a single kernel, as on a GPU; on `meta`, PyTorch would split it."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is not torch.nn.functional.scaled_dot_product_attention or not _is_on_device(args):
-            return function(*args, **(kwargs or {}))
-        (q, k, v), mask = args, (kwargs or {}).get("attn_mask")
-        bias = None if mask is None else mask.expand(*q.shape[:-1], k.shape[-2])
-        return ATEN._scaled_dot_product_efficient_attention(q, k, v, bias, q.requires_grad)[0]
+def _fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, attn_mask: Any = None, **_: Any) -> torch.Tensor:
+    """Run attention as a single kernel, as on a GPU; on `meta`, PyTorch would split it."""
+    bias = None if attn_mask is None else attn_mask.expand(*q.shape[:-1], k.shape[-2])
+    return ATEN._scaled_dot_product_efficient_attention(q, k, v, bias, q.requires_grad)[0]
 
 
 def _is_on_device(*values: Any) -> bool:

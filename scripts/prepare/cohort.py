@@ -22,19 +22,10 @@ from common.files import claimed, digest, read_json, write_json
 from scripts.datalists.files import write
 from scripts.pages.templates import write_page
 from scripts.pools import map_in_processes
+from scripts.prepare import volumes
 from scripts.prepare.picture import draw
-from scripts.prepare.scans import Subject, find_subjects
-from scripts.prepare.settings import RECORD, Settings
+from scripts.prepare.settings import RECORD, Settings, Subject, find_subjects
 from scripts.prepare.subject import Figures, prepare_subject
-from scripts.prepare.volumes import (
-    Grid,
-    is_label_map,
-    labels_on,
-    orientation_remarks,
-    read_labels,
-    read_volume,
-    source_record,
-)
 
 DATALIST, PAGE = "datalist.json", "overview.html"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out or unfinished; readers skip hidden folders
@@ -160,25 +151,25 @@ def hide(output: Path, subject: str) -> Path:
 def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, Any]:
     """Prepare a subject into a folder in place of earlier results, but keep the user's own files; return a record."""
     name, reference, scans = subject.name, settings.reference, subject.files
-    volumes = {modality: read_volume(file) for modality, file in scans.items()}
-    check_copies({modality: volume.array for modality, volume in volumes.items()})
+    raw = {modality: volumes.read_volume(file) for modality, file in scans.items()}
+    check_copies({modality: volume.array for modality, volume in raw.items()})
     labels, brain, drawn_on = None, None, [reference]
     if subject.labels is not None:  # on the grid of any modality, the reference first
-        labels = read_labels(subject.labels)
-        drawn_on = [kind for kind in (reference, *scans) if labels.grid.is_same(volumes[kind].grid)]
+        labels = volumes.read_labels(subject.labels)
+        drawn_on = [kind for kind in (reference, *scans) if labels.grid.is_same(raw[kind].grid)]
         if not drawn_on:
             raise InputError(subject.labels, "not on the grid of a scan", f"the grid of {' or '.join(scans)}")
     if subject.brain is not None:
-        brain = read_labels(subject.brain, volumes[reference].grid, reference).array > 0
+        brain = volumes.read_labels(subject.brain, raw[reference].grid, reference).array > 0
         if not brain.any():
             raise InputError(f"{subject.brain}: no voxel above 0; expected a brain mask")
-    remarks = orientation_remarks(*filter(None, [*scans.values(), subject.labels, subject.brain]))
-    prepared = prepare_subject(volumes, settings, brain)
+    remarks = volumes.orientation_remarks(*filter(None, [*scans.values(), subject.labels, subject.brain]))
+    prepared = prepare_subject(raw, settings, brain)
     remarks += [f"{reference} is already skull-stripped: its brain was used"] if prepared.is_stripped else []
     arrays = {modality: volume.array for modality, volume in prepared.images.items()}
     arrays[MASK] = prepared.brain.astype(np.uint8)
     if labels is not None:
-        arrays[LABELS] = labels_on(labels, settings.grid, prepared.matrices[drawn_on[0]]).array
+        arrays[LABELS] = volumes.labels_on(labels, settings.grid, prepared.matrices[drawn_on[0]]).array
     is_synthetic = all(is_made_up(file) for file in scans.values())
     (folder / RECORD).unlink(missing_ok=True)  # results without a record are unfinished
     for earlier in folder.glob(f"{glob.escape(name)}_*.nii.gz"):
@@ -191,7 +182,7 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
         "reference": reference,
         "preparation": settings.describe(prepared.is_stripped),
         "grid": settings.grid.record(),
-        "sources": {kind: source_record(file, volumes[kind].grid) for kind, file in scans.items()},
+        "sources": {kind: volumes.source_record(file, raw[kind].grid) for kind, file in scans.items()},
         "transforms": {kind: {"matrix": matrix.tolist()} for kind, matrix in prepared.matrices.items()},
         "made_up": is_synthetic,
         "remarks": remarks,
@@ -256,14 +247,15 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     chosen = modality or record["reference"]
     source = choice("modality", chosen, record["sources"])
     target = output / f"{name}.nii.gz"
-    if target.exists() and not is_label_map(target):
+    if target.exists() and not volumes.is_label_map(target):
         raise InputError(f"{target}: not written by this software; expected a different --output")
-    labels = read_labels(file, Grid.of(record["grid"]))
+    labels = volumes.read_labels(file, volumes.Grid.of(record["grid"]))
     if Path(source["file"]).is_file() and digest(source["file"]) != source["sha256"]:
         raise InputError(f"{source['file']}: changed since it was prepared; restore it, or run scripts.prepare again")
-    resampled = labels_on(labels, Grid.of(source), np.linalg.inv(record["transforms"][chosen]["matrix"]))
-    write_volume(target, resampled.array, bytes.fromhex(source["forms"]), is_label=True)
-    return Outcome(name, is_new=True, remarks=orientation_remarks(file, target))
+    back = np.linalg.inv(record["transforms"][chosen]["matrix"])
+    resampled = volumes.labels_on(labels, volumes.Grid.of(source), back).array
+    write_volume(target, resampled, bytes.fromhex(source["forms"]), is_label=True)
+    return Outcome(name, is_new=True, remarks=volumes.orientation_remarks(file, target))
 
 
 def output_folder(output: str, *sources: Path) -> Path:

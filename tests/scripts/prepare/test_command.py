@@ -18,7 +18,7 @@ from scripts.layouts.reading import read_layout
 from scripts.prepare.__main__ import back
 from scripts.prepare.brain import brain_of
 from scripts.prepare.cohort import LEFT_OUT, read_record
-from scripts.prepare.scans import find_subjects
+from scripts.prepare.settings import find_subjects
 from scripts.prepare.volumes import read_volume
 from tests.scripts.prepare.conftest import OPTIONS, ball, prepare
 from tests.scripts.prepare.moved_heads import errors
