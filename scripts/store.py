@@ -33,7 +33,7 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
         fixed |= {"ckpt_dir": unused, "resume": False, "pretrained": None, "warmup_iterations": 0}
         parser = read_config(files, {name: typed(name, text) for name, text in options.items()} | fixed)
         parser.get_parsed_content("imports")  # `common`, which other values refer to
-        data = parser.get_parsed_content("plan").load("training")
+        data = parser.get_parsed_content("plan").cases("training")
         transform = parser.get_parsed_content("train::preprocessing")
     from common.data.datasets import Store  # late import: `--help` stays fast
 

@@ -1,13 +1,10 @@
 """Datalists: JSON files that list a cohort's scans, their modalities, and the split of each subject.
 
     {"name": "brats", "modalities": ["FLAIR", "T1ce", "T1", "T2"], "label_convention": "brats2021",
-     "preparation": "by the BraTS organisers: ...",
      "training": [{"subject": "BraTS2021_00000", "image": ["a_flair.nii.gz", ...], "label": "a_seg.nii.gz"}],
      "validation": [...], "testing": [...], "unlabelled": [...]}
 
-Paths are relative to the cohort's root folder; null marks a missing modality. Custom regions replace
-`label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d55e00"}}`. The schema is
-`datalist.schema.json`; docs/reference/data.md explains the keys.
+Paths are relative to the cohort's root folder; null marks a missing modality. docs/reference/data.md explains the keys.
 """
 
 import hashlib
@@ -68,8 +65,8 @@ class Datalist:
         entries = []
         for stored in chosen:
             files = dict(zip(available, stored["image"], strict=True)) | dict.fromkeys(missing or ())
-            entry = {"subject": stored["subject"]}
-            entry["image"] = [files[modality] and f"{folder}/{files[modality]}" for modality in names]
+            images = [files[modality] and f"{folder}/{files[modality]}" for modality in names]
+            entry = {"subject": stored["subject"], "image": images}
             lacking = list(missing_in(entry, names))
             if label_convention is not None:
                 entry["label"] = f"{folder}/{stored.get('label')}"

@@ -48,14 +48,13 @@ class Store:
         self.first_random = transform.get_index_of_first(lambda step: isinstance(step, RandomizableTrait))
         steps = transform.transforms[: self.first_random]
         settings = json.dumps([FORMAT, monai.__version__, steps], default=_described)
-        self.files = [self._file_of(entry, settings) for entry in data]
-
-    def _file_of(self, entry: Mapping[str, Any], settings: str) -> Path:
-        states = [Path(file).stat() for file in files_in(entry)]
-        scans = [entry["image"], entry.get("label"), *((state.st_size, state.st_ctime_ns) for state in states)]
-        digest = hashlib.blake2b(json.dumps([settings, scans]).encode(), digest_size=8).hexdigest()
-        name = re.sub(r"[^\w.-]", "_", entry["subject"])[:100]
-        return self.folder / f"{name}-{digest}.pt"
+        self.files: list[Path] = []
+        for entry in data:
+            states = [Path(file).stat() for file in files_in(entry)]
+            scans = [entry["image"], entry.get("label"), *((state.st_size, state.st_ctime_ns) for state in states)]
+            digest = hashlib.blake2b(json.dumps([settings, scans]).encode(), digest_size=8).hexdigest()
+            name = re.sub(r"[^\w.-]", "_", entry["subject"])[:100]
+            self.files.append(self.folder / f"{name}-{digest}.pt")
 
     def missing(self) -> list[int]:
         """Return the indices of the entries that are not in the store."""
@@ -74,7 +73,10 @@ class Store:
                 file.write_bytes(content.getbuffer())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        stored = torch.load(self.files[index], mmap=True, weights_only=True)
+        try:
+            stored = torch.load(self.files[index], mmap=True, weights_only=True)
+        except RuntimeError as error:
+            raise InputError(self.files[index], "damaged; delete it and run python -m scripts.store again") from error
         volumes = {key: MetaTensor(voxels, meta=meta) for key, (voxels, meta) in stored.items()}
         return dict(self.data[index]) | volumes
 
@@ -166,8 +168,7 @@ def naming_errors(entry: Mapping[str, Any]) -> Iterator[None]:
 class CaseSampler(Sampler[Draw]):
     """An endless training order: passes over all cases, each in a new random order, starting at `position`.
 
-    With `people`, the person of each case, no batch has two cases of one, which would be negatives of each other in a
-    contrastive loss.
+    With the person of each case, no batch has two cases of one, negatives of each other in a contrastive loss.
     """
 
     def __init__(self, data: Sized, seed: int = 0, people: Sequence[str] = (), batch_size: int = 1) -> None:
@@ -189,8 +190,7 @@ class CaseSampler(Sampler[Draw]):
 def fixed_draws(data: CaseDataset, seed: int = 0, people: Sequence[str] = (), batch_size: int = 1) -> list[Draw]:
     """Return a `Draw` for each case, so that self-supervised validation always has the same random crops.
 
-    A case's crops depend only on `seed` and the subject's name. The order is that of the data, but for people who would
-    occur twice in a batch.
+    A case's crops depend only on `seed` and the subject's name. The order is that of the data, if people allow it.
     """
     order = apart(range(len(data)), people, batch_size) if people else range(len(data))
     return [Draw(case, _seed_of(seed, 2, *str(data.data[case]["subject"]).encode())) for case in order]

@@ -88,10 +88,6 @@ def declaration(convention: str | Mapping[str, Any]) -> str:
     """Return the shortest text of a label convention: its name, or regions with sorted labels and no spaces.
 
     `convention` is text or, as in a datalist's `regions`, a mapping.
-
-    Example:
-        >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#56b4e9"}})
-        'core=1+3,whole=1+2+3:56b4e9'
     """
     if isinstance(convention, str) and convention in CONVENTIONS:
         return convention
@@ -120,23 +116,18 @@ def symmetric_axes(convention: str) -> list[int]:
 
 
 def with_sides(names: Iterable[str]) -> list[str]:
-    """Return the names that tell left from right.
+    """Return the names that tell left from right, such as Left-Thalamus, HippR, ctx-lh, and Lput beside Rput.
 
     They contain one of the two, or a word l, r, lh, rh, lt or rt; or another of the names differs only in that l and r
     are exchanged at the beginning or end.
-
-    Example:
-        >>> with_sides(["Left-Thalamus", "HippR", "ctx-lh", "Lput", "Rput", "bright", "tumor", "WT"])
-        ['Left-Thalamus', 'HippR', 'ctx-lh', 'Lput', 'Rput']
     """
-    names, sided = list(names), []
-    lower = {name.lower() for name in names}
-    for name in names:
-        small = name.lower()
-        swapped = {small[0].translate(_OTHER_SIDE) + small[1:], small[:-1] + small[-1].translate(_OTHER_SIDE)}
-        if any(map(_SIDE.fullmatch, _WORD.findall(name))) or (swapped - {small}) & lower:
-            sided.append(name)
-    return sided
+    small = {name: name.lower() for name in names}
+
+    def has_other_side(name: str) -> bool:
+        swapped = {name[0].translate(_OTHER_SIDE) + name[1:], name[:-1] + name[-1].translate(_OTHER_SIDE)}
+        return not (swapped - {name}).isdisjoint(small.values())
+
+    return [name for name in small if any(map(_SIDE.fullmatch, _WORD.findall(name))) or has_other_side(small[name])]
 
 
 def painting_order(convention: str) -> list[tuple[int, int]]:
@@ -187,8 +178,7 @@ def cleanup_text(cleanup: Mapping[str, float]) -> str:
 def cleaned(label: NDArray[Any], convention: str, cleanup: Mapping[str, float], voxel: float) -> NDArray[Any]:
     """Remove components, which are 26-connected, from the regions of a label map [x, y, z], the outermost first.
 
-    Removed voxels get the label of the innermost region around theirs that has one of its own, else 0. `voxel` is the
-    volume of a voxel in mm3.
+    Removed voxels get the label of the innermost region around theirs that has its own, else 0. `voxel` is in mm3.
     """
     result, regions = label.copy(), regions_of(convention)
     for name, values in sorted(regions.items(), key=lambda region: -len(region[1])):

@@ -131,16 +131,12 @@ def measure_case(case: Mapping[str, Any], modalities: Sequence[str]) -> dict[str
 
 
 def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
-    """Return the regions absent from all label maps of cases, which are read until each region has occurred.
-
-    Raise `InputError` if none of the label maps has a labelled voxel.
-    """
+    """Return the regions absent from all label maps of cases; raise `InputError` if none has a labelled voxel."""
     absent = regions_of(convention)
     for case in cases:
-        labels = labels_in(case["label"], read_scan(case["label"])[1])
-        absent = {name: region for name, region in absent.items() if not region & labels}
-        if not absent:
-            break
+        if absent:  # until each region has occurred
+            labels = labels_in(case["label"], read_scan(case["label"])[1])
+            absent = {name: region for name, region in absent.items() if not region & labels}
     if cases and len(absent) == len(regions_of(convention)):
         raise InputError(f"label map {cases[0]['label']}", f"no labelled voxel in this or any of {len(cases)}")
     return list(absent)
@@ -214,9 +210,9 @@ class RandModalityDropoutd(RandomizableTransform, EachKeyd):
 class RandRegionCropd(RandCropByLabelClassesd):
     """Crop a scan [C, H, W, D]: with probability `share` around a voxel of one of its regions, else anywhere.
 
-    All regions in the scan are equally likely, whatever their size, and so are all voxels of the drawn region. A crop
-    drawn anywhere is uniform over all positions. Crops stay within the volume. nnU-Net draws a third of its patches
-    around a region's voxel (Isensee et al., Nature Methods 2021). Returns a list with one crop, as MONAI does.
+    All regions in the scan are equally likely, whatever their size, and so are all voxels of the drawn region, and all
+    positions anywhere. nnU-Net draws a third of its patches around a region's voxel (Isensee et al., Nature Methods
+    2021). Returns a list with one crop, as MONAI does.
     """
 
     def __init__(
@@ -259,10 +255,7 @@ def _regions_in(label: torch.Tensor, convention: str) -> torch.Tensor:
 
 
 class RegionsToLabeld(EachKeyd):
-    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D], where inner regions win.
-
-    `cleanup` is text such as "WT=100mm3,ET=largest" (`cleanup_of`).
-    """
+    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D]; inner regions win."""
 
     def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
         super().__init__(keys)
