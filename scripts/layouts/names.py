@@ -10,20 +10,16 @@ ANATOMY = "anatomy"  # kind of a mask of anatomy, which is no label map
 SIGNS = "-_. "  # between the words of a name; also a class of a regular expression
 # Names that end with words for label maps, or, before these, with words for anatomy
 _LABEL = re.compile(
-    rf"(.*?)(?:(?:^|[{SIGNS}])(?:d?seg|segm|segmentations?|labels?|masks?|msk|lesions?|annotations?|roi|gt|gtv|"
-    r"(?:ground)?truth|wmh)(?:-manual)?)+",
-    re.IGNORECASE | re.DOTALL,
+    rf"(?is)(.*?)(?:(?:^|[{SIGNS}])(?:d?seg|segm|segmentations?|labels?|masks?|msk|lesions?|annotations?|roi|gt|gtv|"
+    r"(?:ground)?truth|wmh)(?:-manual)?)+"
 )
 _ANATOMY = re.compile(
-    rf"(?:.*[{SIGNS}])?(?:brain|bet|head|skull|wm|[cs]?gm|csf|parenchyma|aseg|aparcaseg|label-(?:bg?|bs|nb|st))",
-    re.IGNORECASE | re.DOTALL,
+    rf"(?is)(?:.*[{SIGNS}])?(?:brain|bet|head|skull|wm|[cs]?gm|csf|parenchyma|aseg|aparcaseg|label-(?:bg?|bs|nb|st))"
 )
 # Words in the names of folders of any kind
-_IMAGES = re.compile(
-    rf"(?:^|[{SIGNS}])(?:images?|imgs|scans|volumes|anat|nifti|nii|structural)(?=$|[{SIGNS}])", re.IGNORECASE
-)
+_IMAGES = re.compile(rf"(?i)(?:^|[{SIGNS}])(?:images?|imgs|scans|volumes|anat|nifti|nii|structural)(?=$|[{SIGNS}])")
 # The start of a registered scan's name, before the target: S1_FLAIR_to in S1_FLAIR_to_T1
-_MOVED = re.compile(rf"(.+)[{SIGNS}](?:to|2|in)", re.IGNORECASE)
+_MOVED = re.compile(rf"(?i)(.+)[{SIGNS}](?:to|2|in)")
 _IS_PERSON = re.compile(rf"{PERSON.pattern}|(?i:p|sub|subj|subject|pat|patient|case|id)[_-]?\d")
 
 

@@ -42,7 +42,7 @@ def ending(words: str) -> re.Pattern[str]:
     """Compile the pattern of the paths that end with whole words, or with a pattern; case is ignored."""
     if _TOKEN.search(words):
         return compile_pattern(f"**/{words}", flags=re.IGNORECASE)
-    return re.compile(rf"(?:.*[{SIGNS}/])?{re.escape(words)}", re.IGNORECASE | re.DOTALL)
+    return re.compile(rf"(?is)(?:.*[{SIGNS}/])?{re.escape(words)}")
 
 
 class Identity(NamedTuple):

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -217,8 +218,7 @@ def _warn_of_names(data: DataSet) -> None:
     misnamed = []
     for name, subject in data.subjects.items():
         for path in subject.files.values():
-            stem = path.rpartition("/")[2]
-            starts = {stem[: sign.start()] for sign in re.finditer(f"[{SIGNS}]", stem)}
+            starts = accumulate(re.split(f"([{SIGNS}])", path.rpartition("/")[2]))  # P1, P1_, P1_v1, ...
             if any(start in data.subjects and not name.startswith(start) for start in starts):
                 misnamed.append(path)
     if misnamed:
