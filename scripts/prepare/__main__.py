@@ -27,10 +27,9 @@ def prepare(
 ) -> None:
     """Register and resample the raw scans of each subject, and extract the brain.
 
-    Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, a record and a picture. One datalist.json and
-    overview.html cover all subjects. Repeat the command to continue an interrupted run.
-    A subject that fails, or has quality figures outside their limits, is reported in one line and left out of
-    datalist.json; the exit status is then 1. See docs/how-to/prepare-raw-scans.md.
+    Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, record and picture, and datalist.json and
+    overview.html of all subjects. Repeat the command to continue. A subject that fails, or has quality figures outside
+    their limits, is left out of datalist.json; the exit status is then 1. See docs/how-to/prepare-raw-scans.md.
 
     Args:
         root: folder of raw scans: a folder for each subject, flat files SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's
@@ -67,8 +66,7 @@ def prepare(
 def back(prepared: str, predictions: str, output: str, modality: str | None = None) -> None:
     """Resample label maps of prepared scans to the raw scans' grids, as OUTPUT/SUBJECT.nii.gz.
 
-    Each voxel gets the label that fills most of it. A label map that fails is reported in one line, and the exit status
-    is 1.
+    Each voxel gets the label that fills most of it. If a label map fails, the exit status is 1.
 
     Args:
         prepared: output folder of `python -m scripts.prepare`.

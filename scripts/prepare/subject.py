@@ -28,14 +28,9 @@ from scripts.prepare.volumes import Volume, field_of_view, frame_of, in_frame, m
 
 MARGIN = 5.0  # mm; greatest margin of a brain mask
 NEAR = 4  # mm; margin of the template's brain
-LIMITS = {  # lowest and highest acceptable figure
-    "overlap": (0.925, 1.0),
-    "volume": (1000.0, 2100.0),
-    "scale": (0.8, 1.25),
-    "agreement": (0.94, 1.0),
-    "coverage": (0.98, 1.0),
-    "information": (0.05, 1.0),
-}
+# Lowest and highest acceptable figures
+LIMITS = {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "agreement": (0.94, 1.0)}
+LIMITS |= {"coverage": (0.98, 1.0), "information": (0.05, 1.0)}
 OF_REFERENCE = LIMITS | {"information": (0.02, 1.0)}
 
 
