@@ -19,7 +19,7 @@ from scipy.stats import bootstrap, t, ttest_1samp
 
 from common.files import read_json
 from common.inference.evaluation import FEWEST, RESAMPLES
-from common.metrics.protocols import DICE, PRESENT, protocol
+from common.metrics.protocols import PRESENT, protocol
 from scripts.evaluate.several import DIGITS, holm
 from scripts.yaml_files import read_yaml
 
@@ -40,7 +40,7 @@ def read_scores(evaluation: Path, metric: str) -> pd.DataFrame | None:
     if not file.is_file():
         return None
     table = pd.read_csv(file, dtype={"case": str, "region": str}, keep_default_na=False, na_values={"value": [""]})
-    measured = DICE.name if metric == PRESENT else metric
+    measured = "dice" if metric == PRESENT else metric
     scores = table[table["metric"] == measured].pivot(index="case", columns="region", values="value").astype(float)
     if scores.empty:
         raise ValueError(f"{file}: no {measured}")
@@ -169,8 +169,8 @@ def table(spec: Mapping[str, Any], study: Mapping[str, Any], output: Path) -> pd
     paper, rows, axis = PAPER[spec["table"]], spec["rows"], spec.get("columns", "")
     lines: list[dict[str, Any]] = []
     for name in paper["metrics"]:
-        metric = protocol(paper["protocol"]).metric(name)
-        measured = spec.get("metric", name) if metric is DICE else name
+        unit = protocol(paper["protocol"]).units[name]
+        measured = spec.get("metric", name) if name == "dice" else name
         scores = {
             row: {run: read_scores(output / "runs" / run / "eval/evaluation", measured) for run in runs_of(of, study)}
             for row, of in rows.items()
@@ -179,13 +179,13 @@ def table(spec: Mapping[str, Any], study: Mapping[str, Any], output: Path) -> pd
         for row in dict.fromkeys([*paper["systems"], *rows]):
             printed, runs = paper["systems"].get(row, {}), runs_of(rows[row], study) if row in rows else {}
             columns = dict(zip(paper["labels"], printed[name], strict=True)) if "average" in printed else {}
-            head = {"row": row, "metric": measured, "unit": metric.unit, "quoted": printed.get("quoted")}
+            head = {"row": row, "metric": measured, "unit": unit, "quoted": printed.get("quoted")}
             average = {"column": "average", "paper": printed.get("average" if columns else name)}
             average |= {"runs_done": len(done.get(row, ())), "runs_planned": len(runs)}
             if done.get(row):
                 low, high = interval(done[row])
                 average |= {"ours": means(done[row]).mean(), "sd": means(done[row]).std()}
-                average |= {"ci_low": low, "ci_high": high} | _compared(row, spec, done, metric.more_is_better)
+                average |= {"ci_low": low, "ci_high": high} | _compared(row, spec, done, unit == "1")
             lines.append(head | average)
             # The n-th value of the axis `columns` belongs to the paper's n-th column
             axis_values = dict.fromkeys(values[axis] for values in runs.values() if axis)
@@ -282,7 +282,7 @@ def main(output: Path) -> None:
     for spec in study["figures"]:
         draw_losses(folder / "figure-4.svg", spec["rows"], study, output)
     runs = pd.DataFrame([{"run": name, **run["values"]} for name, run in study["runs"].items()])
-    scores = [read_scores(output / "runs" / name / "eval/evaluation", DICE.name) for name in runs["run"]]
+    scores = [read_scores(output / "runs" / name / "eval/evaluation", "dice") for name in runs["run"]]
     runs["dice"] = [math.nan if of_run is None else means([of_run])[0] for of_run in scores]
     frames["runs"] = runs.sort_values("dice", ascending=False)
     for name, frame in frames.items():

@@ -7,7 +7,7 @@ over all cases (`dice`), and over cases with the region in the reference (`dice_
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,17 +21,6 @@ PRESENT = "dice_present"  # Dice over the cases with the region in the reference
 PENALTY = 374.0  # mm; HD95 of a missed lesion or a false component, from BraTS 2023's scoring code
 
 Lesions = tuple[Lesion, ...]
-
-
-class Metric(NamedTuple):
-    """Definition of a metric of a region, such as lesion F1."""
-
-    name: str  # in tables, such as lesion_f1
-    title: str  # on pages, such as Lesion F1
-    meaning: str  # definition, and value for empty masks
-    unit: str = "1"  # 1 for a fraction
-    digits: int = 3  # decimals on pages
-    more_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,23 +44,12 @@ class Protocol:
     """
 
     name: str  # on command lines, such as isles
-    title: str  # on pages, such as ISLES'22
-    meaning: str  # of a lesion and of a found lesion; with challenges, a format string for the settings
-    metrics: tuple[Metric, ...]  # in the order of tables, with `DICE`; the first orders the cases of a page
+    units: Mapping[str, str]  # of the metrics, in the order of tables; 1 for a fraction, of which more is better
     function: Callable[..., tuple[Mapping[str, float], Lesions]]
     conventions: tuple[str, ...] = ()  # label conventions that it scores, the challenge's first; empty: all
     has_lesions: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)  # arguments of `function`, in records
     challenges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # more of them, the default's first
-
-    @property
-    def units(self) -> dict[str, str]:
-        """Unit of each metric by name, in the order of `metrics`."""
-        return {metric.name: metric.unit for metric in self.metrics}
-
-    def metric(self, name: str) -> Metric:
-        """Return the definition of a metric by its name."""
-        return next(metric for metric in self.metrics if metric.name == name)
 
     def measure(self, prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> Scores:
         """Score a region; the arguments are those of `common.metrics.hd95`."""
@@ -151,77 +129,18 @@ def region_dice(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[di
     return {"dice": dice(prediction, reference)}, ()
 
 
-DICE = Metric(
-    "dice",
-    "Dice",
-    "Overlap of prediction P and reference R: 1 if they are equal, 0 if they share no voxel. 2 |P and R| / (|P| + |R|) "
-    "over all voxels of the region; 1 if both masks are empty.",
-)
-LESION_F1 = Metric(
-    "lesion_f1",
-    "Lesion F1",
-    "1 if each lesion is found and none is false. TP / (TP + (FP + FN) / 2): components of the reference that share a "
-    "voxel with the prediction (TP), those that do not (FN), and predicted components that share none with the "
-    "reference (FP), of any size; 1 if both masks are empty.",
-)
-COUNT_DIFFERENCE = Metric(
-    "lesion_count_difference",
-    "Difference of lesion counts",
-    "Absolute difference of the numbers of components.",
-    "lesions",
-    digits=2,
-    more_is_better=False,
-)
-VOXEL_DIFFERENCE = Metric(
-    "volume_difference",
-    "Volume difference",
-    "Absolute difference of the numbers of voxels.",
-    "voxels",
-    digits=0,
-    more_is_better=False,
-)
-ML_DIFFERENCE = VOXEL_DIFFERENCE._replace(meaning="Absolute difference of the volumes.", unit="ml", digits=2)
-LESIONWISE_DICE = Metric(
-    "lesionwise_dice",
-    "Lesion-wise Dice",
-    "Dice lesion by lesion: every missed or false lesion counts equally, whatever its size. Mean over scored "
-    "lesions and false components; missed lesions and false components count 0. 1 if there are none.",
-)
-HD95 = Metric(
-    "hd95",
-    "HD95",
-    "How far the two outlines lie apart: 95 % of the surface area lies within this distance, in the worse of both "
-    f"directions (robust Hausdorff distance); {PENALTY:g} mm if one mask is empty, 0 if both are.",
-    "mm",
-    digits=1,
-    more_is_better=False,
-)
-LESIONWISE_HD95 = HD95._replace(
-    name="lesionwise_hd95",
-    title="Lesion-wise HD95",
-    meaning=f"HD95 lesion by lesion: missed lesions and false components count {PENALTY:g} mm. 0 if there are none.",
-)
-
 ATLAS = Protocol(
     name="atlas",
-    title="ATLAS v2.0",
-    meaning="A lesion is a 6-connected component of the reference; it is found if it shares a voxel with the "
-    "prediction.",
-    conventions=("atlas",),
-    metrics=(DICE, LESION_F1, COUNT_DIFFERENCE, VOXEL_DIFFERENCE),
+    units={"dice": "1", "lesion_f1": "1", "lesion_count_difference": "lesions", "volume_difference": "voxels"},
     function=by_components,
+    conventions=("atlas",),
     settings={"connectivity": 6},
 )
 BRATS = Protocol(
     name="brats",
-    title="BraTS 2023, lesion-wise",
-    meaning="A lesion is the part of the reference inside one 26-connected component of its dilation, by the 18 "
-    "neighbours of each voxel. Each lesion is scored separately, against all predicted components that touch its "
-    "dilation, each component in full. Lesions of the reference of at most {smallest_mm3:g} mm³ are not scored; false "
-    "components of any size are.",
-    conventions=("brats2023", "brats2024", "brats2024peds", "brats2021"),
-    metrics=(LESIONWISE_DICE, LESIONWISE_HD95, DICE, HD95),
+    units={"lesionwise_dice": "1", "lesionwise_hd95": "mm", "dice": "1", "hd95": "mm"},
     function=brats,
+    conventions=("brats2023", "brats2024", "brats2024peds", "brats2021"),
     settings={"connectivity": 26, "penalty_mm": PENALTY},
     challenges={  # of their scoring code: dilations of the reference; lesions of at most `smallest_mm3` are not scored
         "GLI": {"dilations": 3, "smallest_mm3": 50.0},  # glioma
@@ -234,21 +153,12 @@ BRATS = Protocol(
 ISLES = replace(
     ATLAS,
     name="isles",
-    title="ISLES'22",
-    meaning=ATLAS.meaning.replace("6-connected", "26-connected"),
-    metrics=(DICE, LESION_F1, COUNT_DIFFERENCE, ML_DIFFERENCE),
+    units={**ATLAS.units, "volume_difference": "ml"},
     function=partial(by_components, in_ml=True),
     settings={"connectivity": 26},
 )
-LESIONS = replace(ISLES, name="lesions", title="Dice and lesion F1", conventions=())  # not from a challenge
-REGION = Protocol(
-    name="dice",
-    title="Dice of the region",
-    meaning="Each region counts as a whole, without regard to lesions.",
-    metrics=(DICE,),
-    function=region_dice,
-    has_lesions=False,
-)
+LESIONS = replace(ISLES, name="lesions", conventions=())  # not from a challenge
+REGION = Protocol(name="dice", units={"dice": "1"}, function=region_dice, has_lesions=False)
 PROTOCOLS = {card.name: card for card in (BRATS, ATLAS, ISLES, LESIONS, REGION)}
 CHALLENGES = tuple(name for card in PROTOCOLS.values() for name in card.challenges)
 
@@ -271,7 +181,7 @@ def protocol(name: str | None, challenge: str | None = None, convention: str | N
         return card
     challenge = next(iter(card.challenges)) if challenge is None else challenge
     settings = {**card.settings, "challenge": challenge, **choice("challenge", challenge, card.challenges)}
-    return replace(card, settings=settings, meaning=card.meaning.format_map(settings))
+    return replace(card, settings=settings)
 
 
 def check_convention(name: str, convention: str) -> None:

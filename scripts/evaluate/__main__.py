@@ -17,6 +17,7 @@ from common.metrics.protocols import protocol as protocol_of
 from scripts import cli
 from scripts.evaluate import several
 from scripts.evaluate.cases import Case, find_cases, read_masks
+from scripts.evaluate.definitions import meaning_of, metrics_of, title_of
 from scripts.pools import map_in_processes
 
 
@@ -74,14 +75,14 @@ def evaluate(
 def protocols() -> None:
     """Print the protocols: definition of a lesion, label conventions, settings, and metrics with their units."""
     for name, card in PROTOCOLS.items():
-        show(f"{name}: {card.title}", f"  {protocol_of(name).meaning}")
+        default = protocol_of(name)
+        show(f"{name}: {title_of(card)}", f"  {meaning_of(default)}")
         show(f"  label conventions: {', '.join(card.conventions) or 'all'}, or regions of your own")
         for settings in (card.settings, *({"challenge": name, **values} for name, values in card.challenges.items())):
             show("  " + ", ".join(f"{name} {value}" for name, value in settings.items()))
-        for metric in card.metrics:
-            unit = "fraction" if metric.unit == "1" else metric.unit
-            better = "higher" if metric.more_is_better else "lower"
-            show(f"  {metric.name} ({unit}; {better} is better): {metric.meaning}")
+        for metric in metrics_of(default).values():
+            kind = "fraction; higher" if metric.unit == "1" else f"{metric.unit}; lower"
+            show(f"  {metric.name} ({kind} is better): {metric.meaning}")
         show("")
 
 

@@ -82,14 +82,14 @@ def compare(records: Mapping[str, Record], protocol: Protocol) -> list[dict[str,
             problem = f"the reference of {case}, {region}, has {volume} in one of {base} and {name}"
             raise InputError("compare", problem, "the same cases and references")
     tests, regions = [], regions_in(records[base])
-    for (first, second), region, metric in product(combinations(records, 2), regions, protocol.metrics):
+    for (first, second), region, (metric, unit) in product(combinations(records, 2), regions, protocol.units.items()):
         both = [records[name]["cases"].values() for name in (first, second)]
-        ours, theirs = ([entry["regions"][region]["values"][metric.name] for entry in entries] for entries in both)
+        ours, theirs = ([entry["regions"][region]["values"][metric] for entry in entries] for entries in both)
         differences = np.round(np.subtract(np.array(ours, float), np.array(theirs, float)), DIGITS)
         low, high = mean_interval(differences) if len(differences) >= FEWEST else (math.nan, math.nan)
-        gains = differences if metric.more_is_better else -differences
-        test: dict[str, Any] = {"first": first, "second": second, "region": region, "metric": metric.name}
-        test |= {"unit": metric.unit, "difference": float(differences.mean()), "low": low, "high": high}
+        gains = differences if unit == "1" else -differences
+        test: dict[str, Any] = {"first": first, "second": second, "region": region, "metric": metric}
+        test |= {"unit": unit, "difference": float(differences.mean()), "low": low, "high": high}
         test |= {"p": signed_rank(differences), "p_holm": math.nan}
         signs = {"wins": 1, "ties": 0, "losses": -1}
         tests.append(test | {name: int(np.sum(np.sign(gains) == sign)) for name, sign in signs.items()})

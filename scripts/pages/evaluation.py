@@ -24,8 +24,9 @@ from common.data.volumes import check_grid, content_of, header_on, read_scan
 from common.errors import InputError, choice
 from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, regions_in, summarise
 from common.inference.pictures import PLANES, centre_of, grey_levels, joined, window_of
-from common.metrics.protocols import DICE, PRESENT, Protocol
+from common.metrics.protocols import PRESENT, Protocol
 from scripts.evaluate.cases import scored_masks
+from scripts.evaluate.definitions import meaning_of, metrics_of, title_of
 from scripts.evaluate.several import read_record
 from scripts.pages.panels import planes, png
 from scripts.pages.templates import write_page
@@ -40,10 +41,6 @@ MARGIN = 2  # voxels around the head and the masks
 SHOWN = 3  # largest number of worst cases, of median cases and of best cases
 EDGE = 320  # pixels of a slice's longer edge
 REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
-MEANS = {  # the two means of Dice, equal if all cases have the region (DIFF-23)
-    "dice": DICE._replace(title="Dice, all cases"),
-    PRESENT: DICE._replace(title="Dice, cases with the region"),
-}
 
 
 class Scene(NamedTuple):
@@ -62,7 +59,11 @@ def write_pages(folder: Path, slices: str = "chosen") -> Path:
     `slices` selects the cases with a page of slices: none, chosen (those on evaluation.html) or all.
     """
     record, protocol = read_record(folder)
-    shown = choose(record, protocol)
+    shown, metrics = choose(record, protocol), metrics_of(protocol)
+    means = {  # the two means of Dice, equal if all cases have the region (DIFF-23)
+        "dice": metrics["dice"]._replace(title="Dice, all cases"),
+        PRESENT: metrics["dice"]._replace(title="Dice, cases with the region"),
+    }
     linked = choice("slices", slices, {"none": [], "chosen": [*shown], "all": [*record["cases"]]})
     for name in dict.fromkeys([*shown, *linked]):
         scene = read_scene(folder, record, name)
@@ -77,8 +78,11 @@ def write_pages(folder: Path, slices: str = "chosen") -> Path:
         record=record,
         links={name: f"{SLICES}/{quote(name, safe='')}.html" for name in linked},
         protocol=protocol,
+        title=title_of(protocol),
+        meaning=meaning_of(protocol),
+        metrics=[*metrics.values()],
         summary=summarise(record, protocol),
-        means={metric.name: metric for metric in protocol.metrics} | MEANS,
+        means=metrics | means,
         shown=shown,
         count_lesions=count_lesions,
         colours={"reference": REFERENCE, "prediction": PREDICTION},
@@ -92,13 +96,13 @@ def choose(record: Record, protocol: Protocol) -> dict[str, dict[str, Any]]:
     Each group has up to three cases and at most a third of all cases; of fewer than three, all are chosen. Cases
     without a prediction or with only empty masks are left out. Return "rank" and "score" of each case.
     """
-    primary, ranked = protocol.metrics[0], []
+    (primary, unit), ranked = next(iter(protocol.units.items())), []
     for name, entry in record["cases"].items():
         regions = entry["regions"].values()
         volume = sum(sum(scores["volumes_mm3"]) for scores in regions)
         if entry["prediction"] is not None and volume:
-            ranked.append((float(np.mean([scores["values"][primary.name] for scores in regions])), volume, name))
-    ranked.sort(reverse=not primary.more_is_better)
+            ranked.append((float(np.mean([scores["values"][primary] for scores in regions])), volume, name))
+    ranked.sort(reverse=unit != "1")
     count, share = len(ranked), min(SHOWN, len(ranked) // 3)
     groups = {"Worst": ranked[:share], "Median": ranked[(count - share) // 2 :][:share], "Best": ranked[::-1][:share]}
     if count < 3:

@@ -86,5 +86,5 @@ def test_labels_of_ones_own_are_scored_by_dice_and_lesion_f1():
     chosen = {name: protocol(None, convention=name).name for name in (*CONVENTIONS, "lesion=1", "core=1,whole=1+2")}
     custom = {"lesion=1": "lesions", "core=1,whole=1+2": "lesions"}
     assert chosen == {name: "atlas" if name == "atlas" else "brats" for name in CONVENTIONS} | custom
-    assert [metric.name for metric in protocol("lesions").metrics][:2] == ["dice", "lesion_f1"]
+    assert [*protocol("lesions").units][:2] == ["dice", "lesion_f1"]
     assert protocol(None, "MET", "brats2023").settings["dilations"] == 1
