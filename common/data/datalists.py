@@ -76,8 +76,11 @@ class Datalist:
                 expected = f"{'all' if missing is None else 'at least one'} of {', '.join(names)}"
                 raise InputError(f"datalist {self.path}: {problem}; expected {expected}")
             entries.append(entry)
-        if must_exist:
-            check_files(entries, self.path)
+        owners = {path: entry["subject"] for entry in entries if must_exist for path in files_in(entry)}
+        absent = [path for path in owners if not Path(path).is_file()]
+        if absent:
+            count = f"missing files: {len(absent)} of {len(owners)}"
+            raise InputError(f"{absent[0]}: no such file, of subject {owners[absent[0]]} in {self.path}; {count}")
         return entries
 
     @property
@@ -99,9 +102,7 @@ class Datalist:
     @property
     def counts(self) -> dict[str, Any]:
         """The datalist's name, and the number of subjects in each non-empty split."""
-        return {"name": self.content["name"]} | {
-            split: len(self.content[split]) for split in SPLITS if self.content.get(split)
-        }
+        return {"name": self.content["name"], **Counter(self.splits.values())}
 
     def digest(self) -> str:
         """Return a SHA-256 of the subjects' names in each split, regardless of their order and of paths."""
@@ -182,13 +183,3 @@ def _outline(content: Any) -> Any:
 def person_in(entry: Mapping[str, Any]) -> str:
     """Return the person of a datalist's entry: its `person` or, without one, the person in the subject's name."""
     return str(entry.get("person") or person_of(entry["subject"]))
-
-
-def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:
-    """Raise `InputError` if an image or label map of entries from `Datalist.load` does not exist."""
-    files = {path: entry["subject"] for entry in entries for path in files_in(entry)}
-    missing = [path for path in files if not Path(path).is_file()]
-    if missing:
-        count = f"missing files: {len(missing)} of {len(files)}"
-        subject = f"subject {files[missing[0]]} in {datalist}"
-        raise InputError(f"{missing[0]}: no such file, of {subject}; {count}")

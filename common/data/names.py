@@ -126,12 +126,7 @@ def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -
 
 
 def person_of(subject: str) -> str:
-    """Return the person in a subject's name, which may name a visit, by the rules in docs/reference/data.md.
-
-    Example:
-        >>> [person_of(name) for name in ("BraTS-GLI-00007-001", "P01_v2", "GBM-00001_11", "BraTS2021_00000")]
-        ['BraTS-GLI-00007', 'P01', 'GBM-00001', 'BraTS2021_00000']
-    """
+    """Return the person in a subject's name, P01 in P01_v2, by the rules in docs/reference/data.md."""
     if person := PERSON.match(subject):
         return person["person"]
     name = ENTITIES.sub("", subject.partition("_ses-")[0]).lstrip("_") or subject

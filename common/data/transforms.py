@@ -149,12 +149,6 @@ class CropToForegroundd(CropForegroundd):
         super().__init__(keys, source_key, select_fn=partial(torch.ne, other=0), allow_smaller=True)
 
 
-def present_channels(image: torch.Tensor) -> list[int]:
-    """Return the channels of an image [C, H, W, D] that have a file; missing modalities hold zeros."""
-    is_missing = getattr(image, "meta", {}).get(MISSING, [False] * len(image))
-    return [channel for channel in range(len(image)) if not is_missing[channel]]
-
-
 class CheckPreparationd(EachKeyd):
     """Refuse a scan that was prepared differently from a network's training data, for example with skull.
 
@@ -199,7 +193,8 @@ class RandModalityDropoutd(RandomizableTransform, EachKeyd):
         return [channel for bit, channel in enumerate(data) if subset >> bit & 1]
 
     def convert(self, volume: torch.Tensor) -> torch.Tensor:
-        remaining = self.randomize(present_channels(volume))
+        is_missing = getattr(volume, "meta", {}).get(MISSING, [False] * len(volume))
+        remaining = self.randomize([channel for channel in range(len(volume)) if not is_missing[channel]])
         if len(remaining) == len(volume):
             return volume
         result = torch.zeros_like(volume)
