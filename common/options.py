@@ -1,20 +1,15 @@
-"""Read configs and check the options of a run, which `common.values.OPTIONS` defines; hand options to MONAI as data.
-
-MONAI evaluates text with $ and follows @, % and #.
-"""
+"""Check the options of a run, which `common.values.OPTIONS` defines."""
 
 import ast
 import atexit
 import inspect
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from . import ROOT
 from .data.regions import cleanup_of, regions_of, with_sides
 from .environment import prepare_process
 from .errors import ArgumentError, did_you_mean
@@ -22,7 +17,6 @@ from .files import claimed
 from .metrics.protocols import check_convention
 from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OPTIONS, RESUMABLE, TRACKING, UNRECORDED
 
-BUNDLES = ROOT / "bundles"
 _CLAIMS = ExitStack()  # output folders of this process's run
 atexit.register(_CLAIMS.close)
 
@@ -213,35 +207,3 @@ def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> Non
             is_same = list(regions_of(value)) == list(regions_of(stated))
         if not is_same:
             raise ArgumentError(name, value, f"{options['checkpoint']} was trained with {stated}")
-
-
-def as_data(value: Any) -> Any:
-    r"""Return an option's value for MONAI; text that MONAI would evaluate becomes an expression for the text.
-
-    Example:
-        >>> print(as_data("/data/$x #1"), as_data([64, 64]))
-        $'/data/\x24x \x231' [64, 64]
-    """
-    if isinstance(value, Mapping):
-        return {key: as_data(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_data(item) for item in value]
-    return quoted(value) if value is None or (isinstance(value, str) and re.search("[$@%#]", value)) else value
-
-
-def quoted(value: Any) -> str:
-    """Return an expression of MONAI's for a value of Python's own types."""
-    return "$" + re.sub("[$@%#]", lambda match: rf"\x{ord(match[0]):02x}", repr(value))
-
-
-def read_config(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
-    """Build the `ConfigParser` of a run without starting it; later files override earlier files.
-
-    The caller must resolve `imports` before other items.
-    """
-    from monai.bundle import ConfigParser  # imported here because it is slow
-
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
-    parser.update({name: as_data(value) for name, value in (options or {}).items()})
-    return parser

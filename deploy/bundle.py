@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.files import digest, read_json
 from deploy.dicom.series.choice import MODALITIES
 from scripts.cohorts import COHORTS, LIKE
-from scripts.provenance import is_skull_stripped, model_name, space_of, trained_on
+from scripts.provenance import check_bundle, is_skull_stripped, model_name, space_of, trained_on
 from scripts.run import typed, warn_of_program
 from scripts.yaml_files import read_yaml
 
@@ -87,7 +87,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     record = weights.read(path).metadata  # refuses pickled code and the record of a different file
     if tasks := record.get("tasks"):
         raise InputError(f"checkpoint {path}: self-supervised ({', '.join(tasks)}); expected segmentation weights")
-    weights.check_bundle(record, path, name)
+    check_bundle(record, path, name)
     modalities = tuple(record.get("modalities") or [channels[number] for number in sorted(channels, key=int)])
     if unknown := sorted({*modalities} - {*MODALITIES}):
         raise InputError(f"checkpoint {path}: modality {unknown[0]}; expected some of {', '.join(MODALITIES)}")

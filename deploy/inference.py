@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import write_json
-from common.options import quoted
 from deploy.bundle import Bundle
 from scripts.cli import ending_of
+from scripts.configs import quoted
 from scripts.prepare.volumes import Volume, read_labels
 from scripts.run import typed
 

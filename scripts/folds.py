@@ -8,10 +8,10 @@ from pathlib import Path
 
 from common.errors import InputError, show
 from common.files import digest, move_aside, read_json, write_json
-from common.options import BUNDLES, read_config
 from common.values import OPTIONS
 from scripts import cli
 from scripts.cli import run_step, words_of
+from scripts.configs import BUNDLES, read_config
 from scripts.datalists.splits import fold as deal
 from scripts.datalists.splits import numbers_of
 from scripts.run import config_files

@@ -18,9 +18,10 @@ from common.data.names import files_in
 from common.data.volumes import AFFINE_TOLERANCE, open_volume
 from common.errors import InputError, show
 from common.files import atomic_write, existing_folder, move_aside
-from common.options import BUNDLES, automatic_amp, read_config
+from common.options import automatic_amp
 from common.values import AUTO, DEVICE, NAME, names_of, or_auto
 from scripts import cli
+from scripts.configs import BUNDLES, read_config
 from scripts.datalists.build import REGIONS, scan_any
 from scripts.datalists.files import mapping_of
 from scripts.datalists.splits import Split

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import aligned, choice, show
-from common.options import BUNDLES
 from common.values import OPTIONS
 from scripts import cli
+from scripts.configs import BUNDLES
 from scripts.run import bundles_with
 from scripts.yaml_files import read_yaml
 

@@ -15,9 +15,9 @@ from common import weights as checkpoints
 from common.data.regions import CONVENTIONS, regions_of
 from common.errors import InputError, choice, show
 from common.files import digest, read_json, write_json
-from common.options import BUNDLES, read_config
 from scripts import cli
-from scripts.provenance import cohort_of, model_name, trained_on
+from scripts.configs import BUNDLES, read_config
+from scripts.provenance import check_bundle, cohort_of, model_name, trained_on
 from scripts.run import bundles_with
 
 METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
@@ -81,7 +81,7 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
 def _fitting(file: Path, source: Path) -> tuple[Any, dict[str, Any]]:
     """Return a checkpoint that fits the network and states modalities and merging, and its settings of configs."""
     checkpoint = checkpoints.read(file)
-    checkpoints.check_bundle(checkpoint.metadata, file, source.name)
+    check_bundle(checkpoint.metadata, file, source.name)
     settings = {name: checkpoint.metadata[name] for name in SETTINGS if checkpoint.metadata.get(name) is not None}
     for name in ("modalities", "merging"):  # wrong ones change results, and no shape shows them
         if name not in settings:

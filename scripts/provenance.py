@@ -6,7 +6,7 @@ from typing import Any
 
 from common.data.preparation import WITH_SKULL, WITHOUT_SKULL, describe, skull_in
 from common.data.regions import CONVENTIONS, regions_of
-from common.errors import choice, within
+from common.errors import InputError, choice, within
 from common.values import NAME
 from scripts.cohorts import COHORTS
 
@@ -69,3 +69,9 @@ def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
     """Whether a checkpoint's training scans had no skull, as measured; None if unknown or mixed."""
     kind = skull_in(record["measured"]) if record.get("measured") else ""
     return {WITHOUT_SKULL: True, WITH_SKULL: False}.get(kind)
+
+
+def check_bundle(metadata: Mapping[str, Any], checkpoint: Any, bundle: str) -> None:
+    """Refuse a checkpoint of a different bundle; accept a file that names no bundle, such as a converted file."""
+    if (trainer := metadata.get("bundle", bundle)) != bundle:
+        raise InputError(f"checkpoint {checkpoint}", f"trained with {trainer}", f"a checkpoint of {bundle}")

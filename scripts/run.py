@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError, choice, show
-from common.options import BUNDLES, as_data
 from common.values import OPTIONS, TRACKING
 from scripts import cli
+from scripts.configs import BUNDLES, as_data
 
 DISTRIBUTED = "multi_gpu_train.yaml"
 

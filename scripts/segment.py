@@ -7,11 +7,11 @@ from typing import Any
 from common import made, weights
 from common.errors import choice, shortened, show
 from common.files import digest, existing_folder
-from common.options import BUNDLES
 from scripts import cli
 from scripts.cohorts import COHORTS, LIKE
+from scripts.configs import BUNDLES
 from scripts.prepare.settings import Settings
-from scripts.provenance import is_skull_stripped, space_of
+from scripts.provenance import check_bundle, is_skull_stripped, space_of
 
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
 
@@ -64,7 +64,7 @@ def segment(
     folder = output_folder(output, root)
     file = Path(checkpoint or BUNDLES / bundle / "models" / "model.pt").expanduser()
     record = weights.metadata_of(file)
-    weights.check_bundle(record, file, bundle)
+    check_bundle(record, file, bundle)
     space = space_of(record, usual, file)
     if like not in (None, space):
         show(f"warning: --like={like}: expected {space}, unless {file} was trained on scans like {like}", error=True)

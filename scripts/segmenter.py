@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from common.data.datasets import CaseDataset
 from common.errors import choice
 from common.inference import check_missing
-from common.options import read_config
+from scripts.configs import read_config
 
 
 class Segmenter:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import show
-from common.options import BUNDLES, read_config
 from scripts import cli
+from scripts.configs import BUNDLES, read_config
 from scripts.pools import map_in_processes
 from scripts.run import config_files, typed
 

@@ -21,9 +21,10 @@ from scipy.spatial.transform import Rotation
 
 import scripts.run
 from common.errors import InputError
-from common.options import check_used, read_config
+from common.options import check_used
 from scripts.cli import bound
 from scripts.cohorts import COHORTS
+from scripts.configs import read_config
 from tests.programs import run_module
 
 ROOT = Path(__file__).resolve().parents[1]

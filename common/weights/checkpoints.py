@@ -118,12 +118,6 @@ def read(path: str | Path) -> Checkpoint:
         return Checkpoint(state, metadata, Layout(wrapper, prefix, encoder, left_out))
 
 
-def check_bundle(metadata: Mapping[str, Any], checkpoint: Any, bundle: str) -> None:
-    """Refuse a checkpoint of a different bundle; accept a file that names no bundle, such as a converted file."""
-    if (trainer := metadata.get("bundle", bundle)) != bundle:
-        raise InputError(f"checkpoint {checkpoint}", f"trained with {trainer}", f"a checkpoint of {bundle}")
-
-
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
     """Return the settings of a checkpoint's network and training images: the metadata listed in `STATED`.
 

@@ -8,8 +8,9 @@ import pytest
 from monai.bundle import ConfigParser
 
 from common.errors import InputError
-from common.options import Options, as_data, check_trained
+from common.options import Options, check_trained
 from common.values import OPTIONS
+from scripts.configs import as_data
 
 
 @pytest.mark.parametrize(
