@@ -108,18 +108,17 @@ class Plan:
         """Name of the run in trackers."""
         return f"{self.settings['bundle']} {Path(self.options.output_dir).resolve()}"
 
-    def load(self, split: str) -> list[dict[str, Any]]:
-        """Return the cases of a split; subjects may lack modalities, except in self-supervised training."""
-        missing = () if self.convention else None
-        return self.data.load(split, self.options.modalities, self.convention, missing=missing)
-
     def cases(self, split: str) -> list[dict[str, Any]]:
         """Return this process's share of the training or validation cases, with labels if there is a label convention.
 
         The first call checks labels and splits, and measures the preparation of the scans.
         """
         if not self._cases:
-            cases = {name: self.load(name) for name in ("training", "validation")}
+            missing = () if self.convention else None  # in self-supervised training, no subject may lack modalities
+            cases = {
+                name: self.data.load(name, self.options.modalities, self.convention, missing=missing)
+                for name in ("training", "validation")
+            }
             self._cases = {name: self._share(cases[name]) for name in cases}
             self.processes.on_main(lambda: self._check_splits(cases))
             self.measure(spread(cases["training"]))
