@@ -24,7 +24,7 @@ from pydicom.uid import generate_uid
 
 from common.data.regions import CONVENTIONS
 from common.errors import InputError
-from common.inference.pictures import SIDES, grey_levels
+from common.training.pictures import SIDES, grey_levels
 from deploy.bundle import LONG_STRING, Bundle, Segment
 from deploy.source_header import sanitised_header, source_images
 from scripts.pages.panels import AXES, panel

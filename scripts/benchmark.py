@@ -27,13 +27,14 @@ from scipy import ndimage
 from torch.utils import _foreach_utils, _python_dispatch, _pytree
 
 from common import ROOT
-from common.data.datasets import Batches, CaseDataset, CaseSampler, Store
+from common.data.datasets import CaseDataset, Store
 from common.environment import use_huge_pages
 from common.errors import choice, show
 from common.files import write_json
 from common.inference import WindowInferer
 from common.metrics import protocol
 from common.ssl import SSLHead, SSLLoss, TwoViews, layers, set_attention, swin_unetr
+from common.training.order import Batches, CaseSampler
 from common.training.records import peak_resident
 from common.training.step import Step
 from scripts import cli

@@ -5,7 +5,7 @@ from .. import lazy
 __getattr__ = lazy(
     __name__,
     datalists="Datalist convention_of",
-    datasets="CaseDataset CaseSampler Steps fixed_draws",
+    datasets="CaseDataset",
     intensities="NormalizeBraind",
     regions="regions_of symmetric_axes",
     transforms="CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "

@@ -6,6 +6,7 @@ named ones, in the form of a datalist's `regions`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from itertools import combinations, cycle
@@ -53,7 +54,6 @@ LARGEST = np.inf  # smallest volume with which only the largest component stays
 SLACK = 1e-4  # relative tolerance of volumes, as affines are in single precision
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name such as ctx-lh, HippL or LHip
-_OTHER_SIDE = str.maketrans("lr", "rl")
 _SIDE = re.compile(r".*(?<!c)left.*|.*(?<!b)right.*|[lr][ht]?", re.IGNORECASE)
 _CODE = r"[\w.-]{1,32} \w{1,16} [A-Za-z][\w .'()-]{0,63}"
 _REGION = re.compile(
@@ -121,13 +121,9 @@ def with_sides(names: Iterable[str]) -> list[str]:
     They contain one of the two, or a word l, r, lh, rh, lt or rt; or another of the names differs only in that l and r
     are exchanged at the beginning or end.
     """
-    small = {name: name.lower() for name in names}
-
-    def has_other_side(name: str) -> bool:
-        swapped = {name[0].translate(_OTHER_SIDE) + name[1:], name[:-1] + name[-1].translate(_OTHER_SIDE)}
-        return not (swapped - {name}).isdisjoint(small.values())
-
-    return [name for name in small if any(map(_SIDE.fullmatch, _WORD.findall(name))) or has_other_side(small[name])]
+    stems = {name: re.sub("^[lr]|[lr]$", "*", name.lower()) for name in names}
+    shared = Counter(stems.values())
+    return [name for name in stems if any(map(_SIDE.fullmatch, _WORD.findall(name))) or shared[stems[name]] > 1]
 
 
 def painting_order(convention: str) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Inference: cases, networks, label maps, evaluations and pictures."""
+"""Inference: cases, networks, label maps and evaluations."""
 
 from .. import lazy
 
@@ -7,6 +7,5 @@ __getattr__ = lazy(
     cases="Predictor check_missing find_cases pending_cases",
     inferers="CropInferer WindowInferer ensemble",
     outputs="EmbeddingFile SaveVolumed Volumes",
-    pictures="Pictures draw_inpainting draw_segmentation",
     scores="EvaluationFiles RegionScores",
 )

@@ -1,4 +1,4 @@
-"""Training: optimiser step, checkpoints, exact resume, records."""
+"""Training: order of cases, optimiser step, checkpoints, exact resume, records, pictures."""
 
 from .. import lazy
 
@@ -6,6 +6,8 @@ __getattr__ = lazy(
     __name__,
     distributed="Processes",
     handlers="training_handlers",
+    order="CaseSampler Steps fixed_draws",
+    pictures="Pictures draw_inpainting draw_segmentation",
     plan="Plan",
     records="RunRecord tracked",
     step="Step average parameters precision",

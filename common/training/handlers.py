@@ -20,12 +20,12 @@ from monai.handlers import LrScheduleHandler, ValidationHandler
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import move_aside
 from ..made import versions
 from ..weights.checkpoints import load, write
 from ..weights.surgery import Report
+from .order import Steps
 from .plan import Plan, saved_states
 from .records import TrainingRecord, tracked
 from .step import Step

@@ -17,11 +17,11 @@ from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..data.datasets import Batches
 from ..errors import ArgumentError, InputError, show
 from ..options import Options
 from ..ssl.networks import in_precision
 from ..weights.surgery import Report
+from .order import Batches
 
 HORIZON = 10  # steps; the decay of an average grows with the step number, so the initial weights are soon forgotten
 PRECISIONS = {False: torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -23,8 +23,8 @@ from common.data.regions import colours, regions_of
 from common.data.volumes import check_grid, content_of, header_on, read_scan
 from common.errors import InputError, choice
 from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, regions_in, summarise
-from common.inference.pictures import PLANES, centre_of, grey_levels, joined, window_of
 from common.metrics.protocols import PRESENT, Protocol
+from common.training.pictures import PLANES, centre_of, grey_levels, joined, window_of
 from scripts.evaluate.cases import scored_masks
 from scripts.evaluate.definitions import meaning_of, metrics_of, title_of
 from scripts.evaluate.several import read_record

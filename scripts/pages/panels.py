@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from common.inference.pictures import PLANES, SIDES, Pixels, plane_of
+from common.training.pictures import PLANES, SIDES, Pixels, plane_of
 
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
 GREYS = 64  # grey levels; pictures are a third smaller than with 256

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.data.regions import colours, regions_of
 from common.files import atomic_write
-from common.inference.pictures import Pixels, centre_of, grey_levels, joined
+from common.training.pictures import Pixels, centre_of, grey_levels, joined
 from scripts.pages.panels import planes, png
 from scripts.prepare.subject import Prepared
 from scripts.prepare.volumes import Volume, canonical

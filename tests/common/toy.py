@@ -11,10 +11,11 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.transforms import Compose, RandGaussianNoised
 from torch import nn
 
-from common.data.datasets import CaseDataset, CaseSampler, Steps
+from common.data.datasets import CaseDataset
 from common.options import Options
 from common.ssl.views import TwoViews
 from common.training.handlers import training_handlers
+from common.training.order import CaseSampler, Steps
 from common.training.plan import resumable
 from common.training.step import Step
 from common.weights.surgery import Report

@@ -3,8 +3,8 @@ import torch
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from common.data.datasets import Batches
 from common.errors import InputError
+from common.training.order import Batches
 from common.training.step import Step
 from tests.common.training.ranks import on_two_ranks
 from tests.support import refused

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.inference.pictures import plane_of
+from common.training.pictures import plane_of
 from scripts.pages.panels import panel
 
 

@@ -5,7 +5,8 @@ import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, RandSpatialCropSamplesd
 
-from common.data.datasets import CaseDataset, CaseSampler, Steps, fixed_draws
+from common.data.datasets import CaseDataset
+from common.training.order import CaseSampler, Steps, fixed_draws
 
 VOLUMES = [{"subject": f"case{n}", "image": torch.arange(n, n + 8000.0).reshape(1, 20, 20, 20)} for n in range(7)]
 
