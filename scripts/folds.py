@@ -13,7 +13,7 @@ from scripts import cli
 from scripts.cli import run_step, words_of
 from scripts.configs import BUNDLES, read_config
 from scripts.datalists.splits import fold as deal
-from scripts.datalists.splits import numbers_of
+from scripts.datalists.splits import members_of
 from scripts.run import config_files
 
 
@@ -52,7 +52,7 @@ def folds(
         jobs: folds at a time; if more than 1, their output goes to OUTPUT/fold0.log and so on.
         options: further options of the bundle; python -m scripts.options BUNDLE lists them.
     """
-    folder, numbers = Path(output).expanduser().resolve(), numbers_of(folds)
+    folder, numbers = Path(output).expanduser().resolve(), [*members_of(folds)]
     if taken := {"checkpoint", "ckpt_dir", "output_dir", "resume", "split"} & options.keys():
         raise InputError(f"--{min(taken)}: set for each fold; leave it out")
     trains = read_config(config_files(bundle, "train", overlays, recipe))

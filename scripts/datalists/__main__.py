@@ -12,8 +12,7 @@ from scripts.cli import run
 from scripts.cohorts import COHORTS, Cohort
 from scripts.datalists.build import scan_any, select, write_split
 from scripts.datalists.check import check
-from scripts.datalists.files import output_file
-from scripts.datalists.people import describe_people, person_finder
+from scripts.datalists.files import find_people
 from scripts.datalists.splits import Split, fold, split, subset
 from scripts.layouts.patterns import naming
 from scripts.layouts.reading import read_cohort
@@ -52,15 +51,14 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
     ) -> None:
         only_first = choice("visits", visits, {"all": False, "first": True})
         least = 1 if card.convention else 2  # people for validation; the contrastive loss needs a batch of two
-        splits, target = Split(validation, testing, seed, least), output_file(output)
-        folder, stated = Path(root).expanduser(), declaration(label_convention) if label_convention else None
-        data = read_cohort(card.layouts, folder)
+        splits, stated = Split(validation, testing, seed, least), label_convention and declaration(label_convention)
+        data = read_cohort(card.layouts, Path(root).expanduser())
         data.name, data.convention = name, stated or data.convention
         data.show_unused(card.modalities)
         data.refuse_clashes(card.modalities)
         if data.convention:
             show(f"regions: {data.convention}")
-        write_split(select(data, min_slices=min_slices, only_first=only_first, workers=workers), splits, target)
+        write_split(select(data, min_slices=min_slices, only_first=only_first, workers=workers), splits, output)
 
     command.__doc__ = card.about + OPTIONS
     return command
@@ -108,9 +106,8 @@ def generic(
     """
     splits, names = Split(validation, testing, seed), naming(modalities, label, pattern)
     keeps_some = choice("missing", missing, {"exclude": False, "keep": True})
-    folder, target = Path(root).expanduser(), output_file(output)
-    data = scan_any(folder, names, regions, person, keeps_some, workers)
-    write_split(select(data, keep_missing=keeps_some), splits, target)
+    data = scan_any(Path(root).expanduser(), names, regions, person, keeps_some, workers)
+    write_split(select(data, keep_missing=keeps_some), splits, output)
 
 
 def scans(
@@ -138,24 +135,22 @@ def scans(
         testing: number or fraction of people for testing; or all.
         seed: seed of the random choice, 0 or more.
     """
-    splits, target = Split(validation, testing, seed, least=2), output_file(output)
-    folder, find = Path(root).expanduser(), person_finder(person)
+    splits, folder = Split(validation, testing, seed, least=2), Path(root).expanduser()
     data, left_out = find_scans(folder, pattern)
     data.name = folder.resolve().name or "data"
     counts = Counter(scan.sequence or NOT_STATED for scan in data.subjects.values())
     show(f"sequences: {', '.join(f'{name} {count}' for name, count in counts.most_common()) or 'none'}")
     if sequences is not None:
-        wanted, everything = {_key(name) for name in names_of(sequences)}, data.subjects
-        data.subjects = {name: scan for name, scan in everything.items() if _key(scan.sequence) in wanted}
-        left_out["other sequences"] = [everything[name].files[ANY] for name in everything if name not in data.subjects]
+        wanted = {_key(name) for name in names_of(sequences)}
+        others = [scan for scan in data.subjects.values() if _key(scan.sequence) not in wanted]
+        left_out["other sequences"] = [data.subjects.pop(scan.name).files[ANY] for scan in others]
     for reason, paths in left_out.items():
         if paths:
             show(f"left out: {reason}: {len(paths)}, such as {', '.join(paths[:3])}")
+    people = find_people({scan.name: scan.person for scan in data.subjects.values()}, person)
     for scan in data.subjects.values():
-        scan.person = find(scan.name, scan.person)
-    people = describe_people({scan.name: scan.person for scan in data.subjects.values()})
-    show(f"scans: {len(data.subjects)}, people: {people}")
-    write_split(data, splits, target)
+        scan.person = people[scan.name]
+    write_split(data, splits, output)
 
 
 def _key(sequence: str | None) -> str:

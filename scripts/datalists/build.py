@@ -1,7 +1,7 @@
 """Build a datalist: read a folder and its regions, select and split visits, write the file."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,8 @@ from common.data.regions import declaration
 from common.data.volumes import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
 from common.files import read_json
-from scripts.datalists.files import write
-from scripts.datalists.people import describe_people, person_finder
-from scripts.datalists.splits import Split, assigned
+from scripts.datalists.files import find_people, write
+from scripts.datalists.splits import Split, drawn
 from scripts.layouts.names import LABEL
 from scripts.layouts.patterns import Naming
 from scripts.layouts.reading import DataSet, read_layout
@@ -39,30 +38,30 @@ def scan_any(
 
     If `naming` lists no modalities, those of every subject are taken or, with `keep_missing`, those of any subject.
     """
-    file, find = root / REGIONS if regions is None else Path(regions).expanduser(), person_finder(person)
+    file = root / REGIONS if regions is None else Path(regions).expanduser()
     stated = read_regions(file) if regions is not None or file.is_file() else None
     data = read_layout(root, naming, stated is None)
     data.name = root.resolve().name or "data"
-    data.subjects = {name: subject for name, subject in sorted(data.subjects.items()) if subject.images}
+    data.subjects = {name: subject for name, subject in data.subjects.items() if subject.images}
     subjects = data.subjects.values()
     counts = Counter(modality for subject in subjects for modality in subject.images)
     data.show_unused(naming.modalities or counts)
     data.refuse_clashes(naming.modalities or counts)
-    data.modalities = naming.modalities or _shared_modalities(data, counts, len(subjects), keep_missing)
+    data.modalities = naming.modalities or _shared_modalities(data, counts, keep_missing)
     if lacking := [modality for modality in data.modalities if modality not in counts]:
         raise InputError(f"--modalities: no {lacking[0]} in {data.root}", expected=f"some of {', '.join(counts)}")
     show(f"subjects: {len(subjects)}, modalities: {', '.join(data.modalities)}")
     labels = [subject.label for subject in subjects if subject.label is not None]
-    if not labels and (stated is not None or LABEL in naming.words):
-        raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
-    data.convention = (stated or data.convention) if labels else None
-    if labels and data.convention is None:
-        data.convention = from_labels(data.root, labels, workers)
-    elif data.convention is not None:
+    if labels:
+        data.convention = stated or data.convention or from_labels(data.root, labels, workers)
         show(f"regions: {data.convention}")
+    elif stated is not None or LABEL in naming.words:
+        raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
+    else:
+        data.convention = None
+    people = find_people({subject.name: subject.person for subject in subjects}, person)
     for subject in subjects:
-        subject.person = find(subject.name, subject.person)
-    show(f"people: {describe_people({subject.name: subject.person for subject in subjects})}")
+        subject.person = people[subject.name]
     return data
 
 
@@ -75,19 +74,17 @@ def read_regions(path: Path) -> str:
 
 
 def from_labels(root: str, files: Sequence[str], workers: int) -> str:
-    """Read the values of label maps and return regions as text: `lesion=1` if 1 is the only value above 0.
+    """Return regions as text, `lesion=1`, if 1 is the only value above 0 in label maps.
 
     For other values, raise an InputError with an example file of regions.
     """
     values = map_in_processes(partial(label_values, root), files, workers, "label map", "label values")
     numbers = sorted(frozenset[int]().union(*values) - {0})
-    count = f"{len(values)} label map{'s' if len(values) > 1 else ''}"
     if numbers != [1]:
-        problem = f"missing; the values in {count} are {shortened(list(map(str, numbers))) or '0'}"
+        problem = f"missing; the values in the label maps are {shortened(list(map(str, numbers))) or '0'}"
         example = ", ".join(f"label{number}: [{number}]" for number in numbers[:32])
         expected = f"a YAML file that names the regions, the outermost first, such as {{{example}}}"
         raise InputError("--regions", problem, expected)
-    show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
     return "lesion=1"
 
 
@@ -96,10 +93,10 @@ def label_values(root: str, file: str) -> frozenset[int]:
     return labels_in(file, read_scan(Path(root, file))[1])
 
 
-def _shared_modalities(data: DataSet, counts: Counter[str], subjects: int, keep_missing: bool) -> tuple[str, ...]:
-    """Return the modalities of every subject or, with `keep_missing`, of any subject."""
-    rank = [*data.modalities, *SPELLINGS]
-    ordered = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
+def _shared_modalities(data: DataSet, counts: Mapping[str, int], keep_missing: bool) -> tuple[str, ...]:
+    """Return the modalities of every subject or, with `keep_missing`, of any; `counts` has the subjects of each."""
+    order, subjects = [*data.modalities, *SPELLINGS, *sorted(counts)], len(data.subjects)
+    ordered = sorted(counts, key=order.index)
     shared = tuple(name for name in ordered if keep_missing or counts[name] == subjects)
     if rare := [f"{name} (in {counts[name]} of {subjects} subjects)" for name in ordered if name not in shared]:
         show(f"modalities left out, as not every subject has them: {', '.join(rare)}")
@@ -146,21 +143,17 @@ def slices_with_signal(images: Sequence[str]) -> int:
     return min(int((voxels > 0).any(axis=(0, 1)).sum()) for voxels in scans)
 
 
-def write_split(data: DataSet, splits: Split, target: Path) -> None:
+def write_split(data: DataSet, splits: Split, output: str) -> None:
     """Assign the people of a data set to splits, and write the datalist.
 
-    Held-out people go to testing. If only some visits have a label, the rest go to the split unlabelled.
+    People held out by the layout go to testing. If only some visits have a label, the rest go to the split unlabelled.
     """
     visits = data.subjects.values()
     if not visits:
         raise InputError(f"--root={data.root}", "no complete subject", ", ".join(data.modalities))
-    is_labelled = any(visit.label for visit in visits)
-    content: dict[str, Any] = {"name": data.name, "modalities": list(data.modalities)}
-    content |= {"label_convention": data.convention if is_labelled else None, **_space_of(data), "training": []}
-    unlabelled = [visit.name for visit in visits if data.convention is not None and visit.label is None]
-    if unlabelled:
-        show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {min(unlabelled)}")
-        content["unlabelled"] = []
+    convention = data.convention if any(visit.label for visit in visits) else None
+    content: dict[str, Any] = {"name": data.name, "modalities": list(data.modalities), "label_convention": convention}
+    content |= _space_of(data)
     for visit in visits:
         is_clear = visit.sequence is None and visit.person == person_of(visit.name)
         entry = {
@@ -171,11 +164,11 @@ def write_split(data: DataSet, splits: Split, target: Path) -> None:
             "label": visit.label,
         }
         split = "unlabelled" if data.convention is not None and visit.label is None else "training"
-        content[split].append({key: value for key, value in entry.items() if value is not None})
-    split_of = {visit.person: "testing" for visit in visits}  # unless drawn
-    if people := data.people([visit for visit in visits if visit.label or data.convention is None]):
-        split_of |= splits.draw(people)
-    write(assigned(content, split_of), target)
+        content.setdefault(split, []).append({key: value for key, value in entry.items() if value is not None})
+    if unlabelled := content.get("unlabelled"):
+        example = unlabelled[0]["subject"]
+        show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {example}")
+    write(drawn(content, splits, {visit.person for visit in visits if visit.is_test}), output)
 
 
 def _space_of(data: DataSet) -> dict[str, str]:

@@ -19,8 +19,7 @@ from common.data.volumes import Problem, check_grid, check_image, labels_in, ori
 from common.errors import InputError, choice, show
 from common.files import write_csv
 from common.values import names_of
-from scripts.datalists.files import output_file, write
-from scripts.datalists.people import people_in
+from scripts.datalists.files import describe_people, people_in, write
 from scripts.pools import map_in_processes
 from scripts.prepare.volumes import canonical
 
@@ -73,7 +72,6 @@ def check(
     """
     accepted = {choice("accept", name, [*SEVERITY]) for name in names_of(accept) if name}
     source, folder = Path(datalist).expanduser(), Path(root).expanduser()
-    repaired = None if fixed is None else output_file(fixed, source)
     content = datalists.read(source, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in SPLITS for entry in content.get(split, [])]
     if not any((folder / file).exists() for case in cases for file in files_in(case)):
@@ -91,7 +89,7 @@ def check(
     facts["scans"] = describe(union(measured)) if measured else "no readable image"
     if lacking := count_missing(cases, content["modalities"]):
         facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
-    facts["people"] = people_in(content)
+    facts["people"] = describe_people(people_in(content))
     show(f"{source.name}: " + "; ".join(f"{fact}: {value}" for fact, value in facts.items()))
     rows = [COLUMNS]
     sound: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
@@ -109,10 +107,10 @@ def check(
         table = Path(output).expanduser() / "findings.csv"
         write_csv(table, rows)
         show(table)
-    if repaired is not None:
+    if fixed is not None:
         if not any(sound.values()) or (content.get("training") and not sound["training"]):
             raise InputError(f"--fixed={fixed}", "every subject, or every subject for training, has an error")
-        write({**content, **sound}, repaired)
+        write({**content, **sound}, fixed, source)
     if {name for *_, name, _, _ in rows[1:]} - accepted:
         raise SystemExit(1)
 

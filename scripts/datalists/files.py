@@ -1,30 +1,97 @@
-"""Write datalists."""
+"""Read and write datalists, and tell who is a person, by the names of subjects or the option `--person`."""
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.data.datalists import SPLITS, check
+from common.data.datalists import SPLITS, check, person_in, read
+from common.data.names import COUNTED, NUMBERED, PERSON, VISIT, has_number
 from common.data.regions import CONVENTIONS, cards_of
-from common.errors import InputError, show
+from common.errors import InputError, shortened, show
 from common.files import read_json, write_json
 
-
-def output_file(output: str, *inputs: Path) -> Path:
-    """Return the path of a new datalist; raise `InputError` if it would replace an input or a file that is not JSON."""
-    target = Path(output).expanduser()
-    if target.resolve() in [path.resolve() for path in inputs]:
-        raise InputError(f"--output={output}: the same file as an input")
-    if target.is_file():
-        read_json(target, "a new file, or a datalist to replace")
-    return target
+START = re.compile(r"(.+)[_-][^_-]+")  # names that differ in the last part may be of one person,
+LETTER = re.compile(r"(.*\d)(?:[A-Za-z]|(?:v|t|tp|ses)\d+)", re.IGNORECASE)  # as those that differ in P01a, P01v2
+# Patterns for --person that join such names, by whether these have a number
+JOINED = {True: r"(.*?\d.*?|\D+)([_-][^_-]+|[A-Za-z]+\d*)?$", False: r"(.+?)([_-][^_-]+)?$"}
 
 
-def write(content: Mapping[str, Any], path: Path) -> None:
+def describe_people(person_of: Mapping[str, str]) -> str:
+    """Describe the people of subjects; `person_of` maps a subject's name to the person.
+
+    If visits share a person, or names leave open whether they do, the text has --person for the opposite reading.
+    """
+    visits, starts = defaultdict(list), defaultdict(list)
+    for subject, person in sorted(person_of.items()):
+        visits[person].append(subject)
+    for person in visits:
+        part = LETTER.fullmatch(person) or (None if PERSON.match(person) else START.fullmatch(person))
+        if part and not COUNTED.fullmatch(part[1]):
+            starts[part[1]].append(person)
+    line = f"{len(visits)} in {len(person_of)} subjects"
+    shared = [names for names in visits.values() if len(names) > 1]
+    guessed = [names for names in shared if not _states_visit(names[0])]
+    if shared:
+        names = (guessed or shared)[0]
+        line += f", such as {person_of[names[0]]} ({shortened(names, most=3)})"
+        line += "; if these are different people: --person='(.+)'" if guessed else ""
+    alike = [start for start, people in starts.items() if len(people) > 1]
+    numbered = [start for start in alike if has_number(start)]
+    if numbered or len(alike) > 1:
+        first, second, *_ = starts[(numbered or alike)[0]]
+        line += f"; if {first} and {second} are one person: --person='{JOINED[bool(numbered)]}'"
+    return line
+
+
+def _states_visit(name: str) -> bool:
+    """Whether a name of a visit says that it is one, rather than end with any number."""
+    return bool(PERSON.match(name) or not NUMBERED.fullmatch(name) or VISIT.fullmatch(name))
+
+
+def find_people(usual: Mapping[str, str], pattern: str | None) -> dict[str, str]:
+    """Return the person of each subject, and print who they are; `usual` maps subjects to people.
+
+    With `pattern`, a regular expression, the person is its first group in the subject's name or, without a group, its
+    match. Raise InputError for a name without a person.
+    """
+    people = dict(usual)
+    if pattern is not None:
+        for subject in usual:
+            match = re.match(pattern, subject)
+            people[subject] = match[min(1, match.re.groups)] or "" if match else ""
+            if not people[subject]:
+                raise InputError(f"--person={pattern}", f"finds no person in the subject {subject}")
+    show(f"people: {describe_people(people)}")
+    return people
+
+
+def people_in(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the person of each subject of a datalist."""
+    return {entry["subject"]: person_in(entry) for split in SPLITS for entry in content.get(split, [])}
+
+
+def read_with_people(datalist: str, pattern: str | None) -> dict[str, Any]:
+    """Read a datalist, with the people that `pattern` finds, and print who they are; see `find_people`."""
+    content = read(Path(datalist).expanduser())
+    people = find_people(people_in(content), pattern)
+    for split in content.keys() & SPLITS:
+        if pattern is not None:
+            content[split] = [{**entry, "person": people[entry["subject"]]} for entry in content[split]]
+    return content
+
+
+def write(content: Mapping[str, Any], output: str | Path, *inputs: str | Path) -> None:
     """Check a datalist's content, as from `common.data.datalists.read`; write the file, and print the splits' sizes.
 
-    Equal content gives equal bytes.
+    Equal content gives equal bytes. Raise `InputError` if the file is one of `inputs`, or one that is not JSON.
     """
+    path = Path(output).expanduser()
+    if path.resolve() in [Path(file).expanduser().resolve() for file in inputs]:
+        raise InputError(path, "the same file as an input", "a new file")
+    if path.is_file():
+        read_json(path, "a new file, or a datalist to replace")
     convention = content.get("label_convention")
     if isinstance(convention, str) and convention not in CONVENTIONS:
         regions = ("regions", mapping_of(convention))
@@ -34,10 +101,8 @@ def write(content: Mapping[str, Any], path: Path) -> None:
     show(f"{path}: {', '.join(f'{len(content[split])} {split}' for split in SPLITS if split in content)}")
 
 
-def mapping_of(convention: str) -> str | dict[str, Any]:
-    """Convert a label convention to its form in a datalist: its name, or a mapping (see `regions.declaration`)."""
-    if convention in CONVENTIONS:
-        return convention
+def mapping_of(convention: str) -> dict[str, Any]:
+    """Convert a label convention to a mapping, as under `regions` in a datalist; see `regions.declaration`."""
     mapping = {}
     for name, (labels, colour, code, _) in cards_of(convention).items():
         stated = {key: value for key, value in (("colour", colour), ("code", code)) if value}

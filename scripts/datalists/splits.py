@@ -1,19 +1,18 @@
 """Split people into training, validation and testing: at random, by cross-validation folds, or a part of them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from common.data import datalists
-from common.data.datalists import SPLITS, person_in
+from common.data.datalists import SPLITS, person_in, read
 from common.errors import ArgumentError, InputError, choice, show
 from common.files import digest, read_json
-from scripts.datalists.files import output_file, write
-from scripts.datalists.people import with_people
+from scripts.datalists.files import read_with_people, write
 
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 ALL = "all"  # value of `testing` that reserves everyone
@@ -66,7 +65,7 @@ def assigned(content: Mapping[str, Any], split_of: Mapping[str, str], **record: 
     People without a split are left out; other subjects stay. `record` replaces the records of folds and subsets.
     """
     parts = {"training": [], "validation": [], "testing": [*content.get("testing", [])]}
-    for entry in _drawn(content):
+    for entry in _trained(content):
         if name := split_of.get(person_in(entry)):
             parts[name].append(entry)
     if "unlabelled" in content:
@@ -74,7 +73,16 @@ def assigned(content: Mapping[str, Any], split_of: Mapping[str, str], **record: 
     return {key: value for key, value in content.items() if key not in (*SPLITS, "folds", "subset")} | record | parts
 
 
-def _drawn(content: Mapping[str, Any]) -> list[Any]:
+def drawn(content: Mapping[str, Any], splits: Split, tested: Collection[str]) -> dict[str, Any]:
+    """Return a datalist with the subjects of `training` and `validation` in random splits; `tested` people are tested.
+
+    The order of the subjects remains.
+    """
+    people = sorted({person_in(entry) for entry in _trained(content)}.difference(tested))
+    return assigned(content, dict.fromkeys(tested, "testing") | (splits.draw(people) if people else {}))
+
+
+def _trained(content: Mapping[str, Any]) -> list[Any]:
     """Return the subjects that random choices and folds assign: those of `training` and `validation`."""
     return [*content.get("training", []), *content.get("validation", [])]
 
@@ -97,13 +105,10 @@ def split(
         seed: seed of the random choice, 0 or more.
         person: as for generic; by default people are as in the datalist.
     """
-    splits, source = Split(validation, testing, seed), Path(datalist).expanduser()
-    target = output_file(output, source)
-    content = with_people(datalists.read(source), person)
-    content |= {"training": sorted(_drawn(content), key=lambda entry: entry["subject"]), "validation": []}
+    splits, content = Split(validation, testing, seed), read_with_people(datalist, person)
+    content |= {"training": sorted(_trained(content), key=lambda entry: entry["subject"]), "validation": []}
     tested = {person_in(entry) for entry in content.get("testing", [])}
-    split_of = splits.draw(sorted({person_in(entry) for entry in content["training"]} - tested))
-    write(assigned(content, split_of | dict.fromkeys(tested, "testing")), target)
+    write(drawn(content, splits, tested), output, datalist)
 
 
 def fold(
@@ -131,60 +136,56 @@ def fold(
         seed: seed of the random choices, 0 or more; the same seed gives the same folds.
         person: as for generic; by default people are as in the datalist.
     """
-    inputs = [Path(file).expanduser() for file in (datalist, folds) if isinstance(file, str)]
-    target, numbers = output_file(output, *inputs), numbers_of(folds)
-    rest = Split(0.1 if validation is None else validation, seed=seed)
-    if choice("fold_to", fold_to, {"validation": True, "testing": False}):
-        if validation is not None:
-            raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
-        rest = Split(0, seed=seed, least=0)
-    content = with_people(datalists.read(inputs[0]), person)
+    validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
+    if validates and validation is not None:
+        raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
+    rest = Split(0, seed=seed, least=0) if validates else Split(0.1 if validation is None else validation, seed=seed)
+    content, numbers = read_with_people(datalist, person), members_of(folds)
     if "subset" in content or content.get("folds", {}).get("split") == "testing":
         raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
-    person_of = {entry["subject"]: person_in(entry) for entry in _drawn(content)}
-    people, (fold_of, origin) = sorted({*person_of.values()}), _folds_of(folds, person_of, seed)
-    held = [member for member in people if fold_of.get(member) == fold]
-    if not held:
+    person_of = {entry["subject"]: person_in(entry) for entry in _trained(content)}
+    fold_of, people = _folds_of(folds, person_of, seed), sorted({*person_of.values()})
+    held_out = [member for member in people if fold_of.get(member) == fold]
+    if not held_out:
         problem = f"none of the datalist's {len(people)} people is in this fold of {folds}"
         raise InputError(f"--fold={fold}", problem, f"one of {', '.join(map(str, numbers))}")
-    if fold_to == "testing" and (tests := content.get("testing")):
+    if not validates and (tests := content.pop("testing", None)):
         show(f"subjects in testing, left out of all folds: {len(tests)}, such as {tests[0]['subject']}")
-        content["testing"] = []
     split_of = rest.draw([member for member in people if fold_of.get(member, fold) != fold])
-    record = {"fold": fold, "of": len(numbers), "split": fold_to} | origin
-    write(assigned(content, split_of | dict.fromkeys(held, fold_to), folds=record), target)
+    record = {"fold": fold, "of": len(numbers), "split": fold_to, "source": f"assigned at random, seed {seed}"}
+    if not isinstance(folds, int):
+        record |= {"source": Path(folds).name, "sha256": digest(Path(folds).expanduser())}
+    write(assigned(content, split_of | dict.fromkeys(held_out, fold_to), folds=record), output, datalist, str(folds))
 
 
-def _folds_of(folds: str | int, person_of: Mapping[str, str], seed: int) -> tuple[dict[str, int], dict[str, str]]:
-    """Return the fold of each person, and the origin of the folds; `person_of` maps the subjects to people.
+def _folds_of(folds: str | int, person_of: Mapping[str, str], seed: int) -> dict[str, int]:
+    """Return the fold of each person; `person_of` maps the subjects to people.
 
     A visit in a file of folds puts all visits of the person into its fold.
     """
-    fold_of: dict[str, int] = {}
     if isinstance(folds, int):
-        fold_of |= {member: at % folds for at, member in enumerate(_shuffled(sorted({*person_of.values()}), seed))}
-        return fold_of, {"source": f"assigned at random, seed {seed}"}
-    for subject, fold in _listed_folds(folds):
-        person = person_of.get(subject)
-        if person is not None and fold_of.setdefault(person, fold) != fold:
-            raise InputError(f"--folds={folds}: {person} is in fold {fold_of[person]} and in {fold}")
+        return {member: at % folds for at, member in enumerate(_shuffled(sorted({*person_of.values()}), seed))}
+    fold_of: dict[str, int] = {}
+    for fold, members in members_of(folds).items():
+        for person in [person_of[member] for member in members if member in person_of]:
+            if fold_of.setdefault(person, fold) != fold:
+                raise InputError(f"--folds={folds}: {person} is in fold {fold_of[person]} and in {fold}")
     if outside := [subject for subject, person in person_of.items() if person not in fold_of]:
         show(f"subjects left out, as their people are in no fold: {len(outside)}, such as {min(outside)}")
-    return fold_of, {"source": Path(folds).name, "sha256": digest(Path(folds).expanduser())}
+    return fold_of
 
 
-def _listed_folds(file: str) -> list[tuple[str, int]]:
-    """Return the subjects in a file like SwinUNETR's brats21_folds.json, by the names of their folders, with the fold.
+def members_of(folds: str | int) -> dict[int, list[str]]:
+    """Return the subjects of each fold in a file like SwinUNETR's brats21_folds.json; none for a number of folds.
 
     {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
     """
-    content = read_json(Path(file).expanduser(), "a file of folds, or a number of folds")
-    return [(PurePosixPath(entry["image"][0]).parent.name, int(entry["fold"])) for entry in content["training"]]
-
-
-def numbers_of(folds: str | int) -> list[int]:
-    """Return the fold numbers: those in the file if `folds` is a path, 0 to n - 1 if it is a count n."""
-    return list(range(folds)) if isinstance(folds, int) else sorted({fold for _, fold in _listed_folds(folds)})
+    if isinstance(folds, int):
+        return {fold: [] for fold in range(folds)}
+    members = defaultdict[int, list[str]](list)
+    for entry in read_json(Path(folds).expanduser(), "a file of folds, or a number of folds")["training"]:
+        members[int(entry["fold"])].append(PurePosixPath(entry["image"][0]).parent.name)
+    return dict(sorted(members.items()))
 
 
 def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
@@ -199,11 +200,9 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
         seed: seed of the choice, 0 or more, which depends on nothing else but fraction and the subjects' names.
         nested: whether, for the same seed, a larger fraction contains the smaller fractions.
     """
-    source = Path(datalist).expanduser()
-    target = output_file(output, source)
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+    if not 0 < fraction <= 1:
         raise ArgumentError("fraction", fraction, expected="a number above 0, up to 1")
-    content = datalists.read(source)
+    content = read(Path(datalist).expanduser())
     if "subset" in content or not content.get("training"):
         raise InputError("--datalist: already a subset, or without training subjects; give the whole datalist")
     entries = content["training"]
@@ -212,4 +211,4 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
     chosen = {entry["subject"] for entry in ranked[: max(1, round(fraction * len(entries)))]}
     record = {"fraction": fraction, "seed": seed, "nested": nested, "of": len(entries)}
     part = content | {"subset": record, "training": [entry for entry in entries if entry["subject"] in chosen]}
-    write(dict(sorted(part.items(), key=lambda item: item[0] in SPLITS)), target)  # splits last
+    write(dict(sorted(part.items(), key=lambda item: item[0] in SPLITS)), output, datalist)  # splits last

@@ -7,7 +7,7 @@ import pytest
 
 from common.data import datalists
 from scripts.datalists import __main__ as commands
-from scripts.datalists.splits import numbers_of
+from scripts.datalists.splits import members_of
 from tests.scripts.datalists.folders import everybody, subjects
 
 
@@ -63,7 +63,7 @@ def test_the_folds_can_come_from_a_file(own, tmp_path):
     absent = {"sub-11", NAMES[1]}  # the second visit follows the first
     images = [{"fold": fold, "image": [f"x/{name}/t1.nii"]} for name, fold in of.items() if name not in absent]
     path.write_text(json.dumps({"training": [*images, {"fold": 7, "image": ["x/sub-77/t1.nii"]}]}))
-    assert numbers_of(str(path)) == [2, 7]
+    assert [*members_of(str(path))] == [2, 7]
     found = held_out(own, folds=str(path), fold=7)
     assert sorted(found["validation"]) == sorted(name for name, fold in of.items() if fold == 7 and name != "sub-11")
     assert "sub-11" not in found["training"], "it is in no fold"
