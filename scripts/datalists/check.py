@@ -4,7 +4,7 @@ Worker processes examine each subject and return a record; the records are then 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,16 +31,19 @@ SEVERITY |= dict.fromkeys(("empty_mask", "orientation", *PREPARATION_CHECKS), "w
 COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 
-Cases = Sequence[Mapping[str, Any]]  # entries of a datalist with their splits
-Finding = tuple[int, Problem]  # index of the case
-
 
 class Record(NamedTuple):
-    """Problems of a case, and measurements to compare with the rest of the cohort."""
+    """A case, its problems, and measurements to compare with the rest of the cohort."""
 
+    case: Mapping[str, Any]  # entry of a datalist, and its split
     problems: list[Problem]
     digests: Mapping[bytes, str] = {}  # digest of voxels -> file; none for most faulty files
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
+
+    @property
+    def errors(self) -> set[str]:
+        """The failed checks whose severity is error."""
+        return {problem.check for problem in self.problems if SEVERITY[problem.check] == "error"}
 
 
 def check(
@@ -53,14 +56,8 @@ def check(
 ) -> None:
     """Open every file of a datalist and report problems that would stop training, spoil it or inflate the scores.
 
-    Errors: a file that is missing, damaged, not 3D or not on its subject's grid; NaN, infinite or constant voxels; a
-    label that is missing, has unknown values or is listed as an image; two modalities with the same voxels; a subject,
-    image or label that occurs twice, in one split (duplicate) or in two (leakage); visits of one person in two splits
-    (leakage).
-
-    Warnings: subjects without a lesion, unregistered modalities, and images that differ from most of the cohort in
-    spacing, skull, extent or air.
-    Errors and warnings give exit status 1.
+    Errors and warnings give exit status 1. Errors are damaged, unfit or repeated files, and people in two splits;
+    warnings, such as a mask without lesion, deserve a look. See docs/reference/data.md.
 
     Args:
         datalist: JSON file.
@@ -78,40 +75,36 @@ def check(
         raise InputError(f"--root={root}", f"none of the files in {datalist} is in this folder")
     work = partial(examine, root=str(folder), convention=content["label_convention"])
     records = map_in_processes(work, cases, workers, "subject")
-    findings = [[*record.problems] for record in records]  # of each case
-    for index, problem in compare(cases, records):
-        findings[index].append(problem)
-    facts = {"subjects": str(len(cases))}
+    add_outliers(records)
+    add_repeats(records)
+    findings = [(record.case, SEVERITY[problem.check], problem) for record in records for problem in record.problems]
+    facts = [f"{source.name}: subjects: {len(cases)}"]
     for severity in ("error", "warning"):
-        counts = [sum(SEVERITY[problem.check] == severity for problem in problems) for problems in findings]
-        facts[f"{severity}s"] = f"{sum(counts)} in {np.count_nonzero(counts)} subjects" if any(counts) else "none"
+        subjects = [(case["subject"], case["split"]) for case, stated, _ in findings if stated == severity]
+        facts.append(f"{severity}s: " + (f"{len(subjects)} in {len({*subjects})} subjects" if subjects else "none"))
     measured = [record.preparation for record in records if record.preparation is not None]
-    facts["scans"] = describe(union(measured)) if measured else "no readable image"
+    facts.append(f"scans: {describe(union(measured)) if measured else 'no readable image'}")
     if lacking := count_missing(cases, content["modalities"]):
-        facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
-    facts["people"] = describe_people(people_in(content))
-    show(f"{source.name}: " + "; ".join(f"{fact}: {value}" for fact, value in facts.items()))
+        facts.append("missing: " + ", ".join(f"{names} in {count} subjects" for names, count in lacking.items()))
+    show("; ".join([*facts, f"people: {describe_people(people_in(content))}"]))
     rows = [COLUMNS]
-    sound: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
-    for case, problems in zip(cases, findings, strict=True):
-        subject, split = case["subject"], case["split"]
-        for problem in problems:
-            severity, name = SEVERITY[problem.check], problem.check
-            show(f"{severity}: {name}: {split} {subject}: {problem}")
-            rows.append((subject, split, problem.file, severity, name, problem.problem, problem.expected))
-        if not any(SEVERITY[problem.check] == "error" and problem.check not in accepted for problem in problems):
-            sound[split].append({key: value for key, value in case.items() if key != "split"})
-    if len(rows) == 1:
+    for case, severity, problem in findings:
+        subject, split, name = case["subject"], case["split"], problem.check
+        show(f"{severity}: {name}: {split} {subject}: {problem}")
+        rows.append((subject, split, problem.file, severity, name, problem.problem, problem.expected))
+    if not findings:
         show("no problems found")
     if output is not None:
         table = Path(output).expanduser() / "findings.csv"
         write_csv(table, rows)
         show(table)
     if fixed is not None:
-        if not any(sound.values()) or (content.get("training") and not sound["training"]):
-            raise InputError(f"--fixed={fixed}", "every subject, or every subject for training, has an error")
-        write({**content, **sound}, fixed, source)
-    if {name for *_, name, _, _ in rows[1:]} - accepted:
+        sound: dict[str, list[Any]] = {split: [] for split in SPLITS if split in content}
+        for record in records:
+            if record.errors <= accepted:
+                sound[record.case["split"]].append({key: record.case[key] for key in record.case if key != "split"})
+        write(content | sound, fixed, source)
+    if {problem.check for *_, problem in findings} - accepted:
         raise SystemExit(1)
 
 
@@ -124,27 +117,22 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
     digests: dict[bytes, str] = {}
     volumes: list[np.ndarray] = []
     reference: Any = None  # shape and affine of the first readable file, and its name
-    for file in dict.fromkeys(files_in(case)):
+    for file in files_in(case):
         is_label = file == case.get("label")
         try:
             scan, volume = read_scan(Path(root, file), np.float32)
             reference = reference or ((volume.shape, scan.affine), Path(file).name)
             problems += filter(None, [orientation_problem(file, scan)])
             check_grid(file, (volume.shape, scan.affine), *reference)
-            if is_label:
-                is_empty = labels_in(file, volume, convention) == {0}
-            else:
+            if is_label and labels_in(file, volume, convention) == {0}:
+                raise Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
+            if not is_label:
                 volume = without_background(volume)
                 check_image(file, volume)
         except Problem as problem:  # with the path below the root
             problems.append(Problem(problem.check, file, problem.problem, problem.expected))
             continue
         upright, affine = canonical(volume, reference[0][1])
-        if is_label and is_empty:  # empty masks may be equal
-            problems.append(
-                Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
-            )
-            continue
         digest = hashlib.blake2b(np.ascontiguousarray(upright.T).data, digest_size=16).digest()
         original = digests.setdefault(digest, file)
         if original != file:
@@ -158,48 +146,39 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
         problems.append(Problem("no_signal", files_in(case)[0], "no voxel above zero", "a brain, as voxels above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", files_in(case)[0], "no label", f"a label map that follows {convention}"))
-    return Record(problems, digests, measure(np.stack(volumes), affine) if is_sound else None)
+    return Record(case, problems, digests, measure(np.stack(volumes), affine) if is_sound else None)
 
 
-def compare(cases: Cases, records: Sequence[Record]) -> Iterator[Finding]:
-    """Yield outliers and repeated cases; `records` follow the order of `cases`.
-
-    Each scan's preparation is compared with the quartiles of the cohort.
-    """
+def add_outliers(records: Sequence[Record]) -> None:
+    """Add the problems of cases whose preparation is outside the quartiles of the cohort."""
     measured = [record.preparation for record in records if record.preparation is not None]
     figures = {name: [case[name][0] for case in measured] for name in (measured[0] if measured else ())}
     ranges = {name: np.quantile(values, (0.25, 0.75), axis=0).tolist() for name, values in figures.items()}
-    for index, (case, record) in enumerate(zip(cases, records, strict=True)):
+    for record in records:
         if record.preparation is not None:
-            for problem in differences(record.preparation, ranges, files_in(case)[0]).values():
-                yield index, problem
-    yield from _repeated(cases, records)
+            record.problems.extend(differences(record.preparation, ranges, files_in(record.case)[0]).values())
 
 
-def _repeated(cases: Cases, records: Sequence[Record]) -> Iterator[Finding]:
-    """Yield a problem for each repeated subject, image or person; its value names the case to keep.
+def add_repeats(records: Sequence[Record]) -> None:
+    """Add a problem to each case that repeats a subject, image or person; its value names the case to keep.
 
     Cases without errors are preferred, then cases in the most strictly held-out split, then the first in the datalist.
     Visits of a person may share a split or be unlabelled.
     """
-
-    def rank(index: int) -> tuple[bool, int, int]:
-        broken = any(SEVERITY[problem.check] == "error" for problem in records[index].problems)
-        return broken, HELD_OUT_FIRST.index(cases[index]["split"]), index
-
-    originals: dict[tuple[str, Any], int] = {}  # kind and key -> the case to keep
-    pairs: dict[tuple[int, int], tuple[str, str]] = {}  # case and original -> the strongest kind, and a file
-    for index in sorted(range(len(cases)), key=rank):
-        case, file = cases[index], files_in(cases[index])[0]
-        keys = [("subject", case["subject"], file)]
-        keys += [("voxels", digest, image) for digest, image in records[index].digests.items()]
-        keys += [("person", person_in(case), file)] if case["split"] != "unlabelled" else []
-        for kind, key, repeated in keys:
+    ranks = [(bool(record.errors), HELD_OUT_FIRST.index(record.case["split"])) for record in records]
+    originals: dict[tuple[str, Any], int] = {}  # kind and key -> index of the case to keep
+    for index in sorted(range(len(records)), key=ranks.__getitem__):
+        case, first = records[index].case, files_in(records[index].case)[0]
+        keys = [("subject", case["subject"], first)]
+        keys += [("voxels", digest, file) for digest, file in records[index].digests.items()]
+        keys += [("person", person_in(case), first)] if case["split"] != "unlabelled" else []
+        repeated: dict[int, tuple[str, str]] = {}  # index of the case to keep -> the strongest kind, and a file
+        for kind, key, file in keys:
             original = originals.setdefault((kind, key), index)
-            if original != index and (kind != "person" or cases[original]["split"] != case["split"]):
-                pairs.setdefault((index, original), (kind, repeated))
-    for (index, original), (kind, file) in sorted(pairs.items()):
-        subject, split = cases[original]["subject"], cases[original]["split"]
-        check = "duplicate" if cases[index]["split"] == split else "leakage"
-        expected = "each subject and image once, and each person in one split"
-        yield index, Problem(check, file, f"the same {kind} as {subject} in {split}", expected)
+            if original != index and (kind != "person" or records[original].case["split"] != case["split"]):
+                repeated.setdefault(original, (kind, file))
+        for original, (kind, file) in sorted(repeated.items()):
+            subject, split = records[original].case["subject"], records[original].case["split"]
+            check = "duplicate" if case["split"] == split else "leakage"
+            expected = "each subject and image once, and each person in one split"
+            records[index].problems.append(Problem(check, file, f"the same {kind} as {subject} in {split}", expected))

@@ -10,7 +10,7 @@ import pytest
 
 from common.data import datalists
 from scripts.datalists import check as datalist_check
-from scripts.datalists.check import Record, compare, examine
+from scripts.datalists.check import Record, add_outliers, add_repeats, examine
 from tests.damaged_scans import CASE, HEADERS, VOXELS, brain, lesion, write_case
 
 HEAD = {"name": "toy", "modalities": ["T1", "T2"], "label_convention": "brats2021"}
@@ -116,27 +116,27 @@ def test_each_damage_is_a_problem_of_its_file(tmp_path, name):
 FIGURES = {"spacing": [1.0, 1.0, 1.0], "extent": [140.0, 170.0, 140.0], "volume": 1.9, "air": 0.0, "overlap": 1.0}
 
 
-def case(name, split="training"):
-    return {"subject": name, "split": split, "image": [f"{name}_t1", f"{name}_t2"]}
-
-
-def record(number, **figures):
+def record(name, split="training", **figures):
+    case = {"subject": name, "split": split, "image": [f"{name}_t1", f"{name}_t2"]}
     preparation = {name: [value, value] for name, value in (FIGURES | figures).items()}
-    return Record([], digests={b"%d" % number: f"s{number}_t1"}, preparation=preparation)
+    return Record(case, [], {name.encode(): f"{name}_t1"}, preparation)
 
 
 def test_cases_that_differ_from_the_rest_of_the_cohort():
     changes = {2: {"spacing": [1, 1, 1.2]}, 5: {"volume": 4.5}, 7: {"overlap": 0.5}}
-    cases, records = [case(f"s{n}") for n in range(12)], [record(n, **changes.get(n, {})) for n in range(12)]
-    found = [(place, problem.check, problem.file) for place, problem in compare(cases, records)]
-    assert found == [(2, "spacing", "s2_t1"), (5, "skull", "s5_t1"), (7, "alignment", "s7_t1")]
-    heads = [record(n, volume=4.5 if n < 6 else 1.9) for n in range(12)]
-    assert list(compare(cases, heads)) == [], "half of them: none is an outlier"
+    records = [record(f"s{n}", **changes.get(n, {})) for n in range(12)]
+    heads = [record(f"s{n}", volume=4.5 if n < 6 else 1.9) for n in range(12)]
+    add_outliers(records)
+    add_outliers(heads)
+    found = {n: [(it.check, it.file) for it in record.problems] for n, record in enumerate(records) if record.problems}
+    assert found == {2: [("spacing", "s2_t1")], 5: [("skull", "s5_t1")], 7: [("alignment", "s7_t1")]}
+    assert not any(head.problems for head in heads), "half of them: none is an outlier"
 
 
 def test_visits_of_a_person_in_two_splits_are_leakage_but_not_of_the_unlabelled():
-    one, other, records = "1000012_2_0", "1000012_3_0", [record(0), record(1)]
-    ((place, problem),) = compare([case(one), case(other, "validation")], records)
-    value = f"the same person as {other} in validation"
-    assert (place, problem.check, problem.problem) == (0, "leakage", value)
-    assert list(compare([case(one, "unlabelled"), case(other, "validation")], records)) == []
+    for split in ("training", "unlabelled"):
+        records = [record("1000012_2_0", split), record("1000012_3_0", "validation")]
+        add_repeats(records)
+        found = [(it.check, it.problem) for record in records for it in record.problems]
+        expected = [("leakage", "the same person as 1000012_3_0 in validation")]
+        assert found == (expected if split == "training" else [])
