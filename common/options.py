@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
-from .data.regions import cleanup_of, regions_of, with_sides
+from .data.regions import regions_of, with_sides
 from .environment import prepare_process
 from .errors import ArgumentError, did_you_mean
 from .files import claimed
 from .metrics.protocols import check_convention
-from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OPTIONS, RESUMABLE, TRACKING, UNRECORDED
+from .values import CHANGEABLE, COMPONENTS, OF_MONAI, OPTIONS, RESUMABLE, TRACKING, UNRECORDED, cleanup_of
 
 _CLAIMS = ExitStack()  # output folders of this process's run
 atexit.register(_CLAIMS.close)

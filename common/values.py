@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data.preparation import PREPARATION_CHECKS
-from .data.regions import CLEANUPS, CONVENTIONS, cleanup_of, cleanup_text, declaration
+from .data.regions import CONVENTIONS, LARGEST, declaration
 from .errors import ArgumentError
 from .metrics.protocols import CHALLENGES, PROTOCOLS
 
 AUTO = "auto"
+CLEANUPS = "a smallest volume or `largest` for each region, such as WT=100mm3,ET=largest"
+_CLEANUP = re.compile(r"([\w-]+)=(?:(\d{1,9}(?:\.\d{1,6})?)mm3|largest)")
 PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]/\\\x00-\x1f]*")  # fits into file names, and no config evaluates it
 
 
@@ -141,6 +143,17 @@ def _weights_of(value: Any) -> Any:
     return [float(weight) for weight in value]
 
 
+def cleanup_of(text: str) -> dict[str, float]:
+    """Parse a cleanup, such as `WT=100mm3,ET=largest`, into the smallest volume of a component in each region, mm3."""
+    cleanup: dict[str, float] = {}
+    for part in text.replace(" ", "").split(","):
+        match = _CLEANUP.fullmatch(part)
+        if match is None or match[1] in cleanup:
+            raise ArgumentError("cleanup", part, expected=CLEANUPS)
+        cleanup[match[1]] = float(match[2] or LARGEST)
+    return cleanup
+
+
 FOLDER = Kind("folder, such as ./runs", str, _path)
 FILE = Kind("file, such as ./data.json", str, _path)
 FILES = Kind("a file or a list of files", bool, _paths)
@@ -157,7 +170,7 @@ COHORT = Kind("up to 100 letters, digits, spaces and . , ( ) ' + : -", NAME.full
 CONVENTION = Kind(
     f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", str, lambda value: declaration(str(value))
 )
-CLEANUP = Kind(CLEANUPS, PLAIN_TEXT.fullmatch, lambda value: cleanup_text(cleanup_of(str(value))))
+CLEANUP = Kind(CLEANUPS, cleanup_of, lambda value: str(value).replace(" ", ""))
 LOSS_WEIGHTS = Kind("numbers, such as [1,1,1] or {'rotation': 0}", bool, _weights_of, is_literal=True)
 AXES = Kind(
     "a list of different axes from 0, 1, 2, such as [0]",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common import weights
 from common.components import box_of
-from common.data.regions import LARGEST, cleaned, cleanup_text, painting_order, regions_of
+from common.data.regions import LARGEST, cleaned, painting_order, regions_of
 from common.errors import ArgumentError, InputError, show
 from common.files import digest
 from common.metrics.measures import dice, spacing_of
@@ -50,7 +50,8 @@ def choose_cleanup(evaluation: str, checkpoint: str) -> None:
         box = box_of((predicted > 0) | (true > 0))  # copies, as views would keep the whole volumes
         cases.append((predicted[box].copy(), true[box].copy(), float(np.prod(spacing_of(masks.affine)))))
     cleanup, before, after = choose(cases, convention)
-    text = cleanup_text(cleanup)
+    steps = {region: "largest" if volume == LARGEST else f"{volume:g}mm3" for region, volume in cleanup.items()}
+    text = ",".join(f"{region}={step}" for region, step in steps.items())
     for file in files:
         content = weights.load(file)
         content["metadata"]["cleanup"] = text or None

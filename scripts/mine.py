@@ -152,7 +152,7 @@ def length_of(seconds: float, hours: float, kind: str) -> dict[str, int]:
 
 def ranges_of(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> dict[str, list[Any]] | None:
     """Return how scans were prepared (`preparation.measure`); None if they are raw: on several grids, or with skull."""
-    from common.data.transforms import measure_case  # late import: slow
+    from common.training.plan import measure_case  # late import: slow
 
     for case in cases:
         first, *others = map(open_volume, files_in(case))

@@ -8,6 +8,6 @@ __getattr__ = lazy(
     datasets="CaseDataset",
     intensities="NormalizeBraind",
     regions="regions_of symmetric_axes",
-    transforms="CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "
-    "RandRegionCropd RegionsToLabeld ToRASd",
+    transforms="CheckPreparationd CropToForegroundd LabelToRegionsd LoadScand RandModalityDropoutd "
+    "RandRegionCropd ToRASd",
 )

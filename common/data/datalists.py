@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -27,10 +26,16 @@ SCHEMA = read_json(Path(__file__).with_name("datalist.schema.json"))
 
 
 class Datalist:
-    """A datalist file, read once, and the folder `root` that its paths are relative to; `content` is as from `read`."""
+    """A datalist file, read once, and the folder `root` that its paths are relative to.
+
+    `content` is as from `read`, `splits` has the split and `people` the person (`person_in`) of each subject.
+    """
 
     def __init__(self, path: str | Path, root: str | Path) -> None:
         self.path, self.root, self.content = path, root, read(path)
+        entries = [(split, entry) for split in SPLITS for entry in self.content.get(split, [])]
+        self.splits = {entry["subject"]: split for split, entry in entries}
+        self.people = {entry["subject"]: person_in(entry) for _, entry in entries}
 
     def load(
         self,
@@ -79,25 +84,10 @@ class Datalist:
         return entries
 
     @property
-    def splits(self) -> dict[str, str]:
-        """The split of each subject."""
-        return {entry["subject"]: split for split in SPLITS for entry in self.content.get(split, [])}
-
-    @cached_property
-    def people(self) -> dict[str, str]:
-        """The person of each subject (see `person_in`)."""
-        return {entry["subject"]: person_in(entry) for split in SPLITS for entry in self.content.get(split, [])}
-
-    @property
     def leaked(self) -> list[str]:
-        """The sorted people with visits in two or more of training, validation and testing (see `person_in`)."""
-        people = {(person_in(entry), split) for split in SPLITS[:3] for entry in self.content.get(split, [])}
-        return sorted(person for person, count in Counter(person for person, _ in people).items() if count > 1)
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """The datalist's name, and the number of subjects in each non-empty split."""
-        return {"name": self.content["name"], **Counter(self.splits.values())}
+        """The sorted people with visits in two or more of training, validation and testing."""
+        places = {(self.people[subject], split) for subject, split in self.splits.items() if split != "unlabelled"}
+        return sorted(person for person, count in Counter(person for person, _ in places).items() if count > 1)
 
     def digest(self) -> str:
         """Return a SHA-256 of the subjects' names in each split, regardless of their order and of paths."""

@@ -49,7 +49,6 @@ CONVENTIONS: Mapping[str, Mapping[str, Region]] = {
 EXPECTED = f"one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 # Okabe and Ito, Color Universal Design, 2008: distinct with every kind of colour vision
 PALETTE = ("#d55e00", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")  # for regions that declare no colour
-CLEANUPS = "a smallest volume or `largest` for each region, such as WT=100mm3,ET=largest"
 LARGEST = np.inf  # smallest volume with which only the largest component stays
 SLACK = 1e-4  # relative tolerance of volumes, as affines are in single precision
 
@@ -59,7 +58,6 @@ _CODE = r"[\w.-]{1,32} \w{1,16} [A-Za-z][\w .'()-]{0,63}"
 _REGION = re.compile(
     rf"([A-Za-z][\w-]{{0,39}})=(\d{{1,3}}(?:\+\d{{1,3}})*)(?::([0-9A-Fa-f]{{6}}))?(?::({_CODE}))?", re.ASCII
 )
-_CLEANUP = re.compile(r"([\w-]+)=(?:(\d{1,9}(?:\.\d{1,6})?)mm3|largest)")
 
 
 @cache
@@ -152,23 +150,6 @@ def display_order(names: Iterable[str]) -> list[str]:
     """Sort region names for display: those of tumours outermost first, then all others in their given order."""
     outermost = {"WT": 0, "TC": 1, "ET": 2}
     return sorted(names, key=lambda name: outermost.get(name, 3))
-
-
-def cleanup_of(text: str) -> dict[str, float]:
-    """Parse a cleanup, such as `WT=100mm3,ET=largest`, into the smallest volume of a component in each region, mm3."""
-    cleanup: dict[str, float] = {}
-    for part in text.replace(" ", "").split(","):
-        match = _CLEANUP.fullmatch(part)
-        if match is None or match[1] in cleanup:
-            raise ArgumentError("cleanup", part, expected=CLEANUPS)
-        cleanup[match[1]] = float(match[2] or LARGEST)
-    return cleanup
-
-
-def cleanup_text(cleanup: Mapping[str, float]) -> str:
-    """Write a cleanup as text: the inverse of `cleanup_of`."""
-    steps = {region: "largest" if volume == LARGEST else f"{volume:.15g}mm3" for region, volume in cleanup.items()}
-    return ",".join(f"{region}={step}" for region, step in steps.items())
 
 
 def cleaned(label: NDArray[Any], convention: str, cleanup: Mapping[str, float], voxel: float) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Dictionary transforms that MONAI lacks: load and check a scan, drop modalities, convert labels and regions."""
+"""Dictionary transforms that MONAI lacks: load and check a scan, drop modalities, convert labels to regions."""
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
@@ -20,10 +20,10 @@ from monai.transforms.utils import correct_crop_centers
 from monai.utils import TraceKeys
 from nibabel.orientations import inv_ornt_aff
 
-from ..errors import InputError, within
+from ..errors import InputError
 from .names import check_order
 from .preparation import Ranges, differences, measure, refuse, union, without_background
-from .regions import cleaned, cleanup_of, painting_order, regions_of
+from .regions import regions_of
 from .volumes import axes_of, check_copies, check_grid, check_image, forms_of, labels_in, read_scan, warn_of_orientation
 
 FORMS = "forms"  # metadata key: grid header (`forms_of`) of an image's first file
@@ -123,25 +123,6 @@ class ToRASd(MapTransform, InvertibleTransform):
         return result
 
 
-def measure_case(case: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, list[Any]]:
-    """Load the image of a case and measure how it was prepared; see `measure`."""
-    with within(f"subject {case['subject']}"):
-        image = ToRASd("image")(LoadScand("image", modalities)({"image": case["image"]}))["image"]
-    return measure(image.numpy(), image.affine.numpy())
-
-
-def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
-    """Return the regions absent from all label maps of cases; raise `InputError` if none has a labelled voxel."""
-    absent = regions_of(convention)
-    for case in cases:
-        if absent:  # until each region has occurred
-            labels = labels_in(case["label"], read_scan(case["label"])[1])
-            absent = {name: region for name, region in absent.items() if not region & labels}
-    if cases and len(absent) == len(regions_of(convention)):
-        raise InputError(f"label map {cases[0]['label']}", f"no labelled voxel in this or any of {len(cases)}")
-    return list(absent)
-
-
 class CropToForegroundd(CropForegroundd):
     """Crop volumes [C, H, W, D] to the box around the voxels of `source_key` that are not 0, the background."""
 
@@ -164,10 +145,8 @@ class CheckPreparationd(EachKeyd):
         self.expected, self.accept, self.spacing = union(expected) if expected else None, set(accept), spacing
 
     def convert(self, volume: MetaTensor) -> MetaTensor:
-        measured, file = (
-            measure(volume.numpy(), volume.affine.numpy()),
-            str(volume.meta.get("filename_or_obj", "image")),
-        )
+        measured = measure(volume.numpy(), volume.affine.numpy())
+        file = str(volume.meta.get("filename_or_obj", "image"))
         refuse(differences(measured, self.expected, file, self.spacing), self.accept)
         return volume
 
@@ -240,38 +219,10 @@ class LabelToRegionsd(EachKeyd):
     def convert(self, volume: torch.Tensor) -> torch.Tensor:
         name = str(getattr(volume, "meta", {}).get("filename_or_obj", "label map"))
         labels_in(name, torch.as_tensor(volume).cpu().numpy(), self.convention)
-        return _regions_in(volume.round() if volume.is_floating_point() else volume, self.convention).float()
+        return regions_in(volume.round() if volume.is_floating_point() else volume, self.convention).float()
 
 
-def _regions_in(label: torch.Tensor, convention: str) -> torch.Tensor:
+def regions_in(label: torch.Tensor, convention: str) -> torch.Tensor:
     """Return a mask of each region [R, H, W, D] in a label map [1, H, W, D]."""
     regions = [torch.tensor(sorted(values), device=label.device) for values in regions_of(convention).values()]
     return torch.cat([torch.isin(label, values) for values in regions])
-
-
-class RegionsToLabeld(EachKeyd):
-    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D]; inner regions win."""
-
-    def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
-        super().__init__(keys)
-        self.convention, self.cleanup = convention, cleanup_of(cleanup) if cleanup else {}
-
-    def convert(self, volume: torch.Tensor) -> torch.Tensor:
-        label = torch.zeros_like(volume[:1], dtype=torch.uint8)
-        for channel, value in painting_order(self.convention):
-            label[volume[channel : channel + 1] > 0] = value
-        if self.cleanup:
-            voxel = float(abs(np.linalg.det(volume.affine[:3, :3].cpu().numpy())))
-            label[0] = torch.from_numpy(cleaned(label[0].cpu().numpy(), self.convention, self.cleanup, voxel))
-        return label
-
-
-class NestRegionsd(RegionsToLabeld):
-    """Make regions [R, H, W, D] consistent with each other: convert them to a label map and back.
-
-    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour. Metrics must measure
-    the label map that users get.
-    """
-
-    def convert(self, volume: torch.Tensor) -> torch.Tensor:
-        return _regions_in(super().convert(volume), self.convention).to(volume.dtype)

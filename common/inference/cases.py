@@ -87,16 +87,11 @@ def pending_cases(
     """
     files = {case["subject"]: files_of(case["subject"], results.folder, probabilities) for case in cases}
     scans = {Path(image).resolve() for case in cases for image in case["image"] if image}
-    present, complete = [], set()
-    for subject, paths in files.items():
-        for file in paths:
-            if file.resolve() in scans:
-                raise InputError(file, "a result would overwrite this scan", "another output_dir")
-        exist = [file.exists() for file in paths]
-        if any(exist):
-            present.append(subject)
-        if all(exist):
-            complete.add(subject)
+    for file in [file for paths in files.values() for file in paths]:
+        if file.resolve() in scans:
+            raise InputError(file, "a result would overwrite this scan", "another output_dir")
+    present = [subject for subject, paths in files.items() if any(file.exists() for file in paths)]
+    complete = {subject for subject in present if all(file.exists() for file in files[subject])}
     if existing == "refuse" and present:
         raise InputError(results.folder, f"has results of {shortened(present)}", "existing=skip or replace")
     kept = {file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")}

@@ -1,4 +1,4 @@
-"""Write the results of inference: label maps and probabilities on the scans' grids, volumes, and embeddings."""
+"""Results of inference: label maps from regions, files on the scans' grids, volumes, and embeddings."""
 
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -7,22 +7,53 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
+from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from ..data.regions import display_order, regions_of
-from ..data.transforms import FORMS
+from ..data.regions import cleaned, display_order, painting_order, regions_of
+from ..data.transforms import FORMS, EachKeyd, regions_in
 from ..data.volumes import check_grid, read_scan, write_volume
 from ..errors import InputError, show
 from ..files import atomic_write, write_csv
 from ..made import Results
+from ..values import cleanup_of
 
 
 def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
     """Return the result files of a subject: its label map and, on request, its probabilities."""
     folders = [Path(output_dir), Path(output_dir) / "probabilities"]
     return [folder / f"{subject}.nii.gz" for folder in folders[: 1 + probabilities]]
+
+
+class RegionsToLabeld(EachKeyd):
+    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D]; inner regions win."""
+
+    def __init__(self, keys: KeysCollection, convention: str, cleanup: str | None = None) -> None:
+        super().__init__(keys)
+        self.convention, self.cleanup = convention, cleanup_of(cleanup) if cleanup else {}
+
+    def convert(self, volume: torch.Tensor) -> torch.Tensor:
+        label = torch.zeros_like(volume[:1], dtype=torch.uint8)
+        for channel, value in painting_order(self.convention):
+            label[volume[channel : channel + 1] > 0] = value
+        if self.cleanup:
+            voxel = float(abs(np.linalg.det(volume.affine[:3, :3].cpu().numpy())))
+            label[0] = torch.from_numpy(cleaned(label[0].cpu().numpy(), self.convention, self.cleanup, voxel))
+        return label
+
+
+class NestRegionsd(RegionsToLabeld):
+    """Make regions [R, H, W, D] consistent with each other: convert them to a label map and back.
+
+    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour. Metrics must measure
+    the label map that users get.
+    """
+
+    def convert(self, volume: torch.Tensor) -> torch.Tensor:
+        return regions_in(super().convert(volume), self.convention).to(volume.dtype)
 
 
 class SaveVolumed(Transform):

@@ -1,6 +1,7 @@
 """The options, data, length and starting state of a training run."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil, log
@@ -9,10 +10,11 @@ from typing import Any, NamedTuple
 
 from ..data.datalists import Datalist
 from ..data.names import count_missing, files_in, missing_in
-from ..data.preparation import describe, differences, refuse, spread, union
-from ..data.transforms import absent_regions, measure_case
-from ..data.volumes import Problem, is_made_up
-from ..errors import ArgumentError, shortened, show
+from ..data.preparation import describe, differences, measure, refuse, spread, union
+from ..data.regions import regions_of
+from ..data.transforms import LoadScand, ToRASd
+from ..data.volumes import Problem, is_made_up, labels_in, read_scan
+from ..errors import ArgumentError, InputError, shortened, show, within
 from ..files import digest
 from ..options import Options, components
 from ..values import OFF, OPTIONS, RESUMABLE, UNRECORDED
@@ -61,6 +63,25 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
     return Length(iterations, interval, warmup, round(iterations * cases_per_step / cases, 2))
 
 
+def measure_case(case: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, list[Any]]:
+    """Load the image of a case and measure how it was prepared; see `measure`."""
+    with within(f"subject {case['subject']}"):
+        image = ToRASd("image")(LoadScand("image", modalities)({"image": case["image"]}))["image"]
+    return measure(image.numpy(), image.affine.numpy())
+
+
+def absent_regions(cases: Sequence[Mapping[str, Any]], convention: str) -> list[str]:
+    """Return the regions absent from all label maps of cases; raise `InputError` if none has a labelled voxel."""
+    absent = regions_of(convention)
+    for case in cases:
+        if absent:  # until each region has occurred
+            labels = labels_in(case["label"], read_scan(case["label"])[1])
+            absent = {name: region for name, region in absent.items() if not region & labels}
+    if cases and len(absent) == len(regions_of(convention)):
+        raise InputError(f"label map {cases[0]['label']}", f"no labelled voxel in this or any of {len(cases)}")
+    return list(absent)
+
+
 class Plan:
     """Read a training run's datalist, create its folders and find the state to resume."""
 
@@ -87,7 +108,7 @@ class Plan:
             preprocessing="RAS orientation, z-score per channel (see normalization)",
             global_batch_size=global_batch_size,
             subjects=self.data.digest(),
-            dataset=self.data.counts,
+            dataset={"name": self.data.content["name"], **Counter(self.data.splits.values())},
             components=components(),
             pretrained=options.pretrained and f"sha256:{digest(options.pretrained)}",
         )

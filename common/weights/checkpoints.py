@@ -17,7 +17,7 @@ from ..values import AXES, CLEANUP, EDGES, LENGTHS, NAMES, TEXT, flags, numbers,
 ENCODER = "swinViT."  # prefix of the encoder, the pretrained part
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; files with this name contain an encoder
 
-# The known layouts. All names may share an additional prefix, such as `module.` of DistributedDataParallel.
+# The known layouts: a state dict, at the top level or under one of WRAPPERS; names may share a prefix, such as module.
 WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; common; MONAI's; the public BraTS code's
 # MONAI's model_swinvit.pt: an encoder without prefix, with older names, and a layer that MONAI's encoder lacks
 ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm)(\.|$)")
@@ -100,10 +100,8 @@ def _tensors_of(module: Any, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
 def read(path: str | Path) -> Checkpoint:
     """Read a checkpoint without running code from the file; rename its tensors as in SSLHead and SwinUNETR.
 
-    Known layouts: a state dict, at the top level or under one of `WRAPPERS`, with or without a prefix of all names,
-    such as DistributedDataParallel's `module.`; the encoder's names begin with `ENCODER`, or are those of MONAI's
-    model_swinvit.pt. This covers our files and those of the paper's authors (different heads: DIFF-29). Metadata are in
-    the file, or in the JSON beside a plain state dict.
+    It may have any of the layouts above: those of our files and of the paper's authors (different heads: DIFF-29).
+    Metadata are in the file, or in the JSON beside a plain state dict.
     """
     content = load(path)
     with within(f"checkpoint {path}"):

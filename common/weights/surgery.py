@@ -78,12 +78,11 @@ def initialise(
 ) -> Report:
     """Load a checkpoint of the previous stage into a network; report which tensors match.
 
-    Tensors match by name. Tensors with one slice per modality are adapted by the modalities' names (see `transfer`).
-    Heads or decoders that the checkpoint lacks keep their initial values; a different encoder is refused.
-
-    `network`, whose input channels are `modalities` in order, is changed in place. `modality_aliases` names, for
-    modalities that the checkpoint lacks, the modality that supplies their filters: {"T2": "FLAIR"} treats T2 as FLAIR,
-    even if FLAIR is also a channel. By default, `ANY` alone supplies every modality.
+    Tensors match by name; those with one slice per modality are adapted by the modalities' names (`transfer`). Heads or
+    decoders that the checkpoint lacks keep their initial values; a different encoder is refused. `modalities` are the
+    network's input channels in order. `modality_aliases` names, for modalities that the checkpoint lacks, the modality
+    that supplies their filters: {"T2": "FLAIR"} treats T2 as FLAIR, even if FLAIR is also a channel. By default, `ANY`
+    alone supplies every modality.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))

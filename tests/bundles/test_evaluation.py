@@ -9,7 +9,8 @@ import pytest
 from monai.data import MetaTensor
 
 from common import weights
-from common.data import LabelToRegionsd, NestRegionsd, RegionsToLabeld
+from common.data import LabelToRegionsd
+from common.inference import NestRegionsd, RegionsToLabeld
 from scripts.evaluate.__main__ import evaluate
 from tests.bundles.workflows import untrained, workflow
 from tests.support import COHORT_OF

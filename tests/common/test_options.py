@@ -22,7 +22,7 @@ from scripts.configs import as_data
         ("patch_size", (64, 96, 128), [64, 96, 128]),
         ("modalities", "['T1', FLAIR]", ["T1", "FLAIR"]),
         ("cohort", 7, "7"),
-        ("cleanup", "WT = 50.0mm3, ET=largest", "WT=50mm3,ET=largest"),
+        ("cleanup", "WT = 50mm3, ET=largest", "WT=50mm3,ET=largest"),
         ("iterations", "5 epochs", "5 epochs"),
     ],
 )

@@ -6,8 +6,8 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from common.data import NestRegionsd
 from common.data.regions import LARGEST, cleaned
+from common.inference import NestRegionsd
 
 # In the order of the steps: region, its labels, label of removed voxels
 ORDER = {

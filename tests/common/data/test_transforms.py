@@ -13,11 +13,10 @@ from common.data.transforms import (
     CropToForegroundd,
     LabelToRegionsd,
     LoadScand,
-    NestRegionsd,
     RandRegionCropd,
-    RegionsToLabeld,
     ToRASd,
 )
+from common.inference import NestRegionsd, RegionsToLabeld
 
 # The regions of each label value, by the conventions' own papers: NCR 1, ED 2, ET 4 (BraTS 2023: 3); after treatment
 # RC 4; in children ET 1, NET 2, CC 3, ED 4

@@ -4,9 +4,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.transforms import LoadScand, absent_regions
+from common.data.transforms import LoadScand
 from common.data.volumes import _warned, open_volume, orientation_problem, read_scan
 from common.errors import InputError
+from common.training.plan import absent_regions
 from tests.damaged_scans import CASE, absolute, brain, lesion, save, shifted, write_case
 
 
