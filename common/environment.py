@@ -11,10 +11,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 
 
 
 def prepare_process() -> None:
-    """Set up error reports, memory and limits of this process; call this before anything imports PyTorch.
-
-    TF32 is off unless the environment sets NVIDIA_TF32_OVERRIDE.
-    """
+    """Set up error reports, memory and limits of this process; call this before anything imports PyTorch."""
     use_huge_pages()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)  # DataLoader workers need many open files

@@ -21,11 +21,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Context manager: write a temporary file, then replace `path` atomically; an OSError becomes an `InputError`.
 
     If the block fails, the old content stays. Missing folders are created.
-
-    Example:
-        >>> with atomic_write("/tmp/figures.json") as file:
-        ...     file.write_text("{}")
-        2
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")  # removed by `claimed` after a kill

@@ -57,7 +57,7 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
         readme = (source / "docs/README.md").read_text(encoding="utf-8")
         if checkpoint is not None:
             record = {name: value for name, value in checkpoint.metadata.items() if name != "datalist"}  # a local path
-            checkpoints.write_plain(checkpoint.state, record, folder / "models/model.pt")
+            write_plain(checkpoint.state, record, folder / "models/model.pt")
             readme = _describe_weights(readme, record)
             _describe(metadata, record)
         if weights_url is not None:
@@ -76,6 +76,12 @@ def package(bundle: str, output: str = "dist", weights: str | None = None, weigh
         Path(zipped).rename(dist / f"{archive}.zip")
         folder.rename(dist / bundle)
     show(dist / bundle, dist / f"{archive}.zip")
+
+
+def write_plain(state: Mapping[str, Any], metadata: Mapping[str, Any], path: Path) -> None:
+    """Save tensors alone, as MONAI's tools read them; the JSON beside the file has its SHA-256 and the metadata."""
+    checkpoints.write(state, path)
+    write_json(path.with_suffix(".json"), {"sha256": digest(path), **metadata})
 
 
 def _fitting(file: Path, source: Path) -> tuple[Any, dict[str, Any]]:

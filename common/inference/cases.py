@@ -49,12 +49,9 @@ def find_cases(
         folders, is_hidden = path.parts[:-1], any(part.startswith(".") for part in path.parts)
         if stem == file.name or is_hidden or output in file.parents:
             continue
-        if stem.startswith(prefix):  # so that P1_T2/P1_T2_FLAIR is FLAIR of the visit P1_T2
-            rest, modality = split_name(stem.removeprefix(prefix))
-            subject = prefix + rest if rest else file.parent.name
-        else:
-            subject, modality = split_name(stem)
-            subject = subject or "_".join(folders) or file.parent.name
+        start = prefix if stem.startswith(prefix) else ""  # so that P1_T2/P1_T2_FLAIR is FLAIR of the visit P1_T2
+        rest, modality = split_name(stem.removeprefix(start))
+        subject = start + rest if rest else start[:-1] or "_".join(folders) or file.parent.name
         modality = in_folders(modality, folders)  # T1ce in Gd/T1
         if modality is None and len(modalities) == 1 and not MASK.search(subject):
             modality = modalities[0]

@@ -1,7 +1,6 @@
-"""The order of the cases in a training, endless, and its optimiser steps.
+"""The endless order of the cases in a training, and its optimiser steps.
 
-The data depend only on the seed and the position in the order. A resumed run, or a run with a different number of
-workers, therefore sees the same data as an uninterrupted run.
+The data depend only on the seed and the position in the order, whether a run is resumed, and with any workers.
 """
 
 import time

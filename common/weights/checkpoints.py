@@ -11,7 +11,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ..errors import InputError, report_in_one_line, within
-from ..files import atomic_write, digest, read_json, write_json
+from ..files import atomic_write, digest, read_json
 from ..values import AXES, CLEANUP, EDGES, LENGTHS, NAMES, TEXT, flags, numbers, optional
 
 ENCODER = "swinViT."  # prefix of the encoder, the pretrained part
@@ -227,12 +227,6 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
     torch.save(dict(content), archive)
     with atomic_write(path) as temporary:
         temporary.write_bytes(archive.getbuffer())
-
-
-def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Save tensors alone, as MONAI's tools read them; the JSON beside the file has its SHA-256 and the metadata."""
-    write(state, path)
-    write_json(Path(path).with_suffix(".json"), {"sha256": digest(path), **metadata})
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

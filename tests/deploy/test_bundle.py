@@ -4,8 +4,8 @@ import shutil
 import pytest
 import torch
 
-from common import weights
 from deploy.bundle import open_bundle, segments_of, split_options
+from scripts.package import write_plain
 from tests.deploy.dicom.dicom_study import refusal
 from tests.support import ROOT
 
@@ -24,22 +24,22 @@ def test_a_checkpoint_states_the_modalities_that_it_needs(bundle, models, tmp_pa
     assert open_bundle(bundle).reference == "T1ce"
     content, file = torch.load(models["brats"], weights_only=True), tmp_path / "model.pt"
     lacking = {"modalities": ["T1", "FLAIR"], "missing_modalities": ["T1", "FLAIR"]}  # each in some subjects
-    weights.write_plain(content["network"], content["metadata"] | lacking, file)
+    write_plain(content["network"], content["metadata"] | lacking, file)
     opened = open_bundle(bundle, file)
     assert (opened.modalities, opened.reference) == (("T1", "FLAIR"), "T1")
-    weights.write_plain(content["network"], content["metadata"] | {"modalities": ["T1", "PD"]}, file)
+    write_plain(content["network"], content["metadata"] | {"modalities": ["T1", "PD"]}, file)
     assert refusal(open_bundle, bundle, file) == f"checkpoint {file}: modality PD; expected some of FLAIR, T1ce, T1, T2"
 
 
 def test_a_checkpoint_states_the_regions_that_it_segments(bundle, models, tmp_path):
     content, file = torch.load(models["brats"], weights_only=True), tmp_path / "model.pt"
     own = {"label_convention": "ventricles=7,hippocampus=3"}
-    weights.write_plain(content["network"], content["metadata"] | own, file)
+    write_plain(content["network"], content["metadata"] | own, file)
     opened = open_bundle(bundle, file)
     assert [segment.label for segment in opened.segments] == ["hippocampus", "ventricles"]
     assert opened.name == "BrainSegFounder stage 3: segmentation of ventricles and hippocampus"
     assert (opened.cohort, opened.reference) == ("brats", "T1ce")
-    weights.write_plain(content["network"], {"normalization": "brain"}, file)  # such as a converted file
+    write_plain(content["network"], {"normalization": "brain"}, file)  # such as a converted file
     assert [segment.value for segment in open_bundle(bundle, file).segments] == [1, 2, 4]
     config = bundle / "configs/inference.yaml"  # of a package, the file states its own regions
     config.write_text(re.sub("(?m)^label_convention:.*", "label_convention: whole=1+2,core=1", config.read_text()))
