@@ -22,8 +22,8 @@ ALL = "all"  # value of `testing` that reserves everyone
 class Split:
     """Numbers (int) or fractions (float) of people for validation and testing, and the seed of the random choice.
 
-    A fraction above 0 gives at least one person, for validation at least `least`, the smallest number there; "all"
-    reserves everyone for testing. Raise `InputError` for an invalid option or, in `draw`, for too few people.
+    A fraction above 0 gives at least one person, for validation `least`, the smallest number there; "all" reserves
+    everyone for testing. Raise `InputError` for an invalid option or, in `draw`, for too few people.
     """
 
     validation: Any = 0.1
@@ -106,6 +106,8 @@ def split(
         person: as for generic; by default people are as in the datalist.
     """
     splits, content = Split(validation, testing, seed), read_with_people(datalist, person)
+    if not _trained(content):
+        raise InputError(f"--datalist={datalist}", "no subjects in training or validation")
     content |= {"training": sorted(_trained(content), key=lambda entry: entry["subject"]), "validation": []}
     tested = {person_in(entry) for entry in content.get("testing", [])}
     write(drawn(content, splits, tested), output, datalist)
@@ -136,26 +138,25 @@ def fold(
         seed: seed of the random choices, 0 or more; the same seed gives the same folds.
         person: as for generic; by default people are as in the datalist.
     """
-    validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
-    if validates and validation is not None:
-        raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
-    rest = Split(0, seed=seed, least=0) if validates else Split(0.1 if validation is None else validation, seed=seed)
-    content, numbers = read_with_people(datalist, person), members_of(folds)
+    choice("fold_to", fold_to, ("validation", "testing"))
+    content, numbers = read_with_people(datalist, person), [*members_of(folds)]
     if "subset" in content or content.get("folds", {}).get("split") == "testing":
         raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
-    person_of = {entry["subject"]: person_in(entry) for entry in _trained(content)}
-    fold_of, people = _folds_of(folds, person_of, seed), sorted({*person_of.values()})
-    held_out = [member for member in people if fold_of.get(member) == fold]
-    if not held_out:
-        problem = f"none of the datalist's {len(people)} people is in this fold of {folds}"
-        raise InputError(f"--fold={fold}", problem, f"one of {', '.join(map(str, numbers))}")
-    if not validates and (tests := content.pop("testing", None)):
-        show(f"subjects in testing, left out of all folds: {len(tests)}, such as {tests[0]['subject']}")
-    split_of = rest.draw([member for member in people if fold_of.get(member, fold) != fold])
+    fold_of = _folds_of(folds, {entry["subject"]: person_in(entry) for entry in _trained(content)}, seed)
+    split_of = {member: fold_to if number == fold else "training" for member, number in fold_of.items()}
+    if fold_to not in split_of.values():
+        raise InputError(f"--fold={fold}", f"nobody is in this fold of {folds}", f"one of {numbers}")
+    if fold_to == "testing":
+        if tests := content.pop("testing", None):
+            show(f"subjects in testing, left out of all folds: {len(tests)}, such as {tests[0]['subject']}")
+        others = sorted(member for member, name in split_of.items() if name == "training")
+        split_of |= Split(0.1 if validation is None else validation, seed=seed).draw(others)
+    elif validation is not None:
+        raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
     record = {"fold": fold, "of": len(numbers), "split": fold_to, "source": f"assigned at random, seed {seed}"}
     if not isinstance(folds, int):
         record |= {"source": Path(folds).name, "sha256": digest(Path(folds).expanduser())}
-    write(assigned(content, split_of | dict.fromkeys(held_out, fold_to), folds=record), output, datalist, str(folds))
+    write(assigned(content, split_of, folds=record), output, datalist, str(folds))
 
 
 def _folds_of(folds: str | int, person_of: Mapping[str, str], seed: int) -> dict[str, int]:
