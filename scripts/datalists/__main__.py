@@ -26,10 +26,8 @@ OPTIONS = """
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; or all, if no stage trains on the cohort.
         seed: seed of the random choice, 0 or more.
-        label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3; by
-            default that of the folders' names.
-        min_slices: fewest axial slices with a voxel above zero in each image of a visit; the paper uses 100. Every
-            voxel is read, an hour on one core for 41,400 people; 0 opens no image.
+        label_convention: label convention, or regions such as core=1+3,whole=1+2+3; by default by the folders' names.
+        min_slices: fewest axial slices with a voxel above zero in each image; the paper uses 100 (an hour on a core).
         visits: all, or first for each person's first complete visit only.
         workers: processes that count slices; 0 for one per core.
     """
@@ -56,8 +54,7 @@ def command_of(name: str, card: Cohort) -> Callable[..., None]:
         data.name, data.convention = name, stated or data.convention
         data.show_unused(card.modalities)
         data.refuse_clashes(card.modalities)
-        if data.convention:
-            show(f"regions: {data.convention}")
+        show(f"regions: {data.convention or 'none'}")
         write_split(select(data, min_slices=min_slices, only_first=only_first, workers=workers), splits, output)
 
     command.__doc__ = card.about + OPTIONS
@@ -80,9 +77,8 @@ def generic(
 ) -> None:
     """Write the datalist of any data set of NIfTI or MGH files.
 
-    BIDS and nnU-Net's raw folders are recognised. In any other folder, a file's name ends with the modality, or with
-    seg, mask or the like, and the rest of the path is the subject: SUBJECT/MODALITY, SUBJECT/VISIT/SUBJECT_MODALITY,
-    SUBJECT_MODALITY; for other names, give --pattern. See docs/reference/data.md.
+    BIDS and nnU-Net's raw folders are recognised. In other folders, names end with the modality, seg, mask or the like,
+    as in SUBJECT/VISIT/SUBJECT_MODALITY; for other names, give --pattern. See docs/reference/data.md.
 
     Args:
         root: folder of the data set.
@@ -95,11 +91,9 @@ def generic(
         label: last words or pattern of label maps' names, such as lesion_mask or masks/{subject}.
         pattern: pattern of all paths below `root`, such as {subject}/{session}/*{modality}; * stands for any part of a
             name, ** also for folders.
-        person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'; the
-            command prints who it takes for a person.
+        person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+'.
         validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing, in addition to those in imagesTs; or all, if no stage trains
-            on the data set.
+        testing: number or fraction of people for testing, besides those in imagesTs; or all, if no stage trains on it.
         seed: seed of the random choice, 0 or more.
         missing: exclude or keep subjects that lack modalities; see docs/how-to/missing-modalities.md.
         workers: processes that read label maps, if the regions are not given; 0 for one per core.
@@ -129,8 +123,7 @@ def scans(
         output: the datalist, a JSON file.
         sequences: sequences to take, such as T1w,T2w,FLAIR; by default all, also those that nothing states.
         pattern: pattern of all paths below `root`, such as {subject}/{session}/{modality}; only {subject} is needed.
-        person: regular expression whose first group is the person in a subject's name, as for generic; by default the
-            folder of the person in the collections.
+        person: as for generic; by default the folder of the person in the collections.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; or all.
         seed: seed of the random choice, 0 or more.
@@ -141,8 +134,8 @@ def scans(
     counts = Counter(scan.sequence or NOT_STATED for scan in data.subjects.values())
     show(f"sequences: {', '.join(f'{name} {count}' for name, count in counts.most_common()) or 'none'}")
     if sequences is not None:
-        wanted = {_key(name) for name in names_of(sequences)}
-        others = [scan for scan in data.subjects.values() if _key(scan.sequence) not in wanted]
+        wanted = {(modality_of(name) or name).lower() for name in names_of(sequences)}  # T1w is T1
+        others = [scan for scan in data.subjects.values() if (scan.sequence or NOT_STATED).lower() not in wanted]
         left_out["other sequences"] = [data.subjects.pop(scan.name).files[ANY] for scan in others]
     for reason, paths in left_out.items():
         if paths:
@@ -151,11 +144,6 @@ def scans(
     for scan in data.subjects.values():
         scan.person = people[scan.name]
     write_split(data, splits, output)
-
-
-def _key(sequence: str | None) -> str:
-    """Return a sequence's name in lower case, so that T1w is T1."""
-    return (modality_of(sequence or "") or sequence or NOT_STATED).lower()
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}

@@ -27,12 +27,7 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 
 
 def scan_any(
-    root: Path,
-    naming: Naming,
-    regions: str | None = None,
-    person: str | None = None,
-    keep_missing: bool = False,
-    workers: int = 0,
+    root: Path, naming: Naming, regions: str | None, person: str | None, keep_missing: bool = False, workers: int = 0
 ) -> DataSet:
     """Read any data set and print its layout, modalities, regions and people; the options are those of `generic`.
 
@@ -52,13 +47,10 @@ def scan_any(
         raise InputError(f"--modalities: no {lacking[0]} in {data.root}", expected=f"some of {', '.join(counts)}")
     show(f"subjects: {len(subjects)}, modalities: {', '.join(data.modalities)}")
     labels = [subject.label for subject in subjects if subject.label is not None]
-    if labels:
-        data.convention = stated or data.convention or from_labels(data.root, labels, workers)
-        show(f"regions: {data.convention}")
-    elif stated is not None or LABEL in naming.words:
+    if not labels and (stated is not None or LABEL in naming.words):
         raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
-    else:
-        data.convention = None
+    data.convention = (stated or data.convention or _convention_in(data.root, labels, workers)) if labels else None
+    show(f"regions: {data.convention or 'none'}")
     people = find_people({subject.name: subject.person for subject in subjects}, person)
     for subject in subjects:
         subject.person = people[subject.name]
@@ -73,7 +65,7 @@ def read_regions(path: Path) -> str:
         return declaration(content)
 
 
-def from_labels(root: str, files: Sequence[str], workers: int) -> str:
+def _convention_in(root: str, files: Sequence[str], workers: int) -> str:
     """Return regions as text, `lesion=1`, if 1 is the only value above 0 in label maps.
 
     For other values, raise an InputError with an example file of regions.
@@ -166,8 +158,7 @@ def write_split(data: DataSet, splits: Split, output: str) -> None:
         split = "unlabelled" if data.convention is not None and visit.label is None else "training"
         content.setdefault(split, []).append({key: value for key, value in entry.items() if value is not None})
     if unlabelled := content.get("unlabelled"):
-        example = unlabelled[0]["subject"]
-        show(f"visits without a label map, in the split unlabelled: {len(unlabelled)}, such as {example}")
+        show(f"without a label map, in the split unlabelled: {len(unlabelled)}, such as {unlabelled[0]['subject']}")
     write(drawn(content, splits, {visit.person for visit in visits if visit.is_test}), output)
 
 

@@ -19,7 +19,7 @@ from common.data.volumes import Problem, check_grid, check_image, labels_in, ori
 from common.errors import InputError, choice, show
 from common.files import write_csv
 from common.values import names_of
-from scripts.datalists.files import describe_people, people_in, write
+from scripts.datalists.files import describe_people, write
 from scripts.pools import map_in_processes
 from scripts.prepare.volumes import canonical
 
@@ -28,7 +28,6 @@ ERRORS = "missing, unreadable, dimensions, type, shape, affine, not_finite, cons
 ERRORS += ", label_as_image, copy, no_label, leakage, duplicate"
 SEVERITY = dict.fromkeys(ERRORS.split(", "), "error")
 SEVERITY |= dict.fromkeys(("empty_mask", "orientation", *PREPARATION_CHECKS), "warning")
-COLUMNS = ("subject", "split", "file", "severity", "check", "value", "expected")
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 
 
@@ -86,8 +85,9 @@ def check(
     facts.append(f"scans: {describe(union(measured)) if measured else 'no readable image'}")
     if lacking := count_missing(cases, content["modalities"]):
         facts.append("missing: " + ", ".join(f"{names} in {count} subjects" for names, count in lacking.items()))
-    show("; ".join([*facts, f"people: {describe_people(people_in(content))}"]))
-    rows = [COLUMNS]
+    facts.append(f"people: {describe_people({case['subject']: person_in(case) for case in cases})}")
+    show("; ".join(facts))
+    rows = [("subject", "split", "file", "severity", "check", "value", "expected")]
     for case, severity, problem in findings:
         subject, split, name = case["subject"], case["split"], problem.check
         show(f"{severity}: {name}: {split} {subject}: {problem}")

@@ -32,7 +32,10 @@ def describe_people(person_of: Mapping[str, str]) -> str:
             starts[part[1]].append(person)
     line = f"{len(visits)} in {len(person_of)} subjects"
     shared = [names for names in visits.values() if len(names) > 1]
-    guessed = [names for names in shared if not _states_visit(names[0])]
+    guessed = []  # by a number at the end of a name, which need not be a visit's
+    for names in shared:
+        if NUMBERED.fullmatch(names[0]) and not (PERSON.match(names[0]) or VISIT.fullmatch(names[0])):
+            guessed.append(names)
     if shared:
         names = (guessed or shared)[0]
         line += f", such as {person_of[names[0]]} ({shortened(names, most=3)})"
@@ -45,11 +48,6 @@ def describe_people(person_of: Mapping[str, str]) -> str:
     return line
 
 
-def _states_visit(name: str) -> bool:
-    """Whether a name of a visit says that it is one, rather than end with any number."""
-    return bool(PERSON.match(name) or not NUMBERED.fullmatch(name) or VISIT.fullmatch(name))
-
-
 def find_people(usual: Mapping[str, str], pattern: str | None) -> dict[str, str]:
     """Return the person of each subject, and print who they are; `usual` maps subjects to people.
 
@@ -60,25 +58,21 @@ def find_people(usual: Mapping[str, str], pattern: str | None) -> dict[str, str]
     if pattern is not None:
         for subject in usual:
             match = re.match(pattern, subject)
-            people[subject] = match[min(1, match.re.groups)] or "" if match else ""
-            if not people[subject]:
+            if match is None or not match[min(1, match.re.groups)]:
                 raise InputError(f"--person={pattern}", f"finds no person in the subject {subject}")
+            people[subject] = match[min(1, match.re.groups)]
     show(f"people: {describe_people(people)}")
     return people
-
-
-def people_in(content: Mapping[str, Any]) -> dict[str, str]:
-    """Return the person of each subject of a datalist."""
-    return {entry["subject"]: person_in(entry) for split in SPLITS for entry in content.get(split, [])}
 
 
 def read_with_people(datalist: str, pattern: str | None) -> dict[str, Any]:
     """Read a datalist, with the people that `pattern` finds, and print who they are; see `find_people`."""
     content = read(Path(datalist).expanduser())
-    people = find_people(people_in(content), pattern)
-    for split in content.keys() & SPLITS:
-        if pattern is not None:
-            content[split] = [{**entry, "person": people[entry["subject"]]} for entry in content[split]]
+    entries = [entry for split in SPLITS for entry in content.get(split, [])]
+    people = find_people({entry["subject"]: person_in(entry) for entry in entries}, pattern)
+    if pattern is not None:
+        for entry in entries:
+            entry["person"] = people[entry["subject"]]
     return content
 
 

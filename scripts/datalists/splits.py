@@ -48,15 +48,11 @@ class Split:
             problem = f"splits leave {left} of {len(people)} people for training and {validated} for validation"
             raise InputError(options, problem, f"{BATCH} and {self.least} at least")
         names = ["testing"] * tested + ["validation"] * validated + ["training"] * left
-        return dict(zip(_shuffled(people, self.seed), names, strict=True))
+        return dict(zip(np.random.default_rng(self.seed).permutation(people).tolist(), names, strict=True))
 
 
 def _count(value: float, people: int, least: int = 1) -> int:
     return value if isinstance(value, int) else max(round(value * people), least * (value > 0))
-
-
-def _shuffled(people: Sequence[str], seed: int) -> list[str]:
-    return [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
 
 
 def assigned(content: Mapping[str, Any], split_of: Mapping[str, str], **record: Any) -> dict[str, Any]:
@@ -131,10 +127,9 @@ def fold(
         folds: number of folds, to which people are assigned at random; or a JSON file in the format of SwinUNETR's
             brats21_folds.json, which identifies subjects by the names of their folders.
         fold: number of the held-out fold, from 0.
-        fold_to: split of the held-out fold. In `validation` the fold both selects the checkpoint and gives the score,
-            as in the paper. In `testing` it only gives the score; `--validation` is drawn from the other folds, and the
-            datalist's own `testing` subjects are left out.
-        validation: number or fraction of the remaining people for validation, with `--fold_to=testing`; by default 0.1.
+        fold_to: split of the held-out fold: validation, where it also selects the checkpoint, as in the paper; or
+            testing, in place of the datalist's own, where it only gives the score.
+        validation: number or fraction of the other people for validation, with `--fold_to=testing`; by default 0.1.
         seed: seed of the random choices, 0 or more; the same seed gives the same folds.
         person: as for generic; by default people are as in the datalist.
     """
@@ -165,7 +160,8 @@ def _folds_of(folds: str | int, person_of: Mapping[str, str], seed: int) -> dict
     A visit in a file of folds puts all visits of the person into its fold.
     """
     if isinstance(folds, int):
-        return {member: at % folds for at, member in enumerate(_shuffled(sorted({*person_of.values()}), seed))}
+        people = np.random.default_rng(seed).permutation(sorted({*person_of.values()})).tolist()
+        return {member: at % folds for at, member in enumerate(people)}
     fold_of: dict[str, int] = {}
     for fold, members in members_of(folds).items():
         for person in [person_of[member] for member in members if member in person_of]:
