@@ -18,7 +18,6 @@ from scripts.layouts.patterns import naming
 from scripts.layouts.reading import read_cohort
 from scripts.layouts.scans import find_scans
 
-NOT_STATED = "not stated"
 OPTIONS = """
     Args:
         root: folder of the cohort as distributed; see docs/reference/data.md.
@@ -131,11 +130,11 @@ def scans(
     splits, folder = Split(validation, testing, seed, least=2), Path(root).expanduser()
     data, left_out = find_scans(folder, pattern)
     data.name = folder.resolve().name or "data"
-    counts = Counter(scan.sequence or NOT_STATED for scan in data.subjects.values())
+    counts = Counter(scan.sequence or "not stated" for scan in data.subjects.values())
     show(f"sequences: {', '.join(f'{name} {count}' for name, count in counts.most_common()) or 'none'}")
     if sequences is not None:
         wanted = {(modality_of(name) or name).lower() for name in names_of(sequences)}  # T1w is T1
-        others = [scan for scan in data.subjects.values() if (scan.sequence or NOT_STATED).lower() not in wanted]
+        others = [scan for scan in data.subjects.values() if (scan.sequence or "").lower() not in wanted]
         left_out["other sequences"] = [data.subjects.pop(scan.name).files[ANY] for scan in others]
     for reason, paths in left_out.items():
         if paths:

@@ -147,16 +147,11 @@ def write_split(data: DataSet, splits: Split, output: str) -> None:
     content: dict[str, Any] = {"name": data.name, "modalities": list(data.modalities), "label_convention": convention}
     content |= _space_of(data)
     for visit in visits:
-        is_clear = visit.sequence is None and visit.person == person_of(visit.name)
-        entry = {
-            "subject": visit.name,
-            "person": None if is_clear else visit.person,
-            "sequence": visit.sequence or None,
-            "image": [visit.files.get(name) for name in data.modalities],
-            "label": visit.label,
-        }
+        is_named = visit.sequence is None and visit.person == person_of(visit.name)
+        who = {"subject": visit.name, "person": None if is_named else visit.person, "sequence": visit.sequence}
+        entry = {**who, "image": [visit.files.get(name) for name in data.modalities], "label": visit.label}
         split = "unlabelled" if data.convention is not None and visit.label is None else "training"
-        content.setdefault(split, []).append({key: value for key, value in entry.items() if value is not None})
+        content.setdefault(split, []).append({key: value for key, value in entry.items() if value})
     if unlabelled := content.get("unlabelled"):
         show(f"without a label map, in the split unlabelled: {len(unlabelled)}, such as {unlabelled[0]['subject']}")
     write(drawn(content, splits, {visit.person for visit in visits if visit.is_test}), output)

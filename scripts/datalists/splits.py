@@ -15,7 +15,6 @@ from common.files import digest, read_json
 from scripts.datalists.files import read_with_people, write
 
 BATCH = 2  # least number of people for training: the smallest batch of a stage
-ALL = "all"  # value of `testing` that reserves everyone
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ class Split:
     def __post_init__(self) -> None:
         for option, value in (("validation", self.validation), ("testing", self.testing)):
             is_fraction = isinstance(value, float) and 0 <= value < 1
-            if not (is_fraction or (type(value) is int and value >= 0) or (option, value) == ("testing", ALL)):
+            if not (is_fraction or (type(value) is int and value >= 0) or (option, value) == ("testing", "all")):
                 raise InputError(f"--{option}={value}", expected="a number of people, or a fraction from 0 to below 1")
 
     def draw(self, people: Sequence[str]) -> dict[str, str]:
         """Return the split of each person; the choice for testing does not depend on `validation`."""
-        if self.testing == ALL:
+        if self.testing == "all":
             return dict.fromkeys(people, "testing")
         tested, validated = _count(self.testing, len(people)), _count(self.validation, len(people), self.least)
         left = max(0, len(people) - tested - validated)
@@ -70,10 +69,7 @@ def assigned(content: Mapping[str, Any], split_of: Mapping[str, str], **record: 
 
 
 def drawn(content: Mapping[str, Any], splits: Split, tested: Collection[str]) -> dict[str, Any]:
-    """Return a datalist with the subjects of `training` and `validation` in random splits; `tested` people are tested.
-
-    The order of the subjects remains.
-    """
+    """Return a datalist with `training` and `validation` split at random, but the people of `tested` in testing."""
     people = sorted({person_in(entry) for entry in _trained(content)}.difference(tested))
     return assigned(content, dict.fromkeys(tested, "testing") | (splits.draw(people) if people else {}))
 
