@@ -137,13 +137,14 @@ def fold(
     split_of = {member: fold_to if number == fold else "training" for member, number in fold_of.items()}
     if fold_to not in split_of.values():
         raise InputError(f"--fold={fold}", f"nobody is in this fold of {folds}", f"one of {numbers}")
+    rest = Split(0, seed=seed, least=0)
     if fold_to == "testing":
+        rest = Split(0.1 if validation is None else validation, seed=seed)
         if tests := content.pop("testing", None):
             show(f"subjects in testing, left out of all folds: {len(tests)}, such as {tests[0]['subject']}")
-        others = sorted(member for member, name in split_of.items() if name == "training")
-        split_of |= Split(0.1 if validation is None else validation, seed=seed).draw(others)
     elif validation is not None:
         raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
+    split_of |= rest.draw(sorted(member for member, name in split_of.items() if name == "training"))
     record = {"fold": fold, "of": len(numbers), "split": fold_to, "source": f"assigned at random, seed {seed}"}
     if not isinstance(folds, int):
         record |= {"source": Path(folds).name, "sha256": digest(Path(folds).expanduser())}
