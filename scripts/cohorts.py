@@ -10,7 +10,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.layouts.names import LABEL
+from scripts.layouts.paths import LABEL
 from scripts.layouts.reading import FileLayout
 
 ATLAS_FILE = "{above}{person}/ses-{session}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s"

@@ -25,8 +25,7 @@ from scripts.configs import BUNDLES, read_config
 from scripts.datalists.build import REGIONS, scan_any
 from scripts.datalists.files import mapping_of
 from scripts.datalists.splits import Split
-from scripts.layouts.names import LABEL
-from scripts.layouts.patterns import naming
+from scripts.layouts.paths import LABEL, naming
 from scripts.layouts.reading import DataSet
 from scripts.pools import free_memory
 
@@ -133,7 +132,8 @@ def cases_of(data: DataSet) -> list[dict[str, Any]]:
     if not visits:
         problem = "no label map to learn from"
         raise InputError(f"--root={data.root}", problem, "names that end with seg or mask, or --label")
-    Split(SHARE, SHARE).draw(data.people(visits))  # raises an InputError for fewer than 4 people
+    reserved = {visit.person for visit in data.subjects.values() if visit.is_test}
+    Split(SHARE, SHARE).draw(sorted({visit.person for visit in visits} - reserved))  # refuses fewer than 4 people
     return [
         {"subject": visit.name, "image": [str(Path(data.root, visit.files[name])) for name in data.modalities]}
         for visit in preparation.spread(visits)

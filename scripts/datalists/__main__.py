@@ -14,7 +14,7 @@ from scripts.datalists.build import scan_any, select, write_split
 from scripts.datalists.check import check
 from scripts.datalists.files import find_people
 from scripts.datalists.splits import Split, fold, split, subset
-from scripts.layouts.patterns import naming
+from scripts.layouts.paths import naming
 from scripts.layouts.reading import read_cohort
 from scripts.layouts.scans import find_scans
 

@@ -1,7 +1,9 @@
 """Build a datalist: read a folder and its regions, select and split visits, write the file."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,8 @@ from common.errors import InputError, shortened, show, within
 from common.files import read_json
 from scripts.datalists.files import find_people, write
 from scripts.datalists.splits import Split, drawn
-from scripts.layouts.names import LABEL
-from scripts.layouts.patterns import Naming
-from scripts.layouts.reading import DataSet, read_layout
+from scripts.layouts.paths import LABEL, Naming
+from scripts.layouts.reading import DESCRIPTION, DataSet, Subject, read_layout
 from scripts.pools import map_in_processes
 from scripts.prepare.settings import RECORD
 from scripts.prepare.volumes import canonical
@@ -35,7 +36,7 @@ def scan_any(
     """
     file = root / REGIONS if regions is None else Path(regions).expanduser()
     stated = read_regions(file) if regions is not None or file.is_file() else None
-    data = read_layout(root, naming, stated is None)
+    data = read_layout(root, naming)
     data.name = root.resolve().name or "data"
     data.subjects = {name: subject for name, subject in data.subjects.items() if subject.images}
     subjects = data.subjects.values()
@@ -46,10 +47,11 @@ def scan_any(
     if lacking := [modality for modality in data.modalities if modality not in counts]:
         raise InputError(f"--modalities: no {lacking[0]} in {data.root}", expected=f"some of {', '.join(counts)}")
     show(f"subjects: {len(subjects)}, modalities: {', '.join(data.modalities)}")
-    labels = [subject.label for subject in subjects if subject.label is not None]
+    labels = [subject.files[LABEL] for subject in subjects if LABEL in subject.files]
     if not labels and (stated is not None or LABEL in naming.words):
         raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
-    data.convention = (stated or data.convention or _convention_in(data.root, labels, workers)) if labels else None
+    if labels:
+        data.convention = stated or _regions_of_nnunet(data) or _convention_in(data.root, labels, workers)
     show(f"regions: {data.convention or 'none'}")
     people = find_people({subject.name: subject.person for subject in subjects}, person)
     for subject in subjects:
@@ -63,6 +65,20 @@ def read_regions(path: Path) -> str:
     content = read_yaml(path, EXAMPLE, names | {"$ref": "#/$defs/regions", "$defs": SCHEMA["$defs"]})
     with within(path):
         return declaration(content)
+
+
+def _regions_of_nnunet(data: DataSet) -> str | None:
+    """Return the regions in nnU-Net's dataset.json as text; None without one, or if it has only background."""
+    regions: dict[str, Any] = {}
+    with within(Path(data.root, DESCRIPTION)):
+        for name, value in data.labels.items():
+            text = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")  # region names are words
+            text = (text if re.match("[A-Za-z]", text) else f"region_{text}")[:40]
+            if name == "ignore" or text in regions:
+                raise InputError(f"labels: {name}={value}", "ignores voxels, or repeats a region", "--regions")
+            if value not in (0, [0]):
+                regions[text] = value
+        return declaration(regions) if regions else None
 
 
 def _convention_in(root: str, files: Sequence[str], workers: int) -> str:
@@ -112,18 +128,27 @@ def select(
             show(f"{'kept' if is_kept else 'left out'}: {visit.name} lacks {', '.join(missing)}")
         if is_kept:
             kept.append(visit)
-    data = data.only(f"with {'some of ' if keep_missing else ''}{', '.join(data.modalities)}", kept)
+    data = _only(data, f"with {'some of ' if keep_missing else ''}{', '.join(data.modalities)}", kept)
     if min_slices:
         images = [[f"{data.root}/{visit.files[modality]}" for modality in data.modalities] for visit in kept]
         counts = map_in_processes(slices_with_signal, images, workers, "visit", "slices with signal")
         few = {visit.name: count for visit, count in zip(kept, counts, strict=True) if count < min_slices}
         show(*(f"left out: {name}: slices with signal: {count} (-1: unreadable)" for name, count in few.items()))
         kept = [visit for visit in kept if visit.name not in few]
-        data = data.only(f"with {min_slices} slices or more in each", kept)
+        data = _only(data, f"with {min_slices} slices or more in each", kept)
     if only_first:
         firsts = {visit.person: visit for visit in reversed(kept)}
-        data = data.only("first visits", [visit for visit in kept if firsts[visit.person] is visit])
+        data = _only(data, "first visits", [visit for visit in kept if firsts[visit.person] is visit])
     return data
+
+
+def _only(data: DataSet, text: str, visits: Sequence[Subject]) -> DataSet:
+    """Return a data set of some of its visits; if they are fewer, print how many people and visits remain."""
+    everyone = data.subjects.values()
+    if len(visits) < len(everyone):
+        people, all_people = (len({visit.person for visit in group}) for group in (visits, everyone))
+        show(f"{text}: {people} of {all_people} people, {len(visits)} of {len(everyone)} visits")
+    return replace(data, subjects={visit.name: visit for visit in visits})
 
 
 def slices_with_signal(images: Sequence[str]) -> int:
@@ -143,14 +168,14 @@ def write_split(data: DataSet, splits: Split, output: str) -> None:
     visits = data.subjects.values()
     if not visits:
         raise InputError(f"--root={data.root}", "no complete subject", ", ".join(data.modalities))
-    convention = data.convention if any(visit.label for visit in visits) else None
+    convention = data.convention if any(LABEL in visit.files for visit in visits) else None
     content: dict[str, Any] = {"name": data.name, "modalities": list(data.modalities), "label_convention": convention}
     content |= _space_of(data)
     for visit in visits:
         is_named = visit.sequence is None and visit.person == person_of(visit.name)
         who = {"subject": visit.name, "person": None if is_named else visit.person, "sequence": visit.sequence}
-        entry = {**who, "image": [visit.files.get(name) for name in data.modalities], "label": visit.label}
-        split = "unlabelled" if data.convention is not None and visit.label is None else "training"
+        entry = {**who, "image": [visit.files.get(name) for name in data.modalities], "label": visit.files.get(LABEL)}
+        split = "unlabelled" if data.convention is not None and LABEL not in visit.files else "training"
         content.setdefault(split, []).append({key: value for key, value in entry.items() if value})
     if unlabelled := content.get("unlabelled"):
         show(f"without a label map, in the split unlabelled: {len(unlabelled)}, such as {unlabelled[0]['subject']}")

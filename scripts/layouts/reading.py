@@ -6,18 +6,16 @@ segmentation). nnU-Net's documentation/dataset_format.md and region_based_traini
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from common.data.names import SUFFIX, UNCLEAR, modality_of, person_of
-from common.data.regions import declaration
-from common.errors import InputError, shortened, show, within
+from common.errors import InputError, shortened, show
 from common.files import read_json
-from scripts.layouts.names import LABEL, SIGNS, name_of
-from scripts.layouts.patterns import EXAMPLE, Identity, Naming, compile_pattern
+from scripts.layouts.paths import EXAMPLE, LABEL, SIGNS, Identity, Naming, compile_pattern, name_of
 
 FOLDERS = {"above": "(?:raw_?data/)?", "subject": "sub-[^/_]+", "session": "(?:ses-[^/]+/)?", "name": "(?:_[^/]+)?"}
 RAW = compile_pattern("{above}{subject}/{session}{type}{subject}{name}", FOLDERS | {"type": "(?:(?:anat|dwi|swi)/)?"})
@@ -25,7 +23,8 @@ DERIVED = compile_pattern("derivatives/{above}{subject}/{session}**/{subject}{na
 LESION = re.compile("^l$|lesion|tumou?r|stroke|infarct|wmh|metasta")  # in words that mark lesion maps
 PARTS = re.compile("_part-(?:phase|real|imag)_")  # parts of complex images; only the magnitude is used
 AGENT = re.compile("_ce-(?!no|pre|without|0)")
-SCHEMA = {"type": "object", "required": ["channel_names", "labels"]}  # of nnU-Net's dataset.json
+DESCRIPTION = "dataset.json"  # in nnU-Net's folders
+SCHEMA = {"type": "object", "required": ["channel_names", "labels"]}
 
 
 def list_images(root: Path, folders: str = ".*") -> list[str]:
@@ -34,24 +33,23 @@ def list_images(root: Path, folders: str = ".*") -> list[str]:
     Hidden ones are left out. Links to folders are followed if they lead out of the root. Raise OSError for a folder
     that cannot be read.
     """
-    base, images = root.resolve(), []
+    base, images, pending = root.resolve(), list[str](), [""]
 
-    def is_wanted(folder: str) -> bool:
-        path = root / folder
-        target = path.resolve() if path.is_symlink() else None
-        if target and (target.is_relative_to(base) or path.parent.resolve().is_relative_to(target)):
-            return False  # it is listed in its place, or is a loop
-        return re.fullmatch(folders, folder, re.DOTALL) is not None
+    def leads_back(link: Path) -> bool:
+        target = link.resolve()
+        return target.is_relative_to(base) or link.parent.resolve().is_relative_to(target)
 
-    for folder, names, members in os.walk(root, onerror=_fail, followlinks=True):
-        above = f"{folder.removeprefix(str(root)).lstrip('/')}/".lstrip("/")
-        names[:] = [name for name in names if name[0] != "." and is_wanted(above + name)]
-        images += [above + name for name in members if name[0] != "." and SUFFIX.search(name)]
+    while pending:
+        above = pending.pop()
+        for entry in os.scandir(root / above):
+            path = above + entry.name
+            if entry.name[0] == ".":
+                continue
+            if not entry.is_dir():
+                images += [path] if SUFFIX.search(path) else []
+            elif re.fullmatch(folders, path, re.DOTALL) and not (entry.is_symlink() and leads_back(root / path)):
+                pending.append(f"{path}/")
     return sorted(images, key=lambda image: image.split("/"))
-
-
-def _fail(error: OSError) -> None:
-    raise error
 
 
 @dataclass
@@ -70,11 +68,6 @@ class Subject:
         """Path of the image of each modality."""
         return {kind: path for kind, path in self.files.items() if kind != LABEL}
 
-    @property
-    def label(self) -> str | None:
-        """Path of the label map; None without a label map."""
-        return self.files.get(LABEL)
-
 
 @dataclass
 class DataSet:
@@ -85,6 +78,7 @@ class DataSet:
     modalities: Sequence[str] = ()  # in channel order
     convention: str | None = None  # label convention as text; None without label maps
     name: str = ""  # of the datalist
+    labels: Mapping[str, Any] = field(default_factory=dict)  # label values of each region in nnU-Net's dataset.json
     subjects: dict[str, Subject] = field(default_factory=dict)
     clashes: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # paths that fit one kind of a subject
 
@@ -128,18 +122,6 @@ class DataSet:
         if unused:
             text = f"{len(unused)} files, such as {shortened(unused, most=3)}"
             show(f"not used: {text}; if they are needed, give a pattern such as {option}")
-
-    def people(self, subjects: Iterable[Subject]) -> list[str]:
-        """Return the people of these subjects, sorted, without those whom the layout reserves for testing."""
-        reserved = {subject.person for subject in self.subjects.values() if subject.is_test}
-        return sorted({subject.person for subject in subjects} - reserved)
-
-    def only(self, text: str, subjects: Sequence[Subject]) -> "DataSet":
-        """Return a data set of some of the subjects; if they are fewer, print how many people and visits remain."""
-        if len(subjects) < len(self.subjects):
-            people, everyone = (len({it.person for it in group}) for group in (subjects, self.subjects.values()))
-            show(f"{text}: {people} of {everyone} people, {len(subjects)} of {len(self.subjects)} visits")
-        return replace(self, subjects={subject.name: subject for subject in subjects})
 
 
 @dataclass(frozen=True)
@@ -187,16 +169,15 @@ def read_cohort(layouts: Sequence[FileLayout], root: Path) -> DataSet:
     return matches[0]
 
 
-def read_layout(root: Path, naming: Naming, states_regions: bool = False) -> DataSet:
-    """Find the subjects' files in any data set: by the pattern in `naming`, as nnU-Net's or BIDS, or by its names.
-
-    With `states_regions`, the regions in nnU-Net's dataset.json are read, too.
-    """
+def read_layout(root: Path, naming: Naming) -> DataSet:
+    """Find the subjects' files in any data set: by the pattern in `naming`, as nnU-Net's or BIDS, or by its names."""
     images = list_images(root)
     paths, data = [SUFFIX.sub("", image) for image in images], DataSet(str(root), images)
-    if naming.pattern is None and ((root / "imagesTr").is_dir() or (root / "dataset.json").is_file()):
+    if naming.pattern is None and ((root / "imagesTr").is_dir() or (root / DESCRIPTION).is_file()):
         show("layout: nnunet")
-        data = _nnunet(root, images, naming, states_regions).read(root, images)
+        content = read_json(root / DESCRIPTION, "nnU-Net's version 2, as by nnUNetv2_convert_MSD_dataset", SCHEMA)
+        data = _nnunet(content["channel_names"], naming).read(root, images)
+        data.labels = content["labels"]
         for subject in data.subjects.values():
             subject.is_test = subject.origin["part"] == "Ts"
     elif naming.pattern is None and any((match := RAW.fullmatch(path)) and match["type"] for path in paths):
@@ -253,36 +234,16 @@ def _bids(root: Path, paths: Sequence[str], naming: Naming) -> dict[str, Identit
     return scans | labels
 
 
-def _nnunet(root: Path, images: Sequence[str], naming: Naming, states_regions: bool) -> FileLayout:
+def _nnunet(channels: Mapping[str, str], naming: Naming) -> FileLayout:
     """Return the layout of nnU-Net's raw folders; a channel that `--modalities` omits is called "channel N"."""
-    first = next((image for image in images if image.startswith("images")), None)
-    if first and not re.search(r"_\d{4}$", SUFFIX.sub("", first)):
-        problem = f"files such as {first} hold all channels, as in the Medical Segmentation Decathlon"
-        raise InputError(f"--root={root}", problem, "one for each channel (nnUNetv2_convert_MSD_dataset)")
-    file = root / "dataset.json"
-    content = read_json(file, "nnU-Net's description of a data set of NIfTI files, version 2", SCHEMA)
     given = {words.lower(): modality for modality, words in naming.words.items()}
     files: dict[str, str] = {}
-    for channel, name in sorted((int(channel), str(name)) for channel, name in content["channel_names"].items()):
+    for channel, name in sorted((int(channel), str(name)) for channel, name in channels.items()):
         usual = modality_of(name) or name
         modality = given.get(name.lower(), usual if naming.takes(usual) else f"channel {channel}")
         if modality in files:
-            raise InputError(file, f"several channels are {modality}", f"a choice by --modalities={modality}=NAME")
+            raise InputError(
+                DESCRIPTION, f"several channels are {modality}", f"a choice by --modalities={modality}=NAME"
+            )
         files[modality] = f"images{{part}}/{{subject}}_{channel:04d}"
-    with within(file):
-        regions = _regions(content["labels"]) if states_regions else None
-    return FileLayout({**files, LABEL: "labels{part}/{subject}"}, "{subject}", {"part": "Tr|Ts"}, regions)
-
-
-def _regions(labels: Mapping[str, Any]) -> str | None:
-    """Return the regions in nnU-Net's dataset.json as a label convention; None if it has only background."""
-    regions: dict[str, list[int]] = {}
-    for name, value in labels.items():
-        values = sorted({*(value if isinstance(value, list) else [value])})
-        text = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")  # region names are words
-        text = (text if re.match("[A-Za-z]", text) else f"region_{text}")[:40]
-        if name == "ignore" or text in regions:
-            raise InputError(f"labels: {name}={value}", "ignores voxels, or repeats a region", "--regions")
-        if values != [0]:
-            regions[text] = values
-    return declaration(regions) if regions else None
+    return FileLayout({**files, LABEL: "labels{part}/{subject}"}, "{subject}", {"part": "Tr|Ts"})

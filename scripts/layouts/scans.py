@@ -12,8 +12,7 @@ from pathlib import Path
 
 from common.data.names import ANY, MOST, SUFFIX, in_folders, modality_of, person_of
 from common.errors import shortened, show
-from scripts.layouts.names import ANATOMY, LABEL, name_of
-from scripts.layouts.patterns import Naming, compile_pattern, words_of
+from scripts.layouts.paths import ANATOMY, LABEL, Naming, compile_pattern, name_of, words_of
 from scripts.layouts.reading import DataSet, Subject, list_images, read_layout
 
 MASK = "mask"

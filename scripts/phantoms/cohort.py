@@ -10,7 +10,7 @@ from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, choice
 from common.files import CLAIM, claimed
 from scripts.cohorts import COHORTS, Cohort
-from scripts.layouts.names import LABEL
+from scripts.layouts.paths import LABEL
 from scripts.phantoms.heads import HEADS, SEQUENCES, PhantomGrid, scan
 from scripts.pools import map_in_processes
 

@@ -9,8 +9,7 @@ import numpy as np
 from common.data.names import SPELLINGS
 from common.errors import InputError, choice, shortened, show
 from scripts.cohorts import COHORTS, Space
-from scripts.layouts.names import LABEL
-from scripts.layouts.patterns import Naming, words_of
+from scripts.layouts.paths import LABEL, Naming, words_of
 from scripts.layouts.reading import DataSet, read_layout
 from scripts.prepare.volumes import Grid
 

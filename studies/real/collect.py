@@ -14,7 +14,7 @@ import numpy as np
 from common.data.volumes import AFFINE_TOLERANCE, forms_of, read_scan, write_volume
 from common.errors import InputError, show
 from scripts import cli
-from scripts.layouts.patterns import compile_pattern
+from scripts.layouts.paths import compile_pattern
 from scripts.yaml_files import read_yaml
 
 LABELS = "seg"

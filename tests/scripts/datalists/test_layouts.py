@@ -185,5 +185,5 @@ def test_regions_channels_and_test_cases_of_nnunet(root):
 def test_the_decathlons_images_of_all_channels_are_refused(root):
     (root / "dataset.json").write_text('{"modality": {"0": "FLAIR", "1": "T1w"}}')
     touch(root, "imagesTr/BRATS_001.nii.gz", "labelsTr/BRATS_001.nii.gz")
-    with pytest.raises(InputError, match="hold all channels, as in the Medical Segmentation Decathlon"):
+    with pytest.raises(InputError, match="version 2, as by nnUNetv2_convert_MSD_dataset"):
         written("generic", root)

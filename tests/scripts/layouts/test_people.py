@@ -4,7 +4,7 @@ import pytest
 
 from common.data.names import person_of
 from scripts.datalists.files import describe_people, find_people
-from scripts.layouts.names import visit_name
+from scripts.layouts.paths import visit_name
 
 PEOPLE = """
 BraTS2021_00000 BraTS20_Training_001 BraTS20_001

@@ -13,7 +13,7 @@ from common.errors import InputError
 from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from scripts.datalists.__main__ import generic
-from scripts.layouts.patterns import Naming
+from scripts.layouts.paths import Naming
 from scripts.layouts.reading import read_layout
 from scripts.prepare.__main__ import back
 from scripts.prepare.brain import brain_of

@@ -1,18 +1,118 @@
-"""Patterns of paths, such as `{subject}/{session}/{modality}`, and the options that give them."""
+"""Tell the kind of a scan, a modality or `LABEL`, and its subject by its path: by usual names, words or a pattern."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from common.data.names import SPELLINGS, SUFFIX, UNCLEAR, in_folders, modality_of
+from common.data import names
 from common.errors import InputError
-from scripts.layouts.names import ANATOMY, LABEL, SIGNS, beginnings, kind_of_folder, name_of, subjects_of, visit_name
 
+LABEL = "label"
+ANATOMY = "anatomy"  # kind of a mask of anatomy, which is no label map
+SIGNS = "-_. "  # between the words of a name; also a class of a regular expression
+# Names that end with words for label maps, or, before these, with words for anatomy
+_LABEL = re.compile(
+    rf"(?is)(.*?)(?:(?:^|[{SIGNS}])(?:d?seg|segm|segmentations?|labels?|masks?|msk|lesions?|annotations?|roi|gt|gtv|"
+    r"(?:ground)?truth|wmh)(?:-manual)?)+"
+)
+_ANATOMY = re.compile(
+    rf"(?is)(?:.*[{SIGNS}])?(?:brain|bet|head|skull|wm|[cs]?gm|csf|parenchyma|aseg|aparcaseg|label-(?:bg?|bs|nb|st))"
+)
+# Words in the names of folders of any kind
+_IMAGES = re.compile(rf"(?i)(?:^|[{SIGNS}])(?:images?|imgs|scans|volumes|anat|nifti|nii|structural)(?=$|[{SIGNS}])")
+# The start of a registered scan's name, before the target: S1_FLAIR_to in S1_FLAIR_to_T1
+_MOVED = re.compile(rf"(?i)(.+)[{SIGNS}](?:to|2|in)")
+_IS_PERSON = re.compile(rf"{names.PERSON.pattern}|(?i:p|sub|subj|subject|pat|patient|case|id)[_-]?\d")
 EXAMPLE = "{subject}/{session}/{modality}"
-FIELDS = {"subject", "session", "modality"}
 _TOKEN = re.compile(r"(\{\w+\}|\*\*/|\*+|\?|\[[^\]/]+\])")
 _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+def name_of(stem: str) -> tuple[str, str | None]:
+    """Split a file name without suffix into its beginning and the kind that its end states (None if it states none).
+
+    Example:
+        >>> [name_of(stem) for stem in ("S1_T1_Gd", "S1_lesion_mask", "S1_brain_mask", "S1_FLAIR_to_T1", "S1")]
+        [('S1', 'T1ce'), ('S1', 'label'), ('S1_brain', 'anatomy'), ('S1', 'FLAIR'), ('S1', None)]
+    """
+    if label := _LABEL.fullmatch(stem):
+        before = label[1].rstrip(SIGNS)
+        return before, ANATOMY if _ANATOMY.fullmatch(before) else LABEL
+    before, modality = names.split_name(stem)
+    moved = _MOVED.fullmatch(before)
+    source = names.split_name(moved[1]) if moved else (before, None)
+    return source if source[1] else (before, modality)
+
+
+def kind_of_folder(folder: str) -> str | None:
+    """Return what a folder holds by its whole name: "images", `LABEL`, `ANATOMY` or a modality; None for any other.
+
+    Example:
+        >>> [kind_of_folder(name) for name in ("images_structural", "masks", "brain_masks", "T1_Gd", "Gd", "P1_T1")]
+        ['images', 'label', 'anatomy', 'T1ce', 'T1ce', None]
+    """
+    text = _IMAGES.sub("", folder).strip(SIGNS)
+    if not text:
+        return "images"
+    if name_of(f"{text}_T1") == ("", "T1ce"):  # Gd
+        return "T1ce"
+    before, kind = name_of(text)
+    return kind if kind == ANATOMY or not before else None
+
+
+def subjects_of(kind: str, folders: Sequence[str], before: str) -> dict[str, list[str]]:
+    """Return the names of a file's subject and their parts, by its folders and the beginning of its name.
+
+    Files in different folders are of different visits, except in folders of one kind, such as FLAIR or masks. In no
+    other folder, the beginning of the file's name is the subject. That of a label map has alternatives.
+
+    Example:
+        >>> subjects_of("T1", ["P1", "late"], "P1_ax"), [*subjects_of("label", ["masks"], "P1_T1")]
+        ({'P1_ses-late': ['P1', 'late']}, ['P1_T1', 'P1'])
+    """
+    own = [folder for folder in folders if kind_of_folder(folder) is None]
+    return {visit_name(parts): parts for name in beginnings(kind, before) if (parts := _parts_of(own, name))}
+
+
+def beginnings(kind: str, before: str) -> list[str]:
+    """Return the beginnings of a file's name that may be its subject's: P1_T1 and P1 of the label map P1_T1_seg."""
+    return [before, name_of(before)[0]] if kind == LABEL else [before]
+
+
+def _parts_of(folders: list[str], before: str) -> list[str]:
+    """Return folders and what a file's name adds: only a visit, v1 in P1/P1_v1_T1, but nothing in P1/ax_T1."""
+    if not folders:
+        return [before] if before else []
+    known = "|".join(map(re.escape, folders))
+    rest = re.sub(rf"(?:^|[{SIGNS}])(?:{known})(?=[{SIGNS}]|$)", "", before).strip(SIGNS)
+    if not is_visit(rest) and not (rest.isdecimal() and rest != before):
+        rest = "_".join(word for word in rest.split("_") if is_visit(word) and not names.modality_of(word))
+    return [*folders, *filter(None, [rest])]
+
+
+def visit_name(parts: Sequence[str]) -> str:
+    """Return the name of a visit from the parts of its path, such as P01/late, so that `person_of` finds the person.
+
+    Example:
+        >>> [visit_name(path.split("/")) for path in ("sub_1/ses_2", "P01/late", "2020/P01", "HGG/a")]
+        ['sub_1_ses_2', 'P01_ses-late', 'P01_ses-2020', 'HGG_a']
+    """
+    first, *others = parts
+    if others and not is_visit(others[0]) and (is_visit(first) or re.fullmatch(r"(?:19|20)\d\d", first)):
+        return f"{'_'.join(others)}_ses-{first.removeprefix('ses-')}"
+    name = "_".join(parts)
+    for depth in range(1, len(parts)):
+        person = "_".join(parts[:depth])
+        if names.has_number(person) and names.person_of(name) == name and not _IS_PERSON.match(parts[depth]):
+            return f"{person}_ses-{'-'.join(parts[depth:])}"
+    return name
+
+
+def is_visit(word: str) -> bool:
+    """Whether a part of a name states a visit, such as v2, baseline or ses-01."""
+    visit = names.VISIT.fullmatch(f"P_{word}")
+    return word.startswith("ses-") or (visit is not None and visit["person"] == "P")
 
 
 def compile_pattern(text: str, fields: Mapping[str, str] | None = None, flags: int = 0) -> re.Pattern[str]:
@@ -66,7 +166,7 @@ class Naming:
         """Whether the usual spellings of a kind count, such as t1c for T1ce."""
         if kind == LABEL:
             return self.labels and LABEL not in self.words
-        if kind == UNCLEAR:
+        if kind == names.UNCLEAR:
             return self.takes("T1") or self.takes("T1ce")
         given = self.words.keys() - {LABEL}
         return kind not in given and (not given or self.modalities is None or kind in self.modalities)
@@ -82,13 +182,13 @@ class Naming:
         *folders, name = path.split("/")
         before, usual = name_of(name)
         for modality in self.modalities or ():
-            if modality not in SPELLINGS and ending(modality).fullmatch(name):
+            if modality not in names.SPELLINGS and ending(modality).fullmatch(name):
                 before, usual = name[: -len(modality)].rstrip(SIGNS), modality
         kinds = [(usual, "", before), *((kind_of_folder(folder), folder, name) for folder in reversed(folders))]
         if any(kind == ANATOMY for kind, *_ in kinds):
             return None
         for kind, folder, before in sorted(kinds, key=lambda item: item[0] != LABEL):
-            kind = in_folders(kind, [*folders, name] if folder else folders)
+            kind = names.in_folders(kind, [*folders, name] if folder else folders)
             if kind in (None, "images"):
                 continue
             if not self.takes(kind):
@@ -108,7 +208,7 @@ class Naming:
         for kind, words in sorted(self.words.items(), key=lambda item: (item[0] != LABEL, -len(item[1]))):
             match, end = ending(words).fullmatch(path), re.split(r"[*?\]}]", words)[-1]  # after the last wildcard
             is_mask = usual == LABEL and kind != LABEL and not end
-            if match is None or is_mask or modality_of(words) not in (None, in_folders(usual, folders)):
+            if match is None or is_mask or names.modality_of(words) not in (None, names.in_folders(usual, folders)):
                 continue
             if "subject" in match.re.groupindex:
                 return _identity(kind, match)
@@ -134,19 +234,19 @@ def naming(modalities: str | Sequence[str] | None, label: Any = None, pattern: A
     if modalities is None:
         return Naming(None, words, template)
     listed = ",".join(map(str, modalities)) if isinstance(modalities, list | tuple) else str(modalities)
-    option, usual, names = f"--modalities={listed}", {name.lower(): name for name in SPELLINGS}, []
+    option, usual, kinds = f"--modalities={listed}", {name.lower(): name for name in names.SPELLINGS}, list[str]()
     for name, sign, text in (pair.partition("=") for pair in listed.split(",")):
-        names.append(usual.get(name.strip().lower(), name.strip()))
+        kinds.append(usual.get(name.strip().lower(), name.strip()))
         if sign:
-            words[names[-1]] = words_of(text.strip(), option)
-    if not all(names) or len(set(names)) < len(names):
+            words[kinds[-1]] = words_of(text.strip(), option)
+    if not all(kinds) or len(set(kinds)) < len(kinds):
         raise InputError(option, "a name is empty or occurs twice", "distinct names such as T1,FLAIR")
-    return Naming(tuple(names), words, template)
+    return Naming(tuple(kinds), words, template)
 
 
 def words_of(text: str, option: str) -> str:
     """Check words or a pattern in an option; return them without suffix and leading separators."""
-    words = SUFFIX.sub("", text).removeprefix("./").lstrip(SIGNS + "/")
-    if not words or not {*re.findall(r"\{([^}]*)\}?", words)} <= FIELDS:
+    words = names.SUFFIX.sub("", text).removeprefix("./").lstrip(SIGNS + "/")
+    if not words or not {*re.findall(r"\{([^}]*)\}?", words)} <= {"subject", "session", "modality"}:
         raise InputError(option, expected=f"the end of paths, such as lesion_mask, or a pattern such as {EXAMPLE}")
     return words
