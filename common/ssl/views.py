@@ -5,13 +5,14 @@ batch's device, by the same few operations for any number of boxes: nothing wait
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
 
 from .tasks import ProxyTask, Views, paper_tasks
 
@@ -88,8 +89,11 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     filled = boxes(count, sides, generator)
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
     noisy = _fill(crops, *filled, generator)
-    inside = _painted(crops, *swapped)[:, None] > 0
-    return torch.where(send(inside, crops.device), noisy[send(partners, crops.device)], noisy).contiguous()
+    inside = np.zeros((count, 1, *sides), bool)
+    for box in _each(inside[:, 0], *swapped):
+        box[:] = True
+    swaps = send(torch.from_numpy(inside), crops.device)
+    return torch.where(swaps, noisy[send(partners, crops.device)], noisy).contiguous()
 
 
 def boxes(
@@ -130,11 +134,8 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     """Return the crops with noise in the boxes [B, N, 3]."""
     volumes = torch.cat([torch.ones(1, dtype=torch.int64), edges.prod(dim=2).flatten()])  # first: outside all boxes
     box_number = torch.repeat_interleave(send(volumes, crops.device), output_size=int(volumes.sum()))
-    seed, dtype = (
-        int(torch.randint(2**63 - 1, (), generator=generator)),
-        torch.promote_types(crops.dtype, torch.float32),
-    )
-    on_device = torch.Generator(crops.device).manual_seed(seed)
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    on_device, dtype = torch.Generator(crops.device).manual_seed(seed), torch.promote_types(crops.dtype, torch.float32)
     noise = torch.randn(crops.shape[1], len(box_number), generator=on_device, device=crops.device, dtype=dtype)
     low, high = (
         noise.new_full((len(volumes),), start).scatter_reduce(0, box_number, values, reduce)
@@ -142,22 +143,22 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     )
     span = (high - low).clamp_(min=torch.finfo(noise.dtype).tiny)  # noise of one value becomes 0, not 0 / 0
     noise = (noise - low[box_number]) / span[box_number]
-    index = send(_painted(crops, starts, edges), crops.device)
+    painted = np.zeros((len(crops), 1, *crops.shape[2:]), np.int32)  # the last box at each voxel gives its noise
+    numbers = np.arange(1, len(box_number), dtype=np.int32)
+    for box in _each(painted[:, 0], starts, edges):
+        box[:] = numbers[: box.size].reshape(box.shape)
+        numbers = numbers[box.size :]
+    index = send(torch.from_numpy(painted), crops.device)
     share = noise.index_select(1, index.flatten()).view(-1, len(crops), *crops.shape[2:]).transpose(0, 1)
     darkest, brightest = (limit(dim=(2, 3, 4), keepdim=True).to(noise.dtype) for limit in (crops.amin, crops.amax))
-    return torch.where(index[:, None] > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
+    return torch.where(index > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
 
 
-def _painted(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-    """Number the voxels of all boxes from 1, box by box; return the last number at each voxel [B, H, W, D], else 0."""
-    painted = np.zeros((len(crops), *crops.shape[2:]), np.int32)
-    numbers = np.arange(1, int(edges.prod(dim=2).sum()) + 1, dtype=np.int32)
-    for crop, corners in enumerate(torch.stack([starts, starts + edges], dim=-1).tolist()):
+def _each(volumes: NDArray[Any], starts: torch.Tensor, edges: torch.Tensor) -> Iterator[NDArray[Any]]:
+    """Yield the part of volumes [B, H, W, D] in each box [B, N, 3]."""
+    for volume, corners in zip(volumes, torch.stack([starts, starts + edges], dim=-1).tolist(), strict=True):
         for x, y, z in corners:
-            box = painted[crop, slice(*x), slice(*y), slice(*z)]
-            box[:] = numbers[: box.size].reshape(box.shape)
-            numbers = numbers[box.size :]
-    return torch.from_numpy(painted)
+            yield volume[slice(*x), slice(*y), slice(*z)]
 
 
 def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
