@@ -249,7 +249,7 @@ OPTIONS: dict[str, Kind] = {
 }
 # Options -> value without effect, which a run without the option has
 OFF: dict[str, Any] = {
-    **dict.fromkeys(("average_decay", "modality_dropout"), 0),
+    **dict.fromkeys(("average_decay", "frozen_iterations", "modality_dropout"), 0),
     **dict.fromkeys(("divisible_foreground", "gather_negatives", "normalize_crops"), False),
     **dict.fromkeys(("max_grad_norm", "modality_aliases", "spacing"), None),
     **{name: [] for name in ("flips", "missing_modalities", "without")},

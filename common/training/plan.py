@@ -225,7 +225,7 @@ def _check_settings(before: Mapping[str, Any], now: Mapping[str, Any], file: Pat
     if before.get("subjects") != now.get("subjects"):
         raise ArgumentError("datalist", now.get("datalist"), f"subjects or splits differ from those of {file}")
     # Options that one of both lacks are off; other settings may be known only later in a run
-    names = (now.keys() & before.keys()) | ((now.keys() | before.keys()) & (OPTIONS.keys() - UNRECORDED))
+    names = (now.keys() & before.keys()) | ((now.keys() | before.keys()) & ((OPTIONS.keys() | OFF) - UNRECORDED))
     names -= RESUMABLE | {"epochs", "components"}  # epochs follow from the iterations
     earlier, current = ({**OFF, **settings, **settings.get("components", {})} for settings in (before, now))
     for name in [*sorted(names), *now.get("components", {})]:  # components last: they contain options' values

@@ -175,6 +175,8 @@ def members_of(folds: str | int) -> dict[int, list[str]]:
     {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
     """
     if isinstance(folds, int):
+        if folds < 2:
+            raise InputError(f"--folds={folds}", expected="at least 2")
         return {fold: [] for fold in range(folds)}
     members = defaultdict[int, list[str]](list)
     for entry in read_json(Path(folds).expanduser(), "a file of folds, or a number of folds")["training"]:

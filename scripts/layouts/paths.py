@@ -188,7 +188,7 @@ class Naming:
         if any(kind == ANATOMY for kind, *_ in kinds):
             return None
         for kind, folder, before in sorted(kinds, key=lambda item: item[0] != LABEL):
-            kind = names.in_folders(kind, [*folders, name] if folder else folders)
+            kind = names.in_folders(kind, [*folders, name] if folder and self.pattern is None else folders)
             if kind in (None, "images"):
                 continue
             if not self.takes(kind):

@@ -7,20 +7,24 @@ segmentation). nnU-Net's documentation/dataset_format.md and region_based_traini
 import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from common.data.names import SUFFIX, UNCLEAR, modality_of, person_of
+from common.data.volumes import open_volume
 from common.errors import InputError, shortened, show
 from common.files import read_json
-from scripts.layouts.paths import EXAMPLE, LABEL, SIGNS, Identity, Naming, compile_pattern, name_of
+from scripts.layouts.paths import ANATOMY, EXAMPLE, LABEL, SIGNS, Identity, Naming, compile_pattern, name_of
 
 FOLDERS = {"above": "(?:raw_?data/)?", "subject": "sub-[^/_]+", "session": "(?:ses-[^/]+/)?", "name": "(?:_[^/]+)?"}
 RAW = compile_pattern("{above}{subject}/{session}{type}{subject}{name}", FOLDERS | {"type": "(?:(?:anat|dwi|swi)/)?"})
 DERIVED = compile_pattern("derivatives/{above}{subject}/{session}**/{subject}{name}", FOLDERS | {"above": "(?:.+?/)??"})
 LESION = re.compile("^l$|lesion|tumou?r|stroke|infarct|wmh|metasta")  # in words that mark lesion maps
+# Words that mark masks of anatomy
+HEAD = re.compile("brain|bet|head|skull|wm|[cs]?gm|csf|parenchyma|aseg|aparcaseg|bg?|bs|nb|st")
 PARTS = re.compile("_part-(?:phase|real|imag)_")  # parts of complex images; only the magnitude is used
 AGENT = re.compile("_ce-(?!no|pre|without|0)")
 DESCRIPTION = "dataset.json"  # in nnU-Net's folders
@@ -182,7 +186,7 @@ def read_layout(root: Path, naming: Naming) -> DataSet:
             subject.is_test = subject.origin["part"] == "Ts"
     elif naming.pattern is None and any((match := RAW.fullmatch(path)) and match["type"] for path in paths):
         show("layout: bids")
-        data.add(_bids(root, paths, naming).get)
+        data.add(_bids(root, dict(zip(paths, images, strict=True)), naming).get)
     else:
         show(f"layout: {naming.pattern or 'names of folders and files'}")
         data.add(naming.identify)
@@ -206,32 +210,49 @@ def _warn_of_names(data: DataSet) -> None:
         show(f"warning: files named after a different subject: {shortened(misnamed, most=3)}", error=True)
 
 
-def _bids(root: Path, paths: Sequence[str], naming: Naming) -> dict[str, Identity]:
-    """Identify the images and label maps of a BIDS data set by their paths; each session is a subject.
+def _bids(root: Path, images: Mapping[str, str], naming: Naming) -> dict[str, Identity]:
+    """Identify the files of a BIDS data set by their paths; `images` maps these to files; each session is a subject.
 
-    Without `--label`, label maps are lesion maps or, without any, maps that name no content.
+    Without `--label`, label maps are lesion maps or, without any, maps that name no content. A label map without a
+    session belongs to the only session of its subject.
     """
-    scans, lesions, others = dict[str, Identity](), dict[str, Identity](), dict[str, Identity]()
-    for path in paths:
-        name, raw = path.rpartition("/")[2], RAW.fullmatch(path)
-        match, identity = raw or DERIVED.fullmatch(path), naming.stated(path) or naming.identify(name)
-        if match is None or identity is None:
+    scans, lesions, others = dict[str, str](), dict[str, str](), dict[str, str]()  # path -> subject
+    kinds: dict[str, str] = {}
+    for path, image in images.items():
+        name, raw, stated = path.rpartition("/")[2], RAW.fullmatch(path), naming.stated(path)
+        is_map = stated is None and name_of(name)[1] in (LABEL, ANATOMY)
+        identity = stated if stated or is_map else naming.identify(name)
+        match = raw or DERIVED.fullmatch(path)
+        if match is None or not (identity or (is_map and naming.takes(LABEL))):
             continue
-        kind, session = identity.kind, match["session"].rstrip("/") or "".join(re.findall("_(ses-[^_]+)", name))
+        kinds[path] = kind = identity.kind if identity else LABEL
+        session = match["session"].rstrip("/") or "".join(re.findall("_(ses-[^_]+)", name))
         subject = "_".join(filter(None, [match["subject"], session]))
         if kind == LABEL:
             *entities, suffix = name.lower().split("_")
             words = [part.rpartition("-")[2] for part in entities if re.match("label-|desc-|seg-|[^-]+$", part)]
-            shows_lesions = LABEL in naming.words or any(map(LESION.search, [*words, suffix]))
-            (lesions if shows_lesions else others)[path] = Identity(kind, {subject: subject})
-        elif raw and not (kind == "DWI" and (root / f"{path}.bval").exists()):  # a series
+            if stated or any(map(LESION.search, [*words, suffix])):
+                lesions[path] = subject
+            elif not any(map(HEAD.fullmatch, [*words, suffix])):
+                others[path] = subject
+        elif raw and not (kind == "DWI" and _is_series(root / image)):
             is_unusual = PARTS.search(name) or (AGENT.search(name) and not kind.startswith("T1"))
             if kind in naming.words or not is_unusual:
-                scans[path] = Identity(kind, {subject: subject})
-    if labels := lesions or others:
+                scans[path] = subject
+    labels = lesions or others
+    for path, subject in labels.items():
+        sessions = {name for name in scans.values() if name.partition("_ses-")[0] == subject}
+        labels[path] = sessions.pop() if len(sessions) == 1 else subject
+    if labels:
         titles = {re.sub("^derivatives/|(?:sub|ses)-[^/_]+[/_]|anat/", "", path) for path in labels}
         show(f"labels: {shortened(sorted(titles), most=3)}")
-    return scans | labels
+    return {path: Identity(kinds[path], {subject: subject}) for path, subject in (scans | labels).items()}
+
+
+def _is_series(image: Path) -> bool:
+    with suppress(Exception):  # the file checks report damaged files
+        return any(edge > 1 for edge in open_volume(image).shape[3:])
+    return False
 
 
 def _nnunet(channels: Mapping[str, str], naming: Naming) -> FileLayout:

@@ -148,9 +148,19 @@ def test_label_maps_of_bids_beside_the_images_and_in_a_session_without_images(ro
         touch(root, f"{session(person, 1)}_T1w.nii.gz", f"{session(person, 1)}_FLAIR_to_T1.nii.gz")  # not a second T1
         file = f"{session(person, 2 if person == '01' else 1)}_space-MNI_label-L_desc-T1lesion_mask.nii.gz"
         label(root / ("derivatives/manual" if person < "03" else "") / file, 1)
+    touch(root, "sub-05/ses-1/anat/sub-05_ses-1_T1w.nii.gz", "sub-05/ses-1/anat/sub-05_ses-1_FLAIR_to_T1.nii.gz")
+    label(root / "derivatives/manual/sub-05/anat/sub-05_lesion_mask.nii.gz", 1)  # of the only session
     found = entries(root)
     assert [name for name, entry in found.items() if "label" not in entry] == ["sub-01_ses-1"]
     assert found["sub-04_ses-1"]["label"].startswith("sub-04/ses-1/anat/")
+
+
+@pytest.mark.parametrize("name", ["label-brain_desc-manual_mask", "label-WM_desc-x_mask", "desc-brain_mask"])
+def test_masks_of_anatomy_in_bids_are_no_label_maps(root, name):
+    for person in PEOPLE:
+        touch(root, f"{session(person)}_T1w.nii.gz")
+        label(root / f"derivatives/masks/{session(person)}_{name}.nii.gz", 1)
+    assert not any("label" in entry for entry in entries(root).values())
 
 
 # nnU-Net's raw folders; dataset.json is that of its Dataset137_BraTS21.py
