@@ -63,7 +63,7 @@ class Cohort:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities in channel order."""
-        return tuple(self.layouts[0].modalities)
+        return tuple(kind for kind in self.layouts[0].files if kind != LABEL)
 
     @property
     def convention(self) -> str | None:

@@ -1,5 +1,6 @@
-"""Write a datalist as nnU-Net's raw data: `python -m scripts.nnunet --datalist=F.json --output=DIR`."""
+"""Write a datalist as nnU-Net's raw data, `python -m scripts.nnunet --datalist=F.json --output=DIR`; read regions."""
 
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -9,11 +10,12 @@ import numpy as np
 
 from common.data.datalists import SPLITS, Datalist
 from common.data.names import files_in
-from common.data.regions import known_labels, regions_of, with_sides
+from common.data.regions import declaration, known_labels, regions_of, with_sides
 from common.data.volumes import forms_of, read_scan, write_volume
-from common.errors import InputError, choice, show
+from common.errors import InputError, choice, show, within
 from common.files import write_json
 from scripts import cli
+from scripts.layouts.reading import DESCRIPTION
 
 
 def nnunet(datalist: str, output: str, dataset_dir: str | None = None, split: str = "testing") -> None:
@@ -100,6 +102,20 @@ def _write_case(case: Mapping[str, Any], folder: Path, part: str, ending: str, n
         raise InputError(f"{case['label']}: label value {unknown[0]:g}; expected only {', '.join(map(str, numbers))}")
     renumbered = np.select([voxels == value for value in numbers], [*numbers.values()]).astype(np.uint8)
     write_volume(target, renumbered, forms_of(scan), compresslevel=1, is_label=True)
+
+
+def regions_stated(root: str, labels: Mapping[str, Any]) -> str | None:
+    """Return the regions in the labels of a data set's dataset.json as text; None if there is only background."""
+    regions: dict[str, Any] = {}
+    with within(Path(root, DESCRIPTION)):
+        for name, value in labels.items():
+            text = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")  # region names are words
+            text = (text if re.match("[A-Za-z]", text) else f"region_{text}")[:40]
+            if name == "ignore" or text in regions:
+                raise InputError(f"labels: {name}={value}", "ignores voxels, or repeats a region", "--regions")
+            if value not in (0, [0]):
+                regions[text] = value
+        return declaration(regions) if regions else None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Build a datalist: read a folder and its regions, select and split visits, write the file."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,8 @@ from common.files import read_json
 from scripts.datalists.files import find_people, write
 from scripts.datalists.splits import Split, drawn
 from scripts.layouts.paths import LABEL, Naming
-from scripts.layouts.reading import DESCRIPTION, DataSet, Subject, read_layout
+from scripts.layouts.reading import DataSet, Subject, read_layout
+from scripts.nnunet import regions_stated
 from scripts.pools import map_in_processes
 from scripts.prepare.settings import RECORD
 from scripts.prepare.volumes import canonical
@@ -51,7 +51,7 @@ def scan_any(
     if not labels and (stated is not None or LABEL in naming.words):
         raise InputError(f"--root={root}", "no label map", "--label=WORDS, the end or a pattern of their paths")
     if labels:
-        data.convention = stated or _regions_of_nnunet(data) or _convention_in(data.root, labels, workers)
+        data.convention = stated or regions_stated(data.root, data.labels) or _convention_in(data.root, labels, workers)
     show(f"regions: {data.convention or 'none'}")
     people = find_people({subject.name: subject.person for subject in subjects}, person)
     for subject in subjects:
@@ -65,20 +65,6 @@ def read_regions(path: Path) -> str:
     content = read_yaml(path, EXAMPLE, names | {"$ref": "#/$defs/regions", "$defs": SCHEMA["$defs"]})
     with within(path):
         return declaration(content)
-
-
-def _regions_of_nnunet(data: DataSet) -> str | None:
-    """Return the regions in nnU-Net's dataset.json as text; None without one, or if it has only background."""
-    regions: dict[str, Any] = {}
-    with within(Path(data.root, DESCRIPTION)):
-        for name, value in data.labels.items():
-            text = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")  # region names are words
-            text = (text if re.match("[A-Za-z]", text) else f"region_{text}")[:40]
-            if name == "ignore" or text in regions:
-                raise InputError(f"labels: {name}={value}", "ignores voxels, or repeats a region", "--regions")
-            if value not in (0, [0]):
-                regions[text] = value
-        return declaration(regions) if regions else None
 
 
 def _convention_in(root: str, files: Sequence[str], workers: int) -> str:

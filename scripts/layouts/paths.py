@@ -72,23 +72,21 @@ def subjects_of(kind: str, folders: Sequence[str], before: str) -> dict[str, lis
         ({'P1_ses-late': ['P1', 'late']}, ['P1_T1', 'P1'])
     """
     own = [folder for folder in folders if kind_of_folder(folder) is None]
-    return {visit_name(parts): parts for name in beginnings(kind, before) if (parts := _parts_of(own, name))}
+    known, subjects = "|".join(map(re.escape, own)), {}
+    for name in beginnings(kind, before):
+        rest = name
+        if own:  # a name adds only a visit: v1 in P1/P1_v1_T1, but nothing in P1/ax_T1
+            rest = re.sub(rf"(?:^|[{SIGNS}])(?:{known})(?=[{SIGNS}]|$)", "", name).strip(SIGNS)
+            if not is_visit(rest) and not (rest.isdecimal() and rest != name):
+                rest = "_".join(word for word in rest.split("_") if is_visit(word) and not names.modality_of(word))
+        if parts := [*own, *filter(None, [rest])]:
+            subjects[visit_name(parts)] = parts
+    return subjects
 
 
 def beginnings(kind: str, before: str) -> list[str]:
     """Return the beginnings of a file's name that may be its subject's: P1_T1 and P1 of the label map P1_T1_seg."""
     return [before, name_of(before)[0]] if kind == LABEL else [before]
-
-
-def _parts_of(folders: list[str], before: str) -> list[str]:
-    """Return folders and what a file's name adds: only a visit, v1 in P1/P1_v1_T1, but nothing in P1/ax_T1."""
-    if not folders:
-        return [before] if before else []
-    known = "|".join(map(re.escape, folders))
-    rest = re.sub(rf"(?:^|[{SIGNS}])(?:{known})(?=[{SIGNS}]|$)", "", before).strip(SIGNS)
-    if not is_visit(rest) and not (rest.isdecimal() and rest != before):
-        rest = "_".join(word for word in rest.split("_") if is_visit(word) and not names.modality_of(word))
-    return [*folders, *filter(None, [rest])]
 
 
 def visit_name(parts: Sequence[str]) -> str:

@@ -139,11 +139,6 @@ class FileLayout:
     first: str = ""  # suffix of a person's first session, omitted from the subject's name
     folders: str = ".*"  # regular expression of the folders to search
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities in channel order."""
-        return tuple(kind for kind in self.files if kind != LABEL)
-
     def read(self, root: Path, images: Sequence[str]) -> DataSet:
         """Find the subjects' files among images; raise `InputError` if a subject is in two places."""
         patterns = {kind: compile_pattern(text, self.fields) for kind, text in self.files.items()}
@@ -155,7 +150,7 @@ class FileLayout:
                     return Identity(kind, {name: match.groupdict()})
             return None
 
-        data = DataSet(str(root), images, self.modalities, self.convention)
+        data = DataSet(str(root), images, [kind for kind in self.files if kind != LABEL], self.convention)
         data.add(identify)
         return data
 
@@ -216,8 +211,7 @@ def _bids(root: Path, images: Mapping[str, str], naming: Naming) -> dict[str, Id
     Without `--label`, label maps are lesion maps or, without any, maps that name no content. A label map without a
     session belongs to the only session of its subject.
     """
-    scans, lesions, others = dict[str, str](), dict[str, str](), dict[str, str]()  # path -> subject
-    kinds: dict[str, str] = {}
+    scans, lesions, others = dict[str, Identity](), dict[str, str](), dict[str, str]()  # the last two: subjects
     for path, image in images.items():
         name, raw, stated = path.rpartition("/")[2], RAW.fullmatch(path), naming.stated(path)
         is_map = stated is None and name_of(name)[1] in (LABEL, ANATOMY)
@@ -225,7 +219,7 @@ def _bids(root: Path, images: Mapping[str, str], naming: Naming) -> dict[str, Id
         match = raw or DERIVED.fullmatch(path)
         if match is None or not (identity or (is_map and naming.takes(LABEL))):
             continue
-        kinds[path] = kind = identity.kind if identity else LABEL
+        kind = identity.kind if identity else LABEL
         session = match["session"].rstrip("/") or "".join(re.findall("_(ses-[^_]+)", name))
         subject = "_".join(filter(None, [match["subject"], session]))
         if kind == LABEL:
@@ -238,15 +232,16 @@ def _bids(root: Path, images: Mapping[str, str], naming: Naming) -> dict[str, Id
         elif raw and not (kind == "DWI" and _is_series(root / image)):
             is_unusual = PARTS.search(name) or (AGENT.search(name) and not kind.startswith("T1"))
             if kind in naming.words or not is_unusual:
-                scans[path] = subject
-    labels = lesions or others
+                scans[path] = Identity(kind, {subject: subject})
+    labels, visits = lesions or others, {name for identity in scans.values() for name in identity.subjects}
     for path, subject in labels.items():
-        sessions = {name for name in scans.values() if name.partition("_ses-")[0] == subject}
-        labels[path] = sessions.pop() if len(sessions) == 1 else subject
+        sessions = [name for name in visits if name.partition("_ses-")[0] == subject]
+        owner = sessions[0] if len(sessions) == 1 else subject
+        scans[path] = Identity(LABEL, {owner: owner})
     if labels:
         titles = {re.sub("^derivatives/|(?:sub|ses)-[^/_]+[/_]|anat/", "", path) for path in labels}
         show(f"labels: {shortened(sorted(titles), most=3)}")
-    return {path: Identity(kinds[path], {subject: subject}) for path, subject in (scans | labels).items()}
+    return scans
 
 
 def _is_series(image: Path) -> bool:
