@@ -19,9 +19,8 @@ from common.errors import InputError
 from common.files import write_json
 from deploy.bundle import Bundle
 from scripts.cli import ending_of
-from scripts.configs import quoted
 from scripts.prepare.volumes import Volume, read_labels
-from scripts.run import typed
+from scripts.run import argument
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
@@ -60,9 +59,3 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
         why = f": {message[:300]}" if result.returncode > 0 else ""
         raise InputError(f"the bundle's inference {ending_of(result.returncode)}{why}")
     return read_labels(work / f"predictions/{CASE}.nii.gz", aligned[bundle.modalities[0]].grid).array
-
-
-def argument(word: str) -> str:
-    """Rewrite `--option=text` so that MONAI's own command takes the same value as our commands."""
-    option, equals, text = word.partition("=")
-    return f"{option}={quoted(typed(option.removeprefix('--'), text))}" if equals else option

@@ -10,7 +10,7 @@ from typing import Any
 from common.errors import InputError, choice, show
 from common.values import OPTIONS, TRACKING
 from scripts import cli
-from scripts.configs import BUNDLES, as_data
+from scripts.configs import BUNDLES, as_data, quoted
 
 DISTRIBUTED = "multi_gpu_train.yaml"
 
@@ -85,6 +85,12 @@ def typed(name: str, text: Any) -> Any:
     is_literal = name not in TRACKING and (kind is None or kind.is_literal)
     value = cli.DefaultParseValue(text) if is_literal and isinstance(text, str) else text
     return value if kind is None else kind.parse(name, value)
+
+
+def argument(word: str) -> str:
+    """Rewrite `--option=text` so that MONAI's own command takes the same value as our commands."""
+    option, equals, text = word.partition("=")
+    return f"{option}={quoted(typed(option.removeprefix('--'), text))}" if equals else option
 
 
 def warn_of_program(path: str | Path) -> None:

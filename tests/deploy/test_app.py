@@ -21,9 +21,9 @@ from common.errors import InputError
 from common.metrics.measures import dice
 from deploy import app
 from deploy.dicom.geometry import volume_of
-from deploy.inference import argument
 from deploy.job import DICOM_FILES, RESULT_FILES
 from scripts.prepare.volumes import FLIP, Volume, resample
+from scripts.run import argument
 from tests.deploy.dicom.dicom_study import (
     Study,
     brats_files,

@@ -4,9 +4,8 @@ import fire
 import pytest
 from monai.bundle import ConfigParser
 
-from deploy.inference import argument
 from scripts.configs import as_data
-from scripts.run import config_files, typed
+from scripts.run import argument, config_files, typed
 from tests.support import ROOT, run_of
 
 
