@@ -90,7 +90,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     swapped = boxes(count, sides, generator, partners != torch.arange(count))
     noisy = _fill(crops, *filled, generator)
     inside = np.zeros((count, 1, *sides), bool)
-    for box in _each(inside[:, 0], *swapped):
+    for box in _parts_in(inside[:, 0], *swapped):
         box[:] = True
     swaps = send(torch.from_numpy(inside), crops.device)
     return torch.where(swaps, noisy[send(partners, crops.device)], noisy).contiguous()
@@ -145,7 +145,7 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     noise = (noise - low[box_number]) / span[box_number]
     painted = np.zeros((len(crops), 1, *crops.shape[2:]), np.int32)  # the last box at each voxel gives its noise
     numbers = np.arange(1, len(box_number), dtype=np.int32)
-    for box in _each(painted[:, 0], starts, edges):
+    for box in _parts_in(painted[:, 0], starts, edges):
         box[:] = numbers[: box.size].reshape(box.shape)
         numbers = numbers[box.size :]
     index = send(torch.from_numpy(painted), crops.device)
@@ -154,7 +154,7 @@ def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, genera
     return torch.where(index > 0, torch.lerp(darkest, brightest, share).to(crops.dtype), crops)
 
 
-def _each(volumes: NDArray[Any], starts: torch.Tensor, edges: torch.Tensor) -> Iterator[NDArray[Any]]:
+def _parts_in(volumes: NDArray[Any], starts: torch.Tensor, edges: torch.Tensor) -> Iterator[NDArray[Any]]:
     """Yield the part of volumes [B, H, W, D] in each box [B, N, 3]."""
     for volume, corners in zip(volumes, torch.stack([starts, starts + edges], dim=-1).tolist(), strict=True):
         for x, y, z in corners:
