@@ -78,7 +78,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     name, stated = content.get("bundle"), content.get("label_convention")
     if name not in LIKE:
         raise InputError(f"--bundle={folder}: expected one like {' or '.join(LIKE)}")
-    fixed = stated if isinstance(stated, str) and not stated.startswith("$") else None  # as packages have it
+    fixed = stated if isinstance(stated, str) and not stated.startswith("$") else None  # by hand
     warn_of_program(config)
     metadata = read_json(folder / "configs" / "metadata.json")
     channels = metadata["network_data_format"]["inputs"]["image"]["channel_def"]
