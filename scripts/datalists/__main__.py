@@ -1,22 +1,18 @@
 """Write, split and check datalists: `python -m scripts.datalists COMMAND`, such as generic or check."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common.data.names import ANY, modality_of
 from common.data.regions import declaration
 from common.errors import choice, show
-from common.values import names_of
 from scripts.cli import run
 from scripts.cohorts import COHORTS, Cohort
 from scripts.datalists.build import scan_any, select, write_split
 from scripts.datalists.check import check
-from scripts.datalists.files import find_people
 from scripts.datalists.splits import Split, fold, split, subset
 from scripts.layouts.paths import naming
 from scripts.layouts.reading import read_cohort
-from scripts.layouts.scans import find_scans
+from scripts.scans import scans
 
 OPTIONS = """
     Args:
@@ -101,48 +97,6 @@ def generic(
     keeps_some = choice("missing", missing, {"exclude": False, "keep": True})
     data = scan_any(Path(root).expanduser(), names, regions, person, keeps_some, workers)
     write_split(select(data, keep_missing=keeps_some), splits, output)
-
-
-def scans(
-    root: str,
-    output: str,
-    sequences: str | Sequence[str] | None = None,
-    pattern: str | None = None,
-    person: str | None = None,
-    validation: float = 0.01,
-    testing: float | str = 0,
-    seed: int = 0,
-) -> None:
-    """Write a datalist in which every scan is a subject of the one modality MR, for self-supervised training.
-
-    FOMO-60K, FOMO-300K and OpenMind are read as published, with their tables; other folders as by generic.
-
-    Args:
-        root: folder of the scans; none is opened.
-        output: the datalist, a JSON file.
-        sequences: sequences to take, such as T1w,T2w,FLAIR; by default all, also those that nothing states.
-        pattern: pattern of all paths below `root`, such as {subject}/{session}/{modality}; only {subject} is needed.
-        person: as for generic; by default the folder of the person in the collections.
-        validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing; or all.
-        seed: seed of the random choice, 0 or more.
-    """
-    splits, folder = Split(validation, testing, seed, least=2), Path(root).expanduser()
-    data, left_out = find_scans(folder, pattern)
-    data.name = folder.resolve().name or "data"
-    counts = Counter(scan.sequence or "not stated" for scan in data.subjects.values())
-    show(f"sequences: {', '.join(f'{name} {count}' for name, count in counts.most_common()) or 'none'}")
-    if sequences is not None:
-        wanted = {(modality_of(name) or name).lower() for name in names_of(sequences)}  # T1w is T1
-        others = [scan for scan in data.subjects.values() if (scan.sequence or "").lower() not in wanted]
-        left_out["other sequences"] = [data.subjects.pop(scan.name).files[ANY] for scan in others]
-    for reason, paths in left_out.items():
-        if paths:
-            show(f"left out: {reason}: {len(paths)}, such as {', '.join(paths[:3])}")
-    people = find_people({scan.name: scan.person for scan in data.subjects.values()}, person)
-    for scan in data.subjects.values():
-        scan.person = people[scan.name]
-    write_split(data, splits, output)
 
 
 COMMANDS = {name: command_of(name, card) for name, card in COHORTS.items()}

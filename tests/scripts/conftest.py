@@ -1,4 +1,4 @@
-"""A SLURM for the tests of a module."""
+"""A folder to fill with files, and a SLURM for the tests of a module."""
 
 import os
 import shutil
@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.scripts.slurm_cluster import PROGRAMS, Slurm
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,22 @@
-"""Find the single scans of a folder, each with its person and sequence: FOMO-60K, FOMO-300K, OpenMind, and others.
+"""Datalists of single scans, each with its person and sequence: `python -m scripts.datalists scans`.
 
-Tables of FOMO-300K and OpenMind state sequences, and which people are in two data sets.
+FOMO-60K, FOMO-300K, OpenMind and other collections, for self-supervised training. Tables of FOMO-300K and OpenMind
+state sequences, and which people are in two data sets.
 """
 
 import csv
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from common.data.names import ANY, MOST, SUFFIX, in_folders, modality_of, person_of
 from common.errors import shortened, show
+from common.values import names_of
+from scripts.datalists.build import write_split
+from scripts.datalists.files import find_people
+from scripts.datalists.splits import Split
 from scripts.layouts.paths import ANATOMY, LABEL, Naming, compile_pattern, name_of, words_of
 from scripts.layouts.reading import DataSet, Subject, list_images, read_layout
 
@@ -34,6 +39,48 @@ TABLES = {  # name -> column of paths, columns whose words state the sequence, t
 NUMBER = re.compile(r"(?<![A-Za-z0-9])0*([A-Za-z]*[1-9]\d{4,})(?![A-Za-z0-9])")  # of a person: 0010001, A00035072
 
 
+def scans(
+    root: str,
+    output: str,
+    sequences: str | Sequence[str] | None = None,
+    pattern: str | None = None,
+    person: str | None = None,
+    validation: float = 0.01,
+    testing: float | str = 0,
+    seed: int = 0,
+) -> None:
+    """Write a datalist in which every scan is a subject of the one modality MR, for self-supervised training.
+
+    FOMO-60K, FOMO-300K and OpenMind are read as published, with their tables; other folders as by generic.
+
+    Args:
+        root: folder of the scans; none is opened.
+        output: the datalist, a JSON file.
+        sequences: sequences to take, such as T1w,T2w,FLAIR; by default all, also those that nothing states.
+        pattern: pattern of all paths below `root`, such as {subject}/{session}/{modality}; only {subject} is needed.
+        person: as for generic; by default the folder of the person in the collections.
+        validation: number or fraction of people for validation.
+        testing: number or fraction of people for testing; or all.
+        seed: seed of the random choice, 0 or more.
+    """
+    splits, folder = Split(validation, testing, seed, least=2), Path(root).expanduser()
+    data, left_out = find_scans(folder, pattern)
+    data.name = folder.resolve().name or "data"
+    counts = Counter(scan.sequence or "not stated" for scan in data.subjects.values())
+    show(f"sequences: {', '.join(f'{name} {count}' for name, count in counts.most_common()) or 'none'}")
+    if sequences is not None:
+        wanted = {(modality_of(name) or name).lower() for name in names_of(sequences)}  # T1w is T1
+        others = [scan for scan in data.subjects.values() if (scan.sequence or "").lower() not in wanted]
+        left_out["other sequences"] = [data.subjects.pop(scan.name).files[ANY] for scan in others]
+    for reason, paths in left_out.items():
+        if paths:
+            show(f"left out: {reason}: {len(paths)}, such as {', '.join(paths[:3])}")
+    people = find_people({scan.name: scan.person for scan in data.subjects.values()}, person)
+    for scan in data.subjects.values():
+        scan.person = people[scan.name]
+    write_split(data, splits, output)
+
+
 def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[str, list[str]]]:
     """Return the scans below a folder, each as a subject, and the other images by the reason; open no image.
 
@@ -43,12 +90,12 @@ def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[st
     if pattern is not None:
         show(f"layout: {pattern}")
         layout = compile_pattern(words_of(str(pattern), f"--pattern={pattern}"))
-    scans, left_out = DataSet(str(root), list_images(root), [ANY]), defaultdict[str, list[str]](list)
-    matches = {image: layout.fullmatch(SUFFIX.sub("", image)) for image in scans.images if not NO_SCANS.search(image)}
+    singles, left_out = DataSet(str(root), list_images(root), [ANY]), defaultdict[str, list[str]](list)
+    matches = {image: layout.fullmatch(SUFFIX.sub("", image)) for image in singles.images if not NO_SCANS.search(image)}
     collections = {match.groupdict().get("dataset", "") for match in matches.values() if match}
     stated, numbers = read_tables(root, collections)
     number_of: dict[str, str] = {}
-    for image in scans.images:
+    for image in singles.images:
         match = matches.get(image)
         if match is None:
             left_out["not in this layout (give --pattern)"].append(image)
@@ -64,39 +111,39 @@ def find_scans(root: Path, pattern: str | None = None) -> tuple[DataSet, dict[st
         path = image.removeprefix(OPENMIND)
         person = fields["dataset"] + (subject if session else person_of(subject))
         title = "_".join([*(folder for folder in folders if folder not in stem), stem])
-        _add(scans, title, person, image, sequence or stated.get(path, ""))
+        _add(singles, title, person, image, sequence or stated.get(path, ""))
         if path in numbers:
             number_of.setdefault(person, numbers[path])
-    if pattern is None and not scans.subjects:
-        return _by_names(root, scans)
+    if pattern is None and not singles.subjects:
+        return _by_names(root, singles)
     if joined := joined_people(number_of):
-        for scan in scans.subjects.values():
+        for scan in singles.subjects.values():
             scan.person = joined.get(scan.person, scan.person)
         people = [f"{person} as {first}" for person, first in joined.items() if person != first]
         show(f"people of two data sets, by their numbers in mapping.tsv: {shortened(people, most=3)}")
-    return scans, left_out
+    return singles, left_out
 
 
-def _by_names(root: Path, scans: DataSet) -> tuple[DataSet, dict[str, list[str]]]:
+def _by_names(root: Path, singles: DataSet) -> tuple[DataSet, dict[str, list[str]]]:
     """Add the scans that `read_layout` finds, also several of a modality."""
     data = read_layout(root, Naming((ANY,)))  # without T1, so that an unclear T1 is no question
     for name, subject in data.subjects.items():
         for kind, first in subject.images.items():
             for path in data.clashes.get((name, kind), [first]):
-                _add(scans, f"{name}_{kind}", subject.person, path, kind).is_test = subject.is_test
-    used = {subject.files[ANY] for subject in scans.subjects.values()}
-    unused = [image for image in scans.images if image not in used]
-    return scans, {"masks, or no modality in the name (give --pattern)": unused}
+                _add(singles, f"{name}_{kind}", subject.person, path, kind).is_test = subject.is_test
+    used = {subject.files[ANY] for subject in singles.subjects.values()}
+    unused = [image for image in singles.images if image not in used]
+    return singles, {"masks, or no modality in the name (give --pattern)": unused}
 
 
-def _add(scans: DataSet, name: str, person: str, path: str, sequence: str) -> Subject:
+def _add(singles: DataSet, name: str, person: str, path: str, sequence: str) -> Subject:
     """Add a scan as a subject, whose name gets a number if another scan has it."""
     unique, count = name[-190:], 1
-    while unique in scans.subjects:
+    while unique in singles.subjects:
         count += 1
         unique = f"{name[-190:]}_{count}"
-    scans.subjects[unique] = Subject(unique, person, {ANY: path}, sequence=sequence)
-    return scans.subjects[unique]
+    singles.subjects[unique] = Subject(unique, person, {ANY: path}, sequence=sequence)
+    return singles.subjects[unique]
 
 
 @cache
