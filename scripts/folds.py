@@ -27,7 +27,6 @@ def folds(
     fold_to: str = "testing",
     validation: float | None = None,
     folds_seed: int = 0,
-    person: str | None = None,
     overlays: Sequence[str] = (),
     recipe: str = "text",
     jobs: int = 1,
@@ -46,7 +45,6 @@ def folds(
         fold_to: split of the held-out fold: testing, or validation, where it also chooses the checkpoint (paper).
         validation: number or fraction of people outside the fold who choose the checkpoint; 0.1 by default.
         folds_seed: seed of the folds, 0 or more; --seed is the seed of the training runs.
-        person: regular expression whose first group is the person in a subject's name, as in `datalists generic`.
         overlays: configs that change train.yaml, such as segresnet, or YAML files.
         recipe: recipe of the training, as for python -m scripts.run.
         jobs: folds at a time; if more than 1, their output goes to OUTPUT/fold0.log and so on.
@@ -61,7 +59,7 @@ def folds(
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
     for fold in numbers:
         made = str(folder / f"fold{fold}/datalist.json")
-        deal(datalist, made, folds, fold, fold_to, validation, folds_seed, person)
+        deal(datalist, made, folds, fold, fold_to, validation, folds_seed)
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
 
     def train_and_score(fold: int) -> int:  # returns the exit status

@@ -15,7 +15,7 @@ from common.data.names import ANY, MOST, SUFFIX, in_folders, modality_of, person
 from common.errors import shortened, show
 from common.values import names_of
 from scripts.datalists.build import write_split
-from scripts.datalists.files import find_people
+from scripts.datalists.files import name_people
 from scripts.datalists.splits import Split
 from scripts.layouts.paths import ANATOMY, LABEL, Naming, compile_pattern, name_of, words_of
 from scripts.layouts.reading import DataSet, Subject, list_images, read_layout
@@ -75,9 +75,7 @@ def scans(
     for reason, paths in left_out.items():
         if paths:
             show(f"left out: {reason}: {len(paths)}, such as {', '.join(paths[:3])}")
-    people = find_people({scan.name: scan.person for scan in data.subjects.values()}, person)
-    for scan in data.subjects.values():
-        scan.person = people[scan.name]
+    name_people(data.subjects.values(), person)
     write_split(data, splits, output)
 
 

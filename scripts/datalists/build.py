@@ -13,7 +13,7 @@ from common.data.regions import declaration
 from common.data.volumes import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
 from common.files import read_json
-from scripts.datalists.files import find_people, write
+from scripts.datalists.files import name_people, write
 from scripts.datalists.splits import Split, drawn
 from scripts.layouts.paths import LABEL, Naming
 from scripts.layouts.reading import DataSet, Subject, read_layout
@@ -53,9 +53,7 @@ def scan_any(
     if labels:
         data.convention = stated or regions_stated(data.root, data.labels) or _convention_in(data.root, labels, workers)
     show(f"regions: {data.convention or 'none'}")
-    people = find_people({subject.name: subject.person for subject in subjects}, person)
-    for subject in subjects:
-        subject.person = people[subject.name]
+    name_people(subjects, person)
     return data
 
 

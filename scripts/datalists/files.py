@@ -2,15 +2,16 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.data.datalists import SPLITS, check, person_in, read
+from common.data.datalists import SPLITS, check
 from common.data.names import COUNTED, NUMBERED, PERSON, VISIT, has_number
 from common.data.regions import CONVENTIONS, cards_of
 from common.errors import InputError, shortened, show
 from common.files import read_json, write_json
+from scripts.layouts.reading import Subject
 
 START = re.compile(r"(.+)[_-][^_-]+")  # names that differ in the last part may be of one person,
 LETTER = re.compile(r"(.*\d)(?:[A-Za-z]|(?:v|t|tp|ses)\d+)", re.IGNORECASE)  # as those that differ in P01a, P01v2
@@ -39,41 +40,30 @@ def describe_people(person_of: Mapping[str, str]) -> str:
     if shared:
         names = (guessed or shared)[0]
         line += f", such as {person_of[names[0]]} ({shortened(names, most=3)})"
-        line += "; if these are different people: --person='(.+)'" if guessed else ""
+        line += "; if these are different people, write the datalist with --person='(.+)'" if guessed else ""
     alike = [start for start, people in starts.items() if len(people) > 1]
     numbered = [start for start in alike if has_number(start)]
     if numbered or len(alike) > 1:
         first, second, *_ = starts[(numbered or alike)[0]]
-        line += f"; if {first} and {second} are one person: --person='{JOINED[bool(numbered)]}'"
+        line += f"; if {first} and {second} are one person, write the datalist with --person='{JOINED[bool(numbered)]}'"
     return line
 
 
-def find_people(usual: Mapping[str, str], pattern: str | None) -> dict[str, str]:
-    """Return the person of each subject, and print who they are; `usual` maps subjects to people.
+def name_people(subjects: Iterable[Subject], pattern: str | None = None) -> None:
+    """Print who the people of subjects are; `--person`, a regular expression, first replaces them.
 
-    With `pattern`, a regular expression, the person is its first group in the subject's name or, without a group, its
-    match. Raise InputError for a name without a person.
+    The person is then the pattern's first group in the subject's name or, without a group, its match. Raise InputError
+    for a name without a person.
     """
-    people = dict(usual)
-    if pattern is not None:
-        for subject in usual:
-            match = re.match(pattern, subject)
+    people = {}
+    for subject in subjects:
+        if pattern is not None:
+            match = re.match(pattern, subject.name)
             if match is None or not match[min(1, match.re.groups)]:
-                raise InputError(f"--person={pattern}", f"finds no person in the subject {subject}")
-            people[subject] = match[min(1, match.re.groups)]
+                raise InputError(f"--person={pattern}", f"finds no person in the subject {subject.name}")
+            subject.person = match[min(1, match.re.groups)]
+        people[subject.name] = subject.person
     show(f"people: {describe_people(people)}")
-    return people
-
-
-def read_with_people(datalist: str, pattern: str | None) -> dict[str, Any]:
-    """Read a datalist, with the people that `pattern` finds, and print who they are; see `find_people`."""
-    content = read(Path(datalist).expanduser())
-    entries = [entry for split in SPLITS for entry in content.get(split, [])]
-    people = find_people({entry["subject"]: person_in(entry) for entry in entries}, pattern)
-    if pattern is not None:
-        for entry in entries:
-            entry["person"] = people[entry["subject"]]
-    return content
 
 
 def write(content: Mapping[str, Any], output: str | Path, *inputs: str | Path) -> None:

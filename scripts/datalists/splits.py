@@ -12,7 +12,7 @@ import numpy as np
 from common.data.datalists import SPLITS, person_in, read
 from common.errors import ArgumentError, InputError, choice, show
 from common.files import digest, read_json
-from scripts.datalists.files import read_with_people, write
+from scripts.datalists.files import describe_people, write
 
 BATCH = 2  # least number of people for training: the smallest batch of a stage
 
@@ -74,6 +74,14 @@ def drawn(content: Mapping[str, Any], splits: Split, tested: Collection[str]) ->
     return assigned(content, dict.fromkeys(tested, "testing") | (splits.draw(people) if people else {}))
 
 
+def read_datalist(datalist: str) -> dict[str, Any]:
+    """Read a datalist, and print who its people are."""
+    content = read(Path(datalist).expanduser())
+    entries = [entry for split in SPLITS for entry in content.get(split, [])]
+    show(f"people: {describe_people({entry['subject']: person_in(entry) for entry in entries})}")
+    return content
+
+
 def _trained(content: Mapping[str, Any]) -> list[Any]:
     """Return the subjects that random choices and folds assign: those of `training` and `validation`."""
     return [*content.get("training", []), *content.get("validation", [])]
@@ -85,7 +93,6 @@ def split(
     validation: float = 0.1,
     testing: float | str = 0,
     seed: int = 0,
-    person: str | None = None,
 ) -> None:
     """Write a copy of a datalist whose people of `training` and `validation` are split anew, such as after a check.
 
@@ -95,9 +102,8 @@ def split(
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing, in addition to the datalist's.
         seed: seed of the random choice, 0 or more.
-        person: as for generic; by default people are as in the datalist.
     """
-    splits, content = Split(validation, testing, seed), read_with_people(datalist, person)
+    splits, content = Split(validation, testing, seed), read_datalist(datalist)
     if not _trained(content):
         raise InputError(f"--datalist={datalist}", "no subjects in training or validation")
     content |= {"training": sorted(_trained(content), key=lambda entry: entry["subject"]), "validation": []}
@@ -113,7 +119,6 @@ def fold(
     fold_to: str = "validation",
     validation: float | None = None,
     seed: int = 0,
-    person: str | None = None,
 ) -> None:
     """Write a datalist with one fold of the people of `training` and `validation` held out, for cross-validation.
 
@@ -127,10 +132,9 @@ def fold(
             testing, in place of the datalist's own, where it only gives the score.
         validation: number or fraction of the other people for validation, with `--fold_to=testing`; by default 0.1.
         seed: seed of the random choices, 0 or more; the same seed gives the same folds.
-        person: as for generic; by default people are as in the datalist.
     """
     choice("fold_to", fold_to, ("validation", "testing"))
-    content, numbers = read_with_people(datalist, person), [*members_of(folds)]
+    content, numbers = read_datalist(datalist), [*members_of(folds)]
     if "subset" in content or content.get("folds", {}).get("split") == "testing":
         raise InputError("--datalist", "already a fold or a subset", "the whole datalist")
     fold_of = _folds_of(folds, {entry["subject"]: person_in(entry) for entry in _trained(content)}, seed)

@@ -3,8 +3,9 @@
 import pytest
 
 from common.data.names import person_of
-from scripts.datalists.files import describe_people, find_people
+from scripts.datalists.files import describe_people, name_people
 from scripts.layouts.paths import visit_name
+from scripts.layouts.reading import Subject
 
 PEOPLE = """
 BraTS2021_00000 BraTS20_Training_001 BraTS20_001
@@ -62,8 +63,9 @@ def test_the_person_in_a_name():
 
 @pytest.mark.parametrize("names", ["P01a P01b P02a", "P01v1 P01v2 P02v1", "anna_x anna_y ben_x ben_y", "1a 1b"])
 def test_names_that_leave_people_open_come_with_the_pattern_that_joins_them(names):
-    subjects = names.split()
-    _, _, pattern = describe_people({name: person_of(name) for name in subjects}).partition("--person=")
-    first, second, *others = find_people(dict.fromkeys(subjects), pattern.strip("'")).values()
+    subjects = [Subject(name, person_of(name)) for name in names.split()]
+    _, _, pattern = describe_people({it.name: it.person for it in subjects}).partition("--person=")
+    name_people(subjects, pattern.strip("'"))
+    first, second, *others = [subject.person for subject in subjects]
     assert first == second
     assert first not in others
