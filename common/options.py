@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from itertools import takewhile
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,10 +93,11 @@ def resolver() -> Any:
 def check_used(config: Mapping[str, Any]) -> None:
     """Refuse a value that nothing in a config uses: MONAI adds a misspelt option or overlay's key without a word.
 
-    The keys of a component are its arguments. Components and expressions may be unused, as they may be run by their id.
+    The keys of a component are its arguments. Components and expressions may be unused, as they may be run by their id,
+    and so may a config's own options, those above `options`: MONAI adds further keys below.
     """
     references = {f"{name}::" for text in _expressions_in(config) for name in re.findall(r"@(\w+(?:::\w+)*)", text)}
-    known = OPTIONS.keys() | OF_MONAI | TRACKING
+    known = (OPTIONS.keys() & {*takewhile("options".__ne__, config)}) | OF_MONAI | TRACKING
     for key, value in _keys_in({name: value for name, value in config.items() if name not in known}):
         is_data = "_target_" not in str(value) and not any(_expressions_in(value))
         if is_data and not any(f"{key}::".startswith(name) or name.startswith(f"{key}::") for name in references):

@@ -185,7 +185,6 @@ UNRECORDED |= {"device", "store", "window_batch_size", "stitch_device", "probabi
 RESUMABLE = {"datalist", "cohort", "iterations", "save_interval", "keep", "num_workers", "cache_rate"}
 RESUMABLE |= {"attention", "compile", "activation_checkpointing"}
 
-
 # Parts of recipe_robust that `without` may leave out
 PARTS = "crops, rotation, zoom, noise, blur, brightness, contrast, low_resolution, gamma, prior, cross_entropy"
 FLAGS = ("gather_negatives", "normalize_crops", "crop_foreground", "divisible_foreground", "compile", "probabilities")

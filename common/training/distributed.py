@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from monai.data import partition_dataset
 
-from ..errors import InputError, report_in_one_line
+from ..errors import InputError
 
 SEED_STEP = 100_000  # difference between the seeds of consecutive ranks
 PATIENCE = timedelta(minutes=30)  # longest wait for other processes
@@ -27,7 +27,6 @@ class Processes:
     """
 
     def __init__(self, multi_gpu: bool = False) -> None:
-        report_in_one_line()
         if multi_gpu and not dist.is_initialized():
             _join_group()
         self.rank, self.count = idist.get_rank(), idist.get_world_size()

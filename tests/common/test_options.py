@@ -75,7 +75,8 @@ def options_of(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.excepthook", sys.excepthook)
 
     def options(content="options", **changed):
-        return ConfigParser(CONFIG | {"place": str(tmp_path)} | changed).get_parsed_content(content)
+        own = {**changed, **CONFIG, "place": str(tmp_path)}  # also options that CONFIG lacks stand above `options`
+        return ConfigParser(own | changed).get_parsed_content(content)
 
     return options
 

@@ -6,7 +6,7 @@ from monai.bundle import ConfigParser
 
 from scripts.configs import as_data
 from scripts.run import argument, config_files, typed
-from tests.support import ROOT, run_of
+from tests.support import ROOT, refused, run_of
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,14 @@ def test_an_overlay_may_be_any_file(tmp_path):
     overlay = tmp_path / "my.yaml"
     overlay.write_text("seed: 1")
     assert config_files("brats_finetune", "train", [str(overlay)])[1:] == [str(overlay)]
+
+
+@pytest.mark.parametrize("option", ["resize=[64,64,64]", "missing_modalities=[T2]", "without=crops", "lr=1e-3"])
+def test_an_option_that_only_other_configs_have_is_refused(option):
+    """The checkpoint would record it for predictions, though the training had not used it."""
+    with refused(option.partition("=")[0], text="no such option"):
+        run_of(["brats_finetune", "train", f"--{option}"])
+    run_of(["brats_finetune", "train", "--recipe=robust", "--without=crops"])
 
 
 @pytest.mark.parametrize(
