@@ -10,7 +10,7 @@ from monai.engines import SupervisedEvaluator
 
 from .. import weights
 from ..data import datalists
-from ..data.names import SUFFIX, count_missing, in_folders, missing_in, split_name
+from ..data.names import SUFFIX, count_missing, in_folders, missing_in, modality_of, split_name
 from ..errors import ArgumentError, InputError, is_disk_full, one_line, shortened, show
 from ..files import existing_folder
 from ..made import MADE, Results
@@ -54,7 +54,8 @@ def find_cases(
         subject = start + rest if rest else start[:-1] or "_".join(folders) or file.parent.name
         modality = in_folders(modality, folders)  # T1ce in Gd/T1
         if modality is None and len(modalities) == 1 and not MASK.search(subject):
-            modality = modalities[0]
+            stated = {modality_of(word) for word in (*folders, *re.split(r"[_.\- ]", rest))}  # FLAIR in P1_FLAIR_brain
+            modality = modalities[0] if stated <= {None, "PD", *modalities} else None  # PD is also Parkinson's disease
         if modality is None or modality not in modalities:
             unused.append(path.as_posix())
             continue

@@ -79,8 +79,7 @@ class EvaluationFiles:
     ) -> None:
         self.folder, self.protocol, self.modalities = Path(output_dir), protocol, settings["modalities"]
         self.cases = {case["subject"]: case for case in cases}
-        cohort = settings["cohort"]
-        name = settings["bundle"] if cohort == "unnamed" else cohort
+        name = settings["bundle"] if settings["cohort"] == "unnamed" else settings["cohort"]
         made = origin_of(settings, is_made_up(cases[0]["label"]))
         self.record = new_record(name, settings["label_convention"], protocol, made)
 
