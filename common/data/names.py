@@ -75,10 +75,6 @@ def split_name(name: str) -> tuple[str, str | None]:
     """Split a file name without extension into its beginning and the modality at its end (None if there is none).
 
     The longest spelling wins. A word for contrast agent makes a T1 a T1ce; "post" alone makes it `UNCLEAR`.
-
-    Example:
-        >>> [split_name(name) for name in ("S1_T2_FLAIR", "S1_Gd_T1", "S1_post_T1", "S1")]
-        [('S1', 'FLAIR'), ('S1', 'T1ce'), ('S1_post', 'T1 or T1ce'), ('S1', None)]
     """
     start, rest = _PERSON_AND_VISIT.findall(name)[0]
     plain = _UNENHANCED.sub("", _COMPOUND.sub("", rest))

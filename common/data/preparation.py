@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..components import box_of
 from ..errors import InputError
-from .volumes import Problem
+from .volumes import Problem, check_grid, check_image
 
 Ranges = Mapping[str, Sequence[Any]]  # measurement, such as volume -> lowest and highest value
 
@@ -49,6 +49,19 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
         "overlap": round(min([1.0, *(brain_overlap(inside[0], other) for other in inside[1:])]), 3),
     }
     return {name: [value, value] for name, value in figures.items()}
+
+
+def checked_voxels(
+    file: str, scan: Any, voxels: NDArray[Any], grid: tuple[Any, Any], other: str, is_image: bool
+) -> NDArray[Any]:
+    """Return voxels as a network gets them: on `grid`, that of `other`, in float32, an image `without_background`."""
+    check_grid(file, (voxels.shape, scan.affine), grid, other)
+    with np.errstate(over="ignore"):  # `check_image` refuses infinite values
+        volume = voxels.astype(np.float32, order="C")
+    if is_image:
+        volume = without_background(volume)
+        check_image(file, volume)
+    return volume
 
 
 def without_background(volume: NDArray[Any]) -> NDArray[Any]:

@@ -22,9 +22,9 @@ from nibabel.orientations import inv_ornt_aff
 
 from ..errors import InputError
 from .names import check_order
-from .preparation import Ranges, differences, measure, refuse, union, without_background
+from .preparation import Ranges, checked_voxels, differences, measure, refuse, union
 from .regions import regions_of
-from .volumes import axes_of, check_copies, check_grid, check_image, forms_of, labels_in, read_scan, warn_of_orientation
+from .volumes import axes_of, check_copies, forms_of, labels_in, read_scan, warn_of_orientation
 
 FORMS = "forms"  # metadata key: grid header (`forms_of`) of an image's first file
 MISSING = "missing_modalities"  # metadata key: a bool for each channel, only if a modality is missing
@@ -79,13 +79,8 @@ def _load(files: Sequence[str | None], reference: Mapping[str, Any], modalities:
             meta = {"filename_or_obj": file, "affine": affine, "original_affine": affine}
             meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
         reference = reference or meta
-        expected = reference["spatial_shape"], reference["original_affine"]
-        check_grid(file, (voxels.shape, scan.affine), expected, Path(reference["filename_or_obj"]).name)
-        with np.errstate(over="ignore"):  # the voxel checks refuse infinite values
-            image[channel] = voxels
-        if modalities:
-            image[channel] = without_background(image[channel])
-            check_image(file, image[channel])
+        grid, other = (reference["spatial_shape"], reference["original_affine"]), reference["filename_or_obj"]
+        image[channel] = checked_voxels(file, scan, voxels, grid, Path(other).name, is_image=bool(modalities))
     if modalities:
         check_copies({modalities[channel]: image[channel] for channel in present})
         if not (image > 0).any():

@@ -40,12 +40,6 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
     Options in epochs, such as "5 epochs", are rounded up to steps, and `iterations` then to whole intervals. With
     `iterations` in steps, `val_interval` becomes the divisor of `iterations` with the closest ratio to it. `cases` and
     `cases_per_step` are totals over all processes.
-
-    Example:
-        >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)
-        Length(iterations=83280, val_interval=694, warmup_iterations=500, epochs=600.22)
-        >>> length(Options(iterations=80, val_interval=120, warmup_iterations=10), 12, 1)[:2]
-        (80, 80)
     """
 
     def steps(option: int | str) -> int:

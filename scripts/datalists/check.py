@@ -14,8 +14,8 @@ import numpy as np
 from common.data import datalists
 from common.data.datalists import SPLITS, person_in
 from common.data.names import count_missing, files_in
-from common.data.preparation import PREPARATION_CHECKS, describe, differences, measure, union, without_background
-from common.data.volumes import Problem, check_grid, check_image, labels_in, orientation_problem, read_scan
+from common.data.preparation import PREPARATION_CHECKS, checked_voxels, describe, differences, measure, union
+from common.data.volumes import Problem, labels_in, orientation_problem, read_scan
 from common.errors import InputError, choice, show
 from common.files import write_csv
 from common.values import names_of
@@ -120,15 +120,12 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
     for file in files_in(case):
         is_label = file == case.get("label")
         try:
-            scan, volume = read_scan(Path(root, file), np.float32)
-            reference = reference or ((volume.shape, scan.affine), Path(file).name)
+            scan, voxels = read_scan(Path(root, file))
+            reference = reference or ((voxels.shape, scan.affine), Path(file).name)
             problems += filter(None, [orientation_problem(file, scan)])
-            check_grid(file, (volume.shape, scan.affine), *reference)
+            volume = checked_voxels(file, scan, voxels, reference[0], reference[1], is_image=not is_label)
             if is_label and labels_in(file, volume, convention) == {0}:
                 raise Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
-            if not is_label:
-                volume = without_background(volume)
-                check_image(file, volume)
         except Problem as problem:  # with the path below the root
             problems.append(Problem(problem.check, file, problem.problem, problem.expected))
             continue
