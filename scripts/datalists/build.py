@@ -12,14 +12,13 @@ from common.data.names import SPELLINGS, person_of
 from common.data.regions import declaration
 from common.data.volumes import labels_in, read_scan
 from common.errors import InputError, shortened, show, within
-from common.files import read_json
 from scripts.datalists.files import name_people, write
 from scripts.datalists.splits import Split, drawn
 from scripts.layouts.paths import LABEL, Naming
 from scripts.layouts.reading import DataSet, Subject, read_layout
 from scripts.nnunet import regions_stated
 from scripts.pools import map_in_processes
-from scripts.prepare.settings import RECORD
+from scripts.prepare.settings import space_of
 from scripts.prepare.volumes import canonical
 from scripts.yaml_files import read_yaml
 
@@ -154,7 +153,7 @@ def write_split(data: DataSet, splits: Split, output: str) -> None:
         raise InputError(f"--root={data.root}", "no complete subject", ", ".join(data.modalities))
     convention = data.convention if any(LABEL in visit.files for visit in visits) else None
     content: dict[str, Any] = {"name": data.name, "modalities": list(data.modalities), "label_convention": convention}
-    content |= _space_of(data)
+    content |= space_of(data)
     for visit in visits:
         is_named = visit.sequence is None and visit.person == person_of(visit.name)
         who = {"subject": visit.name, "person": None if is_named else visit.person, "sequence": visit.sequence}
@@ -164,13 +163,3 @@ def write_split(data: DataSet, splits: Split, output: str) -> None:
     if unlabelled := content.get("unlabelled"):
         show(f"without a label map, in the split unlabelled: {len(unlabelled)}, such as {unlabelled[0]['subject']}")
     write(drawn(content, splits, {visit.person for visit in visits if visit.is_test}), output)
-
-
-def _space_of(data: DataSet) -> dict[str, str]:
-    """Return the space that scripts.prepare recorded beside the visits; empty without records. Refuse two spaces."""
-    folders = {Path(data.root, file).parent for visit in data.subjects.values() for file in visit.files.values()}
-    records = [read_json(folder / RECORD) for folder in folders if (folder / RECORD).is_file()]
-    spaces = sorted({record["settings"]["like"] for record in records if "settings" in record})
-    if len(spaces) > 1:
-        raise InputError(f"--root={data.root}", f"scans prepared for {' and '.join(spaces)}", "the same --like for all")
-    return {"space": spaces[0]} if spaces else {}

@@ -8,6 +8,7 @@ import numpy as np
 
 from common.data.names import SPELLINGS
 from common.errors import InputError, choice, shortened, show
+from common.files import read_json
 from scripts.cohorts import COHORTS, Space
 from scripts.layouts.paths import LABEL, Naming, words_of
 from scripts.layouts.reading import DataSet, read_layout
@@ -125,3 +126,13 @@ def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing:
         return Subject(name, fault=f"{missing[0]}: no file; expected one file ({cure})")
     scans = {modality: paths[modality] for modality in modalities if modality in paths}
     return Subject(name, scans, paths.get(LABEL), paths.get(BRAIN))
+
+
+def space_of(data: DataSet) -> dict[str, str]:
+    """Return the space that `scripts.prepare` recorded beside the visits; empty without records. Refuse two spaces."""
+    folders = {Path(data.root, file).parent for visit in data.subjects.values() for file in visit.files.values()}
+    records = [read_json(folder / RECORD) for folder in folders if (folder / RECORD).is_file()]
+    spaces = sorted({record["settings"]["like"] for record in records if "settings" in record})
+    if len(spaces) > 1:
+        raise InputError(f"--root={data.root}", f"scans prepared for {' and '.join(spaces)}", "the same --like for all")
+    return {"space": spaces[0]} if spaces else {}
