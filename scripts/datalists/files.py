@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,37 +33,33 @@ def describe_people(person_of: Mapping[str, str]) -> str:
             starts[part[1]].append(person)
     line = f"{len(visits)} in {len(person_of)} subjects"
     shared = [names for names in visits.values() if len(names) > 1]
-    guessed = []  # by a number at the end of a name, which need not be a visit's
-    for names in shared:
-        if NUMBERED.fullmatch(names[0]) and not (PERSON.match(names[0]) or VISIT.fullmatch(names[0])):
-            guessed.append(names)
+    numbered = [names for names in shared if NUMBERED.fullmatch(names[0])]  # which need not be the number of a visit
+    guessed = [names for names in numbered if not (PERSON.match(names[0]) or VISIT.fullmatch(names[0]))]
     if shared:
         names = (guessed or shared)[0]
         line += f", such as {person_of[names[0]]} ({shortened(names, most=3)})"
         line += "; if these are different people, write the datalist with --person='(.+)'" if guessed else ""
     alike = [start for start, people in starts.items() if len(people) > 1]
-    numbered = [start for start in alike if has_number(start)]
-    if numbered or len(alike) > 1:
-        first, second, *_ = starts[(numbered or alike)[0]]
-        line += f"; if {first} and {second} are one person, write the datalist with --person='{JOINED[bool(numbered)]}'"
+    likely = [start for start in alike if has_number(start)]
+    if likely or len(alike) > 1:
+        first, second, *_ = starts[(likely or alike)[0]]
+        line += f"; if {first} and {second} are one person, write the datalist with --person='{JOINED[bool(likely)]}'"
     return line
 
 
-def name_people(subjects: Iterable[Subject], pattern: str | None = None) -> None:
+def name_people(subjects: Collection[Subject], pattern: str | None = None) -> None:
     """Print who the people of subjects are; `--person`, a regular expression, first replaces them.
 
     The person is then the pattern's first group in the subject's name or, without a group, its match. Raise InputError
     for a name without a person.
     """
-    people = {}
     for subject in subjects:
         if pattern is not None:
             match = re.match(pattern, subject.name)
             if match is None or not match[min(1, match.re.groups)]:
                 raise InputError(f"--person={pattern}", f"finds no person in the subject {subject.name}")
             subject.person = match[min(1, match.re.groups)]
-        people[subject.name] = subject.person
-    show(f"people: {describe_people(people)}")
+    show(f"people: {describe_people({subject.name: subject.person for subject in subjects})}")
 
 
 def write(content: Mapping[str, Any], output: str | Path, *inputs: str | Path) -> None:

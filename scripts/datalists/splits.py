@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.datalists import SPLITS, person_in, read
+from common.data.datalists import SPLITS, Datalist, person_in, read
 from common.errors import ArgumentError, InputError, choice, show
 from common.files import digest, read_json
 from scripts.datalists.files import describe_people, write
@@ -76,10 +76,9 @@ def drawn(content: Mapping[str, Any], splits: Split, tested: Collection[str]) ->
 
 def read_datalist(datalist: str) -> dict[str, Any]:
     """Read a datalist, and print who its people are."""
-    content = read(Path(datalist).expanduser())
-    entries = [entry for split in SPLITS for entry in content.get(split, [])]
-    show(f"people: {describe_people({entry['subject']: person_in(entry) for entry in entries})}")
-    return content
+    listed = Datalist(Path(datalist).expanduser(), root="")  # its files are not looked up
+    show(f"people: {describe_people(listed.people)}")
+    return listed.content
 
 
 def _trained(content: Mapping[str, Any]) -> list[Any]:
@@ -87,13 +86,7 @@ def _trained(content: Mapping[str, Any]) -> list[Any]:
     return [*content.get("training", []), *content.get("validation", [])]
 
 
-def split(
-    datalist: str,
-    output: str,
-    validation: float = 0.1,
-    testing: float | str = 0,
-    seed: int = 0,
-) -> None:
+def split(datalist: str, output: str, validation: float = 0.1, testing: float | str = 0, seed: int = 0) -> None:
     """Write a copy of a datalist whose people of `training` and `validation` are split anew, such as after a check.
 
     Args:
