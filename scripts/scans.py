@@ -18,7 +18,7 @@ from scripts.datalists.build import write_split
 from scripts.datalists.files import name_people
 from scripts.datalists.splits import Split
 from scripts.layouts.paths import ANATOMY, LABEL, Naming, compile_pattern, name_of, words_of
-from scripts.layouts.reading import DataSet, Subject, list_images, read_layout
+from scripts.layouts.reading import PARTS, DataSet, Subject, list_images, read_layout
 
 MASK = "mask"
 # PT001_OASIS1/sub_1/ses_1/t1, PT030_OpenNeuro/ds000001/sub-01/ses-01/anat/sub-01_ses-01_T1w, ds000001/sub-01/anat/...
@@ -26,9 +26,7 @@ COLLECTION = compile_pattern(
     "{dataset}{subject}/{session}{folders}{name}",
     {"dataset": "(?:[^/]+/)*?", "subject": "sub[-_][^/]+", "session": "(?:ses[-_][^/]+/)?", "folders": "(?:[^/]+/)*"},
 )
-NO_SCANS = re.compile(  # copies of scans, time series, field maps, parts of complex images
-    "(?:^|/)(?:derivatives|sourcedata|func|fmap|perf)/|_part-(?:phase|real|imag)_"
-)
+NO_SCANS = re.compile(f"(?:^|/)(?:derivatives|sourcedata|func|fmap|perf)/|{PARTS.pattern}")  # copies, series, maps
 COUNT = re.compile(r"(?:[_-](?:run-?\d+|bval[_-]?\d+|trace|\d+))+$")  # follows a sequence: t1_2, dwi_bval1000
 OPENMIND = "OpenMind/"  # the folder to which the paths in OpenMind's table are relative
 TABLES = {  # name -> column of paths, columns whose words state the sequence, the most reliable last

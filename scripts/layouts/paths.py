@@ -46,12 +46,7 @@ def name_of(stem: str) -> tuple[str, str | None]:
 
 
 def kind_of_folder(folder: str) -> str | None:
-    """Return what a folder holds by its whole name: "images", `LABEL`, `ANATOMY` or a modality; None for any other.
-
-    Example:
-        >>> [kind_of_folder(name) for name in ("images_structural", "masks", "brain_masks", "T1_Gd", "Gd", "P1_T1")]
-        ['images', 'label', 'anatomy', 'T1ce', 'T1ce', None]
-    """
+    """Return what a folder holds by its whole name: "images", `LABEL`, `ANATOMY` or a modality; None for any other."""
     text = _IMAGES.sub("", folder).strip(SIGNS)
     if not text:
         return "images"
@@ -66,10 +61,6 @@ def subjects_of(kind: str, folders: Sequence[str], before: str) -> dict[str, lis
 
     Files in different folders are of different visits, except in folders of one kind, such as FLAIR or masks. In no
     other folder, the beginning of the file's name is the subject. That of a label map has alternatives.
-
-    Example:
-        >>> subjects_of("T1", ["P1", "late"], "P1_ax"), [*subjects_of("label", ["masks"], "P1_T1")]
-        ({'P1_ses-late': ['P1', 'late']}, ['P1_T1', 'P1'])
     """
     own = [folder for folder in folders if kind_of_folder(folder) is None]
     known, subjects = "|".join(map(re.escape, own)), {}
@@ -90,12 +81,7 @@ def beginnings(kind: str, before: str) -> list[str]:
 
 
 def visit_name(parts: Sequence[str]) -> str:
-    """Return the name of a visit from the parts of its path, such as P01/late, so that `person_of` finds the person.
-
-    Example:
-        >>> [visit_name(path.split("/")) for path in ("sub_1/ses_2", "P01/late", "2020/P01", "HGG/a")]
-        ['sub_1_ses_2', 'P01_ses-late', 'P01_ses-2020', 'HGG_a']
-    """
+    """Return the name of a visit from the parts of its path, such as P01/late, so that `person_of` finds the person."""
     first, *others = parts
     if others and not is_visit(others[0]) and (is_visit(first) or re.fullmatch(r"(?:19|20)\d\d", first)):
         return f"{'_'.join(others)}_ses-{first.removeprefix('ses-')}"

@@ -23,8 +23,6 @@ FOLDERS = {"above": "(?:raw_?data/)?", "subject": "sub-[^/_]+", "session": "(?:s
 RAW = compile_pattern("{above}{subject}/{session}{type}{subject}{name}", FOLDERS | {"type": "(?:(?:anat|dwi|swi)/)?"})
 DERIVED = compile_pattern("derivatives/{above}{subject}/{session}**/{subject}{name}", FOLDERS | {"above": "(?:.+?/)??"})
 LESION = re.compile("^l$|lesion|tumou?r|stroke|infarct|wmh|metasta")  # in words that mark lesion maps
-# Words that mark masks of anatomy
-HEAD = re.compile("brain|bet|head|skull|wm|[cs]?gm|csf|parenchyma|aseg|aparcaseg|bg?|bs|nb|st")
 PARTS = re.compile("_part-(?:phase|real|imag)_")  # parts of complex images; only the magnitude is used
 AGENT = re.compile("_ce-(?!no|pre|without|0)")
 DESCRIPTION = "dataset.json"  # in nnU-Net's folders
@@ -227,7 +225,7 @@ def _bids(root: Path, images: Mapping[str, str], naming: Naming) -> dict[str, Id
             words = [part.rpartition("-")[2] for part in entities if re.match("label-|desc-|seg-|[^-]+$", part)]
             if stated or any(map(LESION.search, [*words, suffix])):
                 lesions[path] = subject
-            elif not any(map(HEAD.fullmatch, [*words, suffix])):
+            elif not any(name_of(f"label-{word}_mask")[1] == ANATOMY for word in words):
                 others[path] = subject
         elif raw and not (kind == "DWI" and _is_series(root / image)):
             is_unusual = PARTS.search(name) or (AGENT.search(name) and not kind.startswith("T1"))
@@ -258,8 +256,7 @@ def _nnunet(channels: Mapping[str, str], naming: Naming) -> FileLayout:
         usual = modality_of(name) or name
         modality = given.get(name.lower(), usual if naming.takes(usual) else f"channel {channel}")
         if modality in files:
-            raise InputError(
-                DESCRIPTION, f"several channels are {modality}", f"a choice by --modalities={modality}=NAME"
-            )
+            choice = f"a choice by --modalities={modality}=NAME"
+            raise InputError(DESCRIPTION, f"several channels are {modality}", choice)
         files[modality] = f"images{{part}}/{{subject}}_{channel:04d}"
     return FileLayout({**files, LABEL: "labels{part}/{subject}"}, "{subject}", {"part": "Tr|Ts"})
