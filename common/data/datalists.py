@@ -9,6 +9,7 @@ Paths are relative to the cohort's root folder; null marks a missing modality. d
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -100,13 +101,10 @@ def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
 
     In the result, custom `regions` become text under `label_convention` (see `common.data.regions`).
     """
-    content = read_json(datalist, "a datalist")
+    content = read_json(datalist, "a datalist", {"type": "object"})
     check(content, datalist, may_repeat)
-    convention = _convention(content)
-    return dict(
-        ("label_convention", convention) if key in ("label_convention", "regions") else (key, value)
-        for key, value in content.items()
-    )
+    renamed = {"label_convention" if key == "regions" else key: value for key, value in content.items()}
+    return renamed | {"label_convention": _convention(content)}
 
 
 def _convention(content: Mapping[str, Any]) -> str | None:
@@ -117,8 +115,8 @@ def _convention(content: Mapping[str, Any]) -> str | None:
         return declaration(content["regions"])
     stated: str | None = content["label_convention"]
     if stated is not None and stated not in CONVENTIONS:
-        names = ", ".join(CONVENTIONS)
-        raise ArgumentError(f"label_convention={stated:.200}: expected one of {names}, null, or `regions` instead")
+        expected = f"one of {', '.join(CONVENTIONS)}, null, or `regions` instead"
+        raise ArgumentError("label_convention", f"{stated:.200}", expected=expected)
     return stated
 
 
@@ -135,12 +133,16 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
 
     Besides the schema: a subject occurs once (unless `may_repeat`) and has an image per modality. Files occur once.
     """
-    check_schema(content, SCHEMA, f"datalist {name}", "a datalist")
+    splits = {part: content[part] for part in SPLITS if isinstance(content.get(part), list)}
+    check_schema({**content, **{part: [] for part in splits}}, SCHEMA, f"datalist {name}", "a datalist")
     with within(f"datalist {name}"):
         _convention(content)
+        alike = {re.sub(r"\d", "0", repr(entry)): entry for split in splits.values() for entry in split}
+        for entry in alike.values():  # the schema treats all digits alike
+            check_schema(entry, SCHEMA["$defs"]["entry"], f"{entry!s:.99}", "an entry of a datalist")
         owners: dict[str, str] = {}  # file -> subject
         subjects: dict[str, str] = {}  # subject -> split
-        for split, entry in [(part, entry) for part in SPLITS for entry in content.get(part, [])]:
+        for split, entry in [(part, entry) for part in splits for entry in splits[part]]:
             subject, images, modalities = entry["subject"], entry["image"], content["modalities"]
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
             if not may_repeat and subject in subjects:

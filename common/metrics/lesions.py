@@ -7,7 +7,7 @@ import cc3d
 import numpy as np
 
 from ..components import Box, Connectivity, Labels, Mask, box_of, components
-from .measures import Spacing, dice, percentile_distance, surface_of
+from .measures import Spacing, Surface, dice, percentile_distance, surface_of
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ def match(
     lesions = components(dilate(reference[box], dilations), connectivity) * reference[box]
     corner, mm3 = [side.start for side in box], float(np.prod(spacing))
     predicted, actual = (_parts(volume, corner, mm3, penalty) for volume in (labels, lesions))
-    matched, hit_labels = [], set[int]()
+    matched, surfaces = [], dict[tuple[int, ...], Surface]()
     for number, (box, part) in actual.items():
         around = _around([box], dilations)
         grown = dilate(lesions[around] == number, dilations)
-        hits = np.unique(labels[around][grown & (labels[around] > 0)]).tolist()
-        hit_labels.update(hits)
+        hits = tuple(np.unique(labels[around][grown & (labels[around] > 0)]).tolist())
         lesion = replace(part, is_reference=True, is_scored=part.volume > smallest)
         if hits:
             both = _around([box, *(predicted[label][0] for label in hits)])
             found, truth, origin = np.isin(labels[both], hits), lesions[both] == number, [side.start for side in both]
-            first, second = (surface_of(mask, spacing, origin) for mask in (found, truth))
-            distance = percentile_distance(first, second, spacing)
+            if hits not in surfaces:
+                surfaces[hits] = surface_of(found, spacing, origin)
+            distance = percentile_distance(surfaces[hits], surface_of(truth, spacing, origin), spacing)
             lesion = replace(lesion, is_found=True, dice=dice(found, truth), hd95=distance)
         matched.append(lesion)
-    false = [part for label, (_, part) in predicted.items() if label not in hit_labels]
+    false = [part for label, (_, part) in predicted.items() if not any(label in hits for hits in surfaces)]
     order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (matched, false)]
     return (*order[0], *order[1]), len(predicted)
 

@@ -43,9 +43,9 @@ def test_every_command_fits_the_bundle_that_it_runs(study, tmp_path):
         path.touch()
     printed = snakemake("-n", "-p", study=study, output=tmp_path / "out", **paths)
     assert "left out" not in printed
-    commands = set(re.findall(r"-m scripts\.run (.+)", printed))
+    commands = re.findall(r"-m scripts\.run (.+)", printed)
     assert commands
-    for command in commands:
+    for command in {re.sub(r"\d+", "#", command): command for command in commands}.values():  # one of those alike
         run_of(shlex.split(command))
 
 
