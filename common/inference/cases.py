@@ -18,6 +18,7 @@ from .outputs import files_of
 
 # End of a label map's name without suffix
 MASK = re.compile(r"(?:^|[_.\- ])(?:(?:d|prob)?seg\w*|labels?|masks?|lesions?|roi|gt)$", re.IGNORECASE)
+MOVED = re.compile(r"[_.\- ](?:to|2|in)$", re.IGNORECASE)  # FLAIR_to in P1_FLAIR_to_T1, a FLAIR
 
 
 def find_cases(
@@ -53,7 +54,7 @@ def find_cases(
         rest, modality = split_name(stem.removeprefix(start))
         subject = start + rest if rest else start[:-1] or "_".join(folders) or file.parent.name
         modality = in_folders(modality, folders)  # T1ce in Gd/T1
-        if modality is None and len(modalities) == 1 and not MASK.search(subject):
+        if len(modalities) == 1 and (modality is None or MOVED.search(rest)) and not MASK.search(subject):
             stated = {modality_of(word) for word in (*folders, *re.split(r"[_.\- ]", rest))}  # FLAIR in P1_FLAIR_brain
             modality = modalities[0] if stated <= {None, "PD", *modalities} else None  # PD is also Parkinson's disease
         if modality is None or modality not in modalities:
