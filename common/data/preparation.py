@@ -51,17 +51,16 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
     return {name: [value, value] for name, value in figures.items()}
 
 
-def checked_voxels(
-    file: str, scan: Any, voxels: NDArray[Any], grid: tuple[Any, Any], other: str, is_image: bool
-) -> NDArray[Any]:
-    """Return voxels as a network gets them: on `grid`, that of `other`, in float32, an image `without_background`."""
+def fill_volume(
+    volume: NDArray[Any], file: str, scan: Any, voxels: NDArray[Any], grid: tuple[Any, Any], other: str, is_image: bool
+) -> None:
+    """Fill a float32 volume with voxels on `grid`, that of `other`; an image is checked, `without_background`."""
     check_grid(file, (voxels.shape, scan.affine), grid, other)
     with np.errstate(over="ignore"):  # `check_image` refuses infinite values
-        volume = voxels.astype(np.float32, order="C")
+        volume[:] = voxels
     if is_image:
-        volume = without_background(volume)
+        volume[:] = without_background(volume)
         check_image(file, volume)
-    return volume
 
 
 def without_background(volume: NDArray[Any]) -> NDArray[Any]:

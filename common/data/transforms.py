@@ -22,7 +22,7 @@ from nibabel.orientations import inv_ornt_aff
 
 from ..errors import InputError
 from .names import check_order
-from .preparation import Ranges, checked_voxels, differences, measure, refuse, union
+from .preparation import Ranges, differences, fill_volume, measure, refuse, union
 from .regions import regions_of
 from .volumes import axes_of, check_copies, forms_of, labels_in, read_scan, warn_of_orientation
 
@@ -80,7 +80,7 @@ def _load(files: Sequence[str | None], reference: Mapping[str, Any], modalities:
             meta |= {"spatial_shape": np.array(voxels.shape), FORMS: forms_of(scan)}
         reference = reference or meta
         grid, other = (reference["spatial_shape"], reference["original_affine"]), reference["filename_or_obj"]
-        image[channel] = checked_voxels(file, scan, voxels, grid, Path(other).name, is_image=bool(modalities))
+        fill_volume(image[channel], file, scan, voxels, grid, Path(other).name, is_image=bool(modalities))
     if modalities:
         check_copies({modalities[channel]: image[channel] for channel in present})
         if not (image > 0).any():

@@ -14,7 +14,7 @@ import numpy as np
 from common.data import datalists
 from common.data.datalists import SPLITS, person_in
 from common.data.names import count_missing, files_in
-from common.data.preparation import PREPARATION_CHECKS, checked_voxels, describe, differences, measure, union
+from common.data.preparation import PREPARATION_CHECKS, describe, differences, fill_volume, measure, union
 from common.data.volumes import Problem, labels_in, orientation_problem, read_scan
 from common.errors import InputError, choice, show
 from common.files import write_csv
@@ -123,7 +123,8 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
             scan, voxels = read_scan(Path(root, file))
             reference = reference or ((voxels.shape, scan.affine), Path(file).name)
             problems += filter(None, [orientation_problem(file, scan)])
-            volume = checked_voxels(file, scan, voxels, reference[0], reference[1], is_image=not is_label)
+            volume = np.empty(voxels.shape, np.float32)
+            fill_volume(volume, file, scan, voxels, reference[0], reference[1], is_image=not is_label)
             if is_label and labels_in(file, volume, convention) == {0}:
                 raise Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
         except Problem as problem:  # with the path below the root
