@@ -16,7 +16,7 @@ from deploy.dicom.study import read_study
 from deploy.job import REPORT, RESULT_FILES, Job
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from scripts.cli import run
-from scripts.prepare.volumes import check_grid
+from scripts.prepare.volumes import check_head_grid
 
 HELD_STATUS = 3  # exit status of a run whose results a person should see first
 
@@ -73,7 +73,7 @@ def segment(
             show(f"{scan.series.name}, {len(scan.series.instances)} images: {scan.reason}")
     selection = choose_series(study, model.modalities, requested, not prepare, names)
     for modality, selected in selection.series.items():
-        check_grid(grid_of([instance.header for instance in selected.instances], selected.name)[0], selected.name)
+        check_head_grid(grid_of([instance.header for instance in selected.instances], selected.name)[0], selected.name)
         show(f"{modality}: {selected.name}, {len(selected.instances)} images; {selection.reasons[modality]}")
     if preview:
         show(*(f"remark: {remark.text}" for remark in selection.remarks))

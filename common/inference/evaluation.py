@@ -90,7 +90,7 @@ def write(folder: Path, record: Record, protocol: Protocol) -> None:
     show("", f"results: {folder.resolve()}")
 
 
-def regions_in(record: Record) -> list[str]:
+def region_names(record: Record) -> list[str]:
     """Return the regions of an evaluation, in display order."""
     return list(next(iter(record["cases"].values()))["regions"])
 
@@ -98,7 +98,7 @@ def regions_in(record: Record) -> list[str]:
 def summarise(record: Record, protocol: Protocol) -> dict[str, Any]:
     """Return the content of summary.json: protocol, number of cases, missing predictions, and statistics by region."""
     cases, regions, lesions = record["cases"], {}, {}
-    for region in regions_in(record):
+    for region in region_names(record):
         entries = [entry["regions"][region] for entry in cases.values()]
         scores = [Scores(entry["values"], (), entry["volumes_mm3"]) for entry in entries]
         regions[region] = {

@@ -114,9 +114,8 @@ class Plan:
                 for names, count in count_missing(cases, options.modalities).items():
                     show(f"missing: {names} in {count} training subjects; replaced by zeros")
         self._cases: dict[str, list[dict[str, Any]]] = {}
-        folder = Path(options.ckpt_dir)
         # Saved state from which the run continues; None for a new run
-        self.resumed_from = processes.on_main(lambda: resumable(folder, options.resume, self.settings))
+        self.resumed_from = processes.on_main(lambda: resumable(Path(options.ckpt_dir), options.resume, self.settings))
 
     @property
     def name(self) -> str:

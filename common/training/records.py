@@ -26,8 +26,7 @@ RESULTS = ("run.json", "summary.json", "metrics.csv", "volumes.csv", "embeddings
 
 def peak_resident() -> float:
     """Return this process's peak resident memory in GiB; `ru_maxrss` would start at its parent's peak."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)[0]) / 2**20
+    return int(re.findall(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)[0]) / 2**20
 
 
 class RunRecord:

@@ -87,9 +87,8 @@ class Step:
         return output | {"loss": means["total"], "terms": means}
 
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        device = trainer.state.device
         # Metadata of MONAI's tensors slow down every operation of a network
-        inputs, targets = map(convert_to_tensor, trainer.prepare_batch(batch, device, True))
+        inputs, targets = map(convert_to_tensor, trainer.prepare_batch(batch, trainer.state.device, True))
         prediction = trainer.inferer(inputs, in_precision(trainer.network, self.dtype))
         loss = trainer.loss_function(prediction, targets)
         terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputError, within
 from common.files import existing_folder, read_json
-from common.inference.evaluation import CASES, FEWEST, Record, mean_interval, regions_in
+from common.inference.evaluation import CASES, FEWEST, Record, mean_interval, region_names
 from common.made import origin_of
 from common.metrics.protocols import Protocol
 from common.metrics.protocols import protocol as protocol_of
@@ -81,7 +81,7 @@ def compare(records: Mapping[str, Record], protocol: Protocol) -> list[dict[str,
             (case, region), volume = differing[0]
             problem = f"the reference of {case}, {region}, has {volume} in one of {base} and {name}"
             raise InputError("compare", problem, "the same cases and references")
-    tests, regions = [], regions_in(records[base])
+    tests, regions = [], region_names(records[base])
     for (first, second), region, (metric, unit) in product(combinations(records, 2), regions, protocol.units.items()):
         both = [records[name]["cases"].values() for name in (first, second)]
         ours, theirs = ([entry["regions"][region]["values"][metric] for entry in entries] for entries in both)

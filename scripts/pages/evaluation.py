@@ -22,7 +22,7 @@ from common.components import box_of
 from common.data.regions import colours, regions_of
 from common.data.volumes import check_grid, content_of, header_on, read_scan
 from common.errors import InputError, choice
-from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, regions_in, summarise
+from common.inference.evaluation import PAGE, SLICES, Record, count_lesions, region_names, summarise
 from common.metrics.protocols import PRESENT, Protocol
 from common.training.pictures import PLANES, centre_of, grey_levels, joined, window_of
 from scripts.evaluate.cases import scored_masks
@@ -182,7 +182,7 @@ def write_slices(folder: Path, record: Record, name: str, scene: Scene) -> None:
         data={
             "modalities": modalities,
             "layers": list(scene.masks),
-            "regions": regions_in(record),
+            "regions": region_names(record),
             "colours": colours(record["label_convention"]),
             "codes": [[], *([outer for outer in order if values[outer] >= values[region]] for region in order)],
             "shape": list(codes.shape),

@@ -46,8 +46,8 @@ class Grid:
         return {"shape": list(self.shape), "affine": self.affine.tolist()}
 
     def is_same(self, other: "Grid") -> bool:
-        """Return whether two grids are equal within 0.001 mm."""
-        return self.shape == other.shape and np.allclose(self.affine, other.affine, rtol=0, atol=1e-3)
+        """Return whether two grids are equal within `AFFINE_TOLERANCE`."""
+        return self.shape == other.shape and np.allclose(self.affine, other.affine, 0, volumes.AFFINE_TOLERANCE)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def orientation_remarks(*files: Path) -> list[str]:
 
 def check_scan(volume: Volume, name: str) -> None:
     """Check that a volume can be a head scan: plausible voxels and field of view, no shear, finite, varying values."""
-    check_grid(volume.grid, name)
+    check_head_grid(volume.grid, name)
     view = volume.spacing * volume.array.shape
     if view.min() < NARROWEST:
         raise InputError(f"{name}: a field of view of {_size(view)} mm; expected at least {NARROWEST:g} mm")
@@ -141,7 +141,7 @@ def check_gaps(array: NDArray[Any], name: str) -> None:
                 raise InputError(f"{name}: {where} is empty; expected no empty slice within the head")
 
 
-def check_grid(grid: Grid, name: str) -> None:
+def check_head_grid(grid: Grid, name: str) -> None:
     """Raise `InputError` unless a head scan can have this grid: voxels of plausible size, no shear."""
     if grid.spacing.min() < EDGES[0] or grid.spacing.max() > EDGES[1]:
         raise InputError(f"{name}: voxels of {_size(grid.spacing)} mm; expected {EDGES[0]:g} to {EDGES[1]:g} mm")
