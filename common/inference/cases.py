@@ -48,6 +48,8 @@ def find_cases(
     for file in sorted(folder.rglob("*")):
         path, stem, prefix = file.relative_to(folder), SUFFIX.sub("", file.name), f"{file.parent.name}_"
         folders, is_hidden = path.parts[:-1], any(part.startswith(".") for part in path.parts)
+        if file.is_symlink() and file.is_dir():
+            show(f"not used: {path}, a link to a folder; python -m scripts.datalists follows links")
         if stem == file.name or is_hidden or output in file.parents:
             continue
         start = prefix if stem.startswith(prefix) else ""  # so that P1_T2/P1_T2_FLAIR is FLAIR of the visit P1_T2

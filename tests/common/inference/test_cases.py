@@ -41,6 +41,9 @@ def test_scans_are_found_by_their_names_in_a_folder_and_below(tmp_path, capsys):
     assert scans_of(tmp_path, BRATS) == {"P1": files["a/P1"], "P2": files["P2"], "P3": files["P3/"]}
     assert capsys.readouterr().out.endswith(": P2-mask.nii, a/P1_seg.nii.gz\n"), "what is not used"
     assert scans_of(tmp_path, ["T2", "FLAIR"])["P2"] == [files["P2"][3], files["P2"][0]]
+    (tmp_path / "linked").symlink_to(tmp_path / "P3")
+    assert {*scans_of(tmp_path, BRATS)} == {"P1", "P2", "P3"}
+    assert "not used: linked" in capsys.readouterr().out
     scan(tmp_path / "b/P1_t1.nii.gz")
     with refused("dataset_dir", tmp_path, "b/P1_t1.nii.gz are of one subject"):
         find_cases(tmp_path, BRATS)
