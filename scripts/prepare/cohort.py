@@ -16,9 +16,10 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from threadpoolctl import threadpool_limits
 
 from common import made
+from common.data.names import SPELLINGS, SUFFIX
 from common.data.volumes import MADE_UP, check_copies, is_made_up, write_volume
 from common.errors import ArgumentError, InputError, choice, is_disk_full, one_line, shortened, show
-from common.files import claimed, digest, read_json, write_json
+from common.files import claimed, digest, move_aside, read_json, write_json
 from scripts.datalists.files import write
 from scripts.pages.templates import write_page
 from scripts.pools import map_in_processes
@@ -173,7 +174,11 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
     is_synthetic = all(is_made_up(file) for file in scans.values())
     (folder / RECORD).unlink(missing_ok=True)  # results without a record are unfinished
     for earlier in folder.glob(f"{glob.escape(name)}_*.nii.gz"):
-        earlier.unlink()
+        if SUFFIX.sub("", earlier.name.removeprefix(f"{name}_")) in {*SPELLINGS, *settings.modalities, MASK}:
+            earlier.unlink()
+        else:
+            move_aside(earlier)
+            remarks.append(f"{earlier.name} was renamed: it may be drawn by hand, on the earlier result")
     for kind, array in arrays.items():
         file, mark = folder / f"{name}_{kind}.nii.gz", MADE_UP if is_synthetic else b""
         write_volume(file, array, settings.grid.affine, settings.target.code, COMPRESSION, description=mark)

@@ -152,10 +152,15 @@ def test_a_wrong_brain_is_left_out_and_a_scan_that_fails_later_leaves_the_reader
     nibabel.save(nibabel.Nifti1Image(half.astype(np.uint8), scan.affine), raw / "P1_brain.nii.gz")
     options = [f"--root={tmp_path / 'raw'}", f"--output={output}", "--like=ukb", "--modalities=T1", "--spacing=4"]
     options += ["--brain=*_brain.nii.gz"]
+    drawn = output / LEFT_OUT / "P1/P1_lesion.nii.gz"  # by hand, on an earlier result
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(b"mine")
     result = prepare(*options)
     assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
     assert re.search(r"P1: remark: .* sform and qform ", result.stdout)
     assert "agreement 0.6" in result.stdout, "with the brain that deepbet finds in the mirrored scan"
+    assert "P1: remark: P1_lesion.nii.gz was renamed" in result.stdout
+    assert [file.read_bytes() for file in drawn.parent.glob("P1_lesion.nii-*.gz")] == [b"mine"]
     assert not (output / "P1").exists()
     result = prepare(*options, "--include=P1")
     assert (result.returncode, (output / "P1/P1_T1.nii.gz").is_file()) == (0, True)
