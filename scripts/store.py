@@ -12,6 +12,8 @@ from scripts.configs import BUNDLES, read_config
 from scripts.pools import map_in_processes
 from scripts.run import config_files, typed
 
+OF_WEIGHTS = ("pretrained", "modality_aliases", "pretrained_lr_factor")  # options that do not change the volumes
+
 
 def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str = "text", **options: str) -> None:
     """Preprocess and store the volumes of each subject that the store lacks, for training with the same options.
@@ -31,7 +33,8 @@ def prepare(bundle: str, *overlays: str, store: str, jobs: int = 0, recipe: str 
     with tempfile.TemporaryDirectory() as unused:
         fixed: dict[str, Any] = {"bundle_root": os.path.relpath(BUNDLES / bundle), "output_dir": unused}
         fixed |= {"ckpt_dir": unused, "resume": False, "pretrained": None, "warmup_iterations": 0}
-        parser = read_config(files, {name: typed(name, text) for name, text in options.items()} | fixed)
+        values = {name: typed(name, text) for name, text in options.items() if name not in OF_WEIGHTS}
+        parser = read_config(files, values | fixed)
         parser.get_parsed_content("imports")  # `common`, which other values refer to
         data = parser.get_parsed_content("plan").cases("training")
         transform = parser.get_parsed_content("train::preprocessing")

@@ -68,7 +68,8 @@ def test_a_training_reads_the_same_crops_from_a_store(bundle, scans, tmp_path):
 
 def test_a_store_is_for_its_files_and_settings_only(scans, tmp_path, monkeypatch):
     bundle, store, places = "brats_finetune", tmp_path / "store", scans("brats_finetune")
-    assert prepare(bundle, store, places).returncode == 0
+    weights = {"pretrained": "stage2.pt", "pretrained_lr_factor": 0.1}  # of the training, not read here
+    assert prepare(bundle, store, places | weights).returncode == 0
     monkeypatch.setenv("HOME", str(tmp_path))
     read = {"store": "~/store"}
     assert "lacks 3 of 3 subjects" in refusal(bundle, places, tmp_path, normalization="nonzero", **read)
