@@ -123,7 +123,7 @@ def _convention(content: Mapping[str, Any]) -> str | None:
 def convention_of(datalist: str | Path, default: str) -> str:
     """Return the label convention of a datalist file, or `default` if it states none or is no readable datalist."""
     try:
-        return _convention(read_json(str(datalist))) or default
+        return _convention(read_json(Path(datalist).expanduser())) or default
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return default
 

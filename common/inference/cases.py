@@ -10,7 +10,7 @@ from monai.engines import SupervisedEvaluator
 
 from .. import weights
 from ..data import datalists
-from ..data.names import SUFFIX, count_missing, in_folders, missing_in, modality_of, split_name
+from ..data.names import SUFFIX, UNCLEAR, count_missing, in_folders, missing_in, modality_of, split_name
 from ..errors import ArgumentError, InputError, is_disk_full, one_line, shortened, show
 from ..files import existing_folder
 from ..made import MADE, Results
@@ -58,7 +58,8 @@ def find_cases(
         modality = in_folders(modality, folders)  # T1ce in Gd/T1
         if len(modalities) == 1 and (modality is None or MOVED.search(rest)) and not MASK.search(subject):
             stated = {modality_of(word) for word in (*folders, *re.split(r"[_.\- ]", rest))}  # FLAIR in P1_FLAIR_brain
-            modality = modalities[0] if stated <= {None, "PD", *modalities} else None  # PD is also Parkinson's disease
+            stated.add(in_folders(modalities[0], [rest]))  # T1ce in P1_T1_Gd_brain
+            modality = modalities[0] if stated <= {None, "PD", UNCLEAR, *modalities} else None  # PD: also Parkinson's
         if modality is None or modality not in modalities:
             unused.append(path.as_posix())
             continue
