@@ -12,29 +12,36 @@ LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=connection-
 .PHONY: help install deploy studies tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-studies test-tracking
 PYTEST = -m pytest --numprocesses=auto --dist=worksteal
 
-# $(call install,ENVIRONMENT,LOCK,PYTORCH). Another TORCH_INDEX has other files of PyTorch, which pip then takes with what
-# they need, unchecked; all the others are still those of the lock.
-define install
-	@echo "$1: 2 to 3 GB to download and install"
-	$(PYTHON) -m venv $1
-	sed -n '/^torch/,/[^\\]$$/p' $2 > $1/torch.lock
-	sed '/^torch/,/[^\\]$$/d' $2 > $1/others.lock
-	$1/bin/pip install --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
-	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),$(LOCKED) --requirement $1/torch.lock,$3)
-	$1/bin/pip install $(LOCKED) --requirement $1/others.lock
+install: .venv/installed ## .venv: what the bundles and the commands need
+
+# Another TORCH_INDEX has other files of PyTorch, which pip then takes with what they need, unchecked; all the others are
+# still those of the lock.
+.venv/installed: requirements.lock
+	@echo ".venv: 2 to 3 GB to download and install"
+	$(PYTHON) -m venv .venv
+	sed -n '/^torch/,/[^\\]$$/p' $< > .venv/torch.lock
+	sed '/^torch/,/[^\\]$$/d' $< > .venv/others.lock
+	$(BIN)/pip install --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
+	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),$(LOCKED) --requirement .venv/torch.lock,$(TORCH))
+	$(BIN)/pip install $(LOCKED) --requirement .venv/others.lock
+	touch $@
+
+# $(call beside,ENVIRONMENT,LOCK): an environment with only what .venv lacks, beside .venv's packages. .venv itself stays
+# as its lock says. MONAI is installed again, as MONAI Deploy lies in its folder; Python reads 00-venv.pth first.
+define beside
+	$(PYTHON) -m venv --clear --without-pip $1
+	awk 'NR == FNR { if (/==/ && !/^monai==/) known[$$1]; next } /==/ { skip = $$1 in known } !skip' \
+	  requirements.lock $2 > $1/others.lock
+	$(BIN)/pip --python $1 install $(LOCKED) --no-compile --requirement $1/others.lock
+	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > $1/lib/python3.11/site-packages/00-venv.pth
 	touch $1/installed
 endef
 
-install: .venv/installed ## .venv: what the bundles and the commands need
-
-.venv/installed: requirements.lock
-	$(call install,.venv,requirements.lock,$(TORCH))
-
 # MONAI Deploy's environment is its own, as `import monai` would load Holoscan in every process of the bundles.
-deploy: .venv-deploy/installed ## .venv-deploy: with MONAI Deploy, for deploy/ and its tests
+deploy: .venv-deploy/installed ## .venv-deploy: .venv and MONAI Deploy, for deploy/ and its tests
 
-.venv-deploy/installed: deploy/requirements.lock
-	$(call install,.venv-deploy,deploy/requirements.lock,$(TORCH))
+.venv-deploy/installed: deploy/requirements.lock .venv/installed
+	$(call beside,.venv-deploy,$<)
 
 # Snakemake; the commands of its rules run in .venv
 studies: .venv-studies/installed ## .venv-studies: with Snakemake and its SLURM executor, for studies/
@@ -46,15 +53,10 @@ studies: .venv-studies/installed ## .venv-studies: with Snakemake and its SLURM 
 	.venv-studies/bin/pip install $(LOCKED) --requirement $<
 	touch $@
 
-# MLflow and W&B: only what .venv lacks, beside .venv's packages. .venv itself stays as its lock says.
 tracking: .venv-tracking/installed ## .venv-tracking: .venv, MLflow and W&B, for docs/how-to/track.md and its tests
 
 .venv-tracking/installed: tests/tracking/requirements.lock .venv/installed
-	$(PYTHON) -m venv --clear --without-pip .venv-tracking
-	awk 'NR == FNR { if (/==/) known[$$1]; next } /==/ { skip = $$1 in known } !skip' requirements.lock $< > .venv-tracking/others.lock
-	$(BIN)/pip --python .venv-tracking install $(LOCKED) --no-compile --requirement .venv-tracking/others.lock
-	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > .venv-tracking/lib/python3.11/site-packages/venv.pth
-	touch $@
+	$(call beside,.venv-tracking,$<)
 
 # Locks: all packages that the requirements need, with the SHA-256 of their files. What a lock names already stays as it is.
 define compile
