@@ -57,8 +57,7 @@ def prepare(
     source = existing_folder(root, f"--root={root}", "a folder of raw scans")
     from scripts.prepare.cohort import output_folder, prepare_scans  # late import: slow
 
-    target = output_folder(output, source)
-    outcomes = prepare_scans(source, target, settings, patterns, labels, missing, include, jobs)
+    outcomes = prepare_scans(source, output_folder(output, source), settings, patterns, labels, missing, include, jobs)
     if not all(outcome.is_usable for outcome in outcomes):
         raise SystemExit(1)
 

@@ -209,16 +209,9 @@ def _datalist(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> 
             prefix, available = f"{outcome.name}/{outcome.name}", outcome.figures.modalities
             files = [f"{prefix}_{name}.nii.gz" if name in available else None for name in settings.modalities]
             entries.append({"subject": outcome.name, "image": files})
-    return {
-        "name": output.resolve().name or "prepared",
-        "modalities": list(settings.modalities),
-        "label_convention": None,
-        "preparation": f"by scripts.prepare: {settings.describe()}",
-        "space": settings.like,
-        "training": [],
-        "validation": [],
-        "testing": entries,
-    }
+    about: dict[str, Any] = {"name": output.resolve().name or "prepared", "modalities": list(settings.modalities)}
+    about |= {"label_convention": None, "preparation": f"by scripts.prepare: {settings.describe()}"}
+    return about | {"space": settings.like, "training": [], "validation": [], "testing": entries}
 
 
 def send_all(files: Mapping[str, Path], prepared: Path, target: Path, modality: str | None = None) -> list[Outcome]:
