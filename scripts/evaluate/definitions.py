@@ -39,7 +39,8 @@ def metrics_of(protocol: Protocol) -> dict[str, Metric]:
     metrics = {}
     for name, unit in protocol.units.items():
         stated = _definition("metrics", name)
-        metrics[name] = Metric(name, unit, stated["title"], stated["meaning"].format(penalty=PENALTY))
+        meaning = stated["meaning"].format(penalty=PENALTY, **protocol.settings)
+        metrics[name] = Metric(name, unit, stated["title"], meaning)
     return metrics
 
 
