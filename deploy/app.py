@@ -41,7 +41,7 @@ def segment(
     Args:
         input: folder with the DICOM files of one study, also in subfolders; by default the variable
             HOLOSCAN_INPUT_PATH.
-        bundle: folder of brats_finetune or atlas_finetune, with weights; by default the variable HOLOSCAN_MODEL_PATH.
+        bundle: folder such as bundles/brats_finetune, with weights; by default the variable HOLOSCAN_MODEL_PATH.
         output: folder for the results, created if missing; by default the variable HOLOSCAN_OUTPUT_PATH.
         series: numbers or UIDs of series, such as T1=5,T1ce=9; rules choose the series of the remaining modalities.
         reference: modality whose series gives the grid of the result; by default T1ce for tumours (without T1ce, the

@@ -40,11 +40,11 @@ def segment(
 
     Args:
         scans: folder of raw scans, as python -m scripts.prepare reads it.
-        bundle: bundle of the model: brats_finetune or atlas_finetune.
+        bundle: bundle of the model, such as brats_finetune or atlas_finetune.
         output: folder of all results.
         checkpoint: weights of a training run; by default models/model.pt of the bundle.
-        like: target space of the training scans: ukb, brats or atlas; by default the one that the checkpoint states,
-            else the bundle's.
+        like: target space of the training scans, such as ukb, brats or atlas; by default the one that the checkpoint
+            states, else the bundle's.
         brain: brain extraction, by default as for the training scans; see python -m scripts.prepare.
         patterns: pattern of the file names of each modality; see python -m scripts.prepare.
         missing: refuse or keep a subject that lacks a modality; keep is for models trained with missing modalities.

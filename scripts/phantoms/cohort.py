@@ -30,7 +30,8 @@ def make(
     """Make a cohort. The same arguments give the same bytes, whatever the number of workers.
 
     Args:
-        layout: ukb (T1, FLAIR), brats (BraTS 2021: FLAIR, T1ce, T1, T2, labels 1, 2, 4) or atlas (T1, label 1).
+        layout: cohort, such as ukb (T1, FLAIR), atlas (T1, label 1) or brats (BraTS 2021: FLAIR, T1ce, T1, T2, labels
+            1, 2, 4).
         subjects: number of people.
         output: a new or empty folder.
         spacing: edge of a voxel in mm, 1 to 4. The real cohorts have 1.

@@ -35,7 +35,7 @@ def prepare(
         root: folder of raw scans: a folder for each subject, flat files SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's
             layout, as python -m scripts.datalists generic reads them. Convert DICOM with dcm2niix.
         output: folder of the prepared subjects.
-        like: cohort whose space, grid, modalities and brain extraction to use: ukb, brats or atlas.
+        like: cohort whose space, grid, modalities and brain extraction to use, such as ukb, brats or atlas.
         modalities: modalities to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. The reference
             (T1, or else T1ce, or else the first) is registered to the template, the rest to the reference.
         brain: deepbet (for T1 of adults), a file name pattern of your masks on the reference's grid, such as
