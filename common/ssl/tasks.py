@@ -55,7 +55,7 @@ class ProxyTask(ABC):
         """Return the prediction of the heads in `network`; pictures show predictions with the shape of the image."""
 
     def change(self, views: Views) -> None:  # noqa: B027  most tasks change nothing
-        """Change the crops before corruption: replace `views.clean`; `target` of the same views follows."""
+        """Change the crops before corruption: replace `views.clean`; `target` follows: keep its draws on the task."""
 
     def target(self, views: Views) -> Any:
         """Return the target, or None for a task without targets; may replace `views.inputs`."""
@@ -102,7 +102,7 @@ class TokenTask(ProxyTask):
 
     head: str
     outputs: int
-    token: int
+    token: int  # 0 or 1, as the smallest crop has two tokens; tasks may share one
 
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
         return {self.head: nn.Linear(16 * feature_size, self.outputs)}
