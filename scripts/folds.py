@@ -8,13 +8,14 @@ from pathlib import Path
 
 from common.errors import InputError, show
 from common.files import digest, move_aside, read_json, write_json
+from common.options import check_used
 from common.values import OPTIONS
 from scripts import cli
 from scripts.cli import run_step, words_of
-from scripts.configs import BUNDLES, read_config
+from scripts.configs import BUNDLES, as_data, read_config
 from scripts.datalists.splits import fold as deal
 from scripts.datalists.splits import members_of
-from scripts.run import config_files
+from scripts.run import config_files, typed
 
 
 def folds(
@@ -57,6 +58,9 @@ def folds(
     scores = read_config([BUNDLES / bundle / "configs/evaluate.yaml"])
     training = [name for name in options if name in trains or name not in scores]
     scoring = [name for name in options if name in scores and (name in OPTIONS or name not in trains)]
+    first = {name: typed(name, text.replace("{fold}", str(numbers[0]))) for name, text in options.items()}
+    trains.update(as_data({name: first[name] for name in training}))
+    check_used(trains.config)  # before anything is written
     for fold in numbers:
         made = str(folder / f"fold{fold}/datalist.json")
         deal(datalist, made, folds, fold, fold_to, validation, folds_seed)
