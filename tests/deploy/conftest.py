@@ -1,7 +1,9 @@
-"""Cohorts, models and bundles; all tests of this folder need the environment of make deploy."""
+"""Cohorts, models, bundles and a DICOM check; all tests of this folder need the environment of make deploy."""
 
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -54,3 +56,19 @@ def package(tmp_path_factory, models) -> Path:
     result = execute([sys.executable, "-m", "scripts.package", "brats_finetune", *options])
     assert result.returncode == 0, result.stderr
     return folder / "brats_finetune"
+
+
+@pytest.fixture
+def assert_valid() -> Iterator[Callable[[Path], None]]:
+    """Asserts that dciodvfy finds no error in a DICOM file; without it, a test runs but is also reported as skipped."""
+    installed = shutil.which("dciodvfy")
+
+    def check(path: Path) -> None:
+        if installed:
+            result = subprocess.run([installed, path], capture_output=True, text=True, check=False)
+            errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+            assert (errors, result.returncode) == ([], 0)
+
+    yield check
+    if not installed:
+        pytest.skip("dciodvfy is not installed (Debian: dicom3tools); DICOM files were not validated")

@@ -12,7 +12,7 @@ from deploy.bundle import segments_of
 from deploy.dicom.geometry import volume_of
 from deploy.outputs import Case, draw_summary, make_all, make_segmentation
 from scripts.prepare.volumes import Volume
-from tests.deploy.dicom.dicom_study import Study, dicom_errors, write_modality
+from tests.deploy.dicom.dicom_study import Study, write_modality
 from tests.deploy.dicom.enhanced_mr import write_enhanced
 
 OWN = "ventricles=1:35764002 SCT Brain ventricle,deep_grey_matter=20:d55e00,hippocampus=7+9,head=9"
@@ -26,10 +26,10 @@ def slices(tmp_path):
 
 
 @pytest.mark.parametrize("highest", [3, 0])
-def test_a_saved_segmentation_is_valid_and_reads_back(highest, slices, tumours, tmp_path):
+def test_a_saved_segmentation_is_valid_and_reads_back(highest, slices, tumours, assert_valid, tmp_path):
     segments = np.random.default_rng(0).integers(0, highest + 1, (6, 5, 12)).astype(np.uint8)
     make_segmentation(Case(segments, None, slices, {}, tumours)).save_as(tmp_path / "seg.dcm")
-    assert dicom_errors(tmp_path / "seg.dcm") == []
+    assert_valid(tmp_path / "seg.dcm")
     read = hd.seg.segread(tmp_path / "seg.dcm")
     pixels = read.get_pixels_by_source_instance([image.SOPInstanceUID for image in slices], combine_segments=True)
     np.testing.assert_array_equal(pixels.transpose(2, 1, 0), segments)
@@ -58,7 +58,7 @@ def test_rounding_in_the_source_misleads_no_reader(slices, tumours, tmp_path):
     np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), expected, atol=0.05)
 
 
-def test_regions_of_ones_own_are_segments_with_their_names_and_codes(slices, tumours, tmp_path):
+def test_regions_of_ones_own_are_segments_with_their_names_and_codes(slices, tumours, assert_valid, tmp_path):
     """In the segmentation and the report: the stated code, or the name as a private code (PS3.3, 8.2)."""
     bundle = replace(tumours, convention=OWN)
     names = ["ventricles", "hippocampus outside head", "head", "deep_grey_matter"]
@@ -68,7 +68,7 @@ def test_regions_of_ones_own_are_segments_with_their_names_and_codes(slices, tum
     made = make_all(Case(segments, Volume(segments, np.eye(4)), slices, volumes, bundle))
     for name in ("segmentation", "measurements"):
         made[name].save_as(tmp_path / f"{name}.dcm")
-        assert dicom_errors(tmp_path / f"{name}.dcm") == []
+        assert_valid(tmp_path / f"{name}.dcm")
     read = hd.seg.segread(tmp_path / "segmentation.dcm")
     described = [read.get_segment_description(number) for number in read.segment_numbers]
     assert [segment.segment_label for segment in described] == names
@@ -87,13 +87,13 @@ REMARK = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
 
 
 @pytest.mark.parametrize("write", [write_modality, write_enhanced])
-def test_the_report_belongs_to_the_study_and_its_volumes_refer_to_the_segments(write, tumours, tmp_path):
+def test_the_report_belongs_to_the_study_and_its_volumes_refer_to_the_segments(write, tumours, assert_valid, tmp_path):
     written = write(tmp_path / "in", np.ones((6, 5, 12)), np.diag([-2, -2, 3, 1.0]), Study(), 3, "T1ce")
     volume, slices = volume_of(written if isinstance(written, list) else [written], "series 3")
     made = make_all(Case(np.ones((6, 5, 12), np.uint8), volume, slices, VOLUMES, tumours, [REMARK]))
     segmentation, path = made["segmentation"], tmp_path / "report.dcm"
     made["measurements"].save_as(path)
-    assert dicom_errors(path) == []
+    assert_valid(path)
     report = hd.sr.srread(path)
     assert report.SeriesNumber == 1033
     assert (report.PreliminaryFlag, report.VerificationFlag) == ("PRELIMINARY", "UNVERIFIED")

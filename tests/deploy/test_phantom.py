@@ -8,7 +8,6 @@ from deploy.dicom.series.choice import choose_series
 from deploy.dicom.study import read_study
 from deploy.phantom import phantom
 from scripts.phantoms.cohort import make
-from tests.deploy.dicom.dicom_study import dicom_errors
 
 NAME = "BraTS2021_00001"
 NUMBERS = {"T1": 2, "FLAIR": 3, "T2": 4, "T1ce": 5}
@@ -32,12 +31,12 @@ def test_each_series_is_chosen_on_two_kinds_of_evidence(cohort):
 
 
 @pytest.mark.parametrize("modality", NUMBERS)
-def test_the_series_show_the_scans(cohort, modality):
+def test_the_series_show_the_scans(cohort, modality, assert_valid):
     files = sorted((cohort / "dicom" / str(NUMBERS[modality])).iterdir())
     series = sitk.ReadImage(files)
     scan = sitk.ReadImage(cohort / NAME / f"{NAME}_{modality.lower()}.nii.gz")
     assert (sitk.GetArrayFromImage(series) == sitk.GetArrayFromImage(scan)).all()
     for place in (series.GetOrigin, series.GetSpacing, series.GetDirection):
         assert place() == pytest.approx(getattr(scan, place.__name__)(), abs=1e-3)
-    assert dicom_errors(files[0]) == []
+    assert_valid(files[0])
     assert pydicom.dcmread(files[0]).QualityControlImage == "YES", "a phantom (PS3.3, C.7.6.1)"

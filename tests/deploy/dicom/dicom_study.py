@@ -1,7 +1,5 @@
-"""DICOM studies with recognisable patient data, a localiser and shuffled slices; checks of messages and results."""
+"""DICOM studies with recognisable patient data, a localiser and shuffled slices; a check of messages."""
 
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,12 +118,3 @@ def modality_of(**values: object) -> str | None:
     """Return a modality by a series' attributes alone: "FLAIR", "T1ce", "T1", "T2", "ask" (doubtful T1) or None."""
     (candidate,) = candidates_of([series_of(**values)], ())
     return candidate.modality
-
-
-def dicom_errors(path: Path) -> list[str]:
-    """Return dciodvfy's errors for a DICOM file; skip the test if it is not installed (Debian: dicom3tools)."""
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
-    result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
-    errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
-    return errors + ([f"status {result.returncode}"] if result.returncode else [])

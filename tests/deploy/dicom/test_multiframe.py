@@ -13,7 +13,6 @@ from tests.deploy.dicom.dicom_study import (
     DESCRIPTIONS,
     Study,
     canonical,
-    dicom_errors,
     refusal,
     write_modality,
     write_series,
@@ -78,13 +77,13 @@ def test_images_that_are_not_one_volume_are_refused(images, message, tmp_path):
     assert message in refusal(grid_of, [instance.header for instance in series.instances], "series 3")
 
 
-def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
+def test_the_segmentation_refers_to_the_frames(tmp_path, tumours, assert_valid):
     """Each frame refers to the source's frame at the same position; the segments read back are unchanged."""
     image = write_frames(tmp_path / "in", order=ORDER)
     volume, slices = volume_of([image], "enhanced")
     segments = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
     make_segmentation(Case(segments, volume, slices, {}, tumours)).save_as(tmp_path / "seg.dcm")
-    assert dicom_errors(tmp_path / "seg.dcm") == []
+    assert_valid(tmp_path / "seg.dcm")
     read = hd.seg.segread(tmp_path / "seg.dcm")
     positions = [
         groups.PlanePositionSequence[0].ImagePositionPatient for groups in image.PerFrameFunctionalGroupsSequence
