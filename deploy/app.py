@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import InputError, choice, explained, show
@@ -13,7 +14,7 @@ from deploy.dicom.series.choice import choose_series, parse_series_option
 from deploy.dicom.series.evidence import candidates_of
 from deploy.dicom.series.words import read_table
 from deploy.dicom.study import read_study
-from deploy.job import REPORT, RESULT_FILES, Job
+from deploy.job import REPORT, Job
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from scripts.cli import run
 from scripts.prepare.volumes import check_head_grid
@@ -34,7 +35,7 @@ def segment(
     series_names: str = "",
     preview: bool = False,
 ) -> None:
-    """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
+    """Segment a DICOM study; write its results as DICOM files, and result.json.
 
     The exit status is 3 if `held` in result.json lists what a person should look at first.
 
@@ -86,9 +87,7 @@ def segment(
         report = json.loads((temporary / REPORT).read_text())
         for remark in report["remarks"]:
             show(f"remark: {remark['text']}")
-        for name in RESULT_FILES:
-            (temporary / name).rename(folder / name)
-        show(f"wrote {', '.join(RESULT_FILES)}")
+        show(f"wrote {', '.join(_deliver(temporary, folder))}")
         if report["held"]:
             raise SystemExit(HELD_STATUS)
     finally:
@@ -102,12 +101,32 @@ def _working_folder(output: Path) -> Path:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        existing = next((name for name in RESULT_FILES if (output / name).exists()), None)
-        if existing is None:
-            return Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output.absolute()))
+        _refuse_results(output, [REPORT])
+        return Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output.absolute()))
     except OSError as error:
         raise InputError(f"--output: {error.strerror}; expected a writable folder") from error
-    raise InputError(f"--output: contains {existing}; expected a folder without results")
+
+
+def _refuse_results(output: Path, names: Sequence[str]) -> None:
+    if existing := [name for name in names if (output / name).exists()]:
+        raise InputError(f"--output: contains {existing[0]}; expected a folder without results")
+
+
+def _deliver(temporary: Path, output: Path) -> list[str]:
+    """Move the DICOM files that the operator wrote, then the report, to the output; return their names.
+
+    Existing files are not overwritten. If a move fails or a signal interrupts it, no result is left.
+    """
+    names = [*sorted(file.name for file in temporary.glob("*.dcm")), REPORT]
+    _refuse_results(output, names)
+    try:
+        for name in names:
+            (temporary / name).rename(output / name)
+    except BaseException:
+        for name in names:
+            (output / name).unlink(missing_ok=True)
+        raise
+    return names
 
 
 def _run_operator(job: Job) -> None:

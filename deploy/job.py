@@ -1,4 +1,4 @@
-"""The job of a run, and its result files."""
+"""The job of a run, and the name of its report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 from deploy.bundle import Bundle
 from deploy.dicom.series.choice import Choice
 
-DICOM_FILES, REPORT = ("segmentation.dcm", "measurements.dcm", "summary.dcm"), "result.json"
-RESULT_FILES = (*DICOM_FILES, REPORT)  # moved in this order: if the last exists, all do
+REPORT = "result.json"  # moved last: if it exists, all results do
 
 
 @dataclass

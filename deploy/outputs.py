@@ -54,7 +54,10 @@ class Case:
 
 
 def make_all(case: Case) -> dict[str, Dataset]:
-    """Make all DICOM objects of a case; return them by the names of their files, such as segmentation."""
+    """Make all DICOM objects of a case; return them by the names of their files, such as segmentation.
+
+    The application writes each to NAME.dcm, and its UIDs under NAME into result.json.
+    """
     segmentation = make_segmentation(case)
     report, summary = make_measurements(case, segmentation), make_summary(case)
     return {"segmentation": segmentation, "measurements": report, "summary": summary}

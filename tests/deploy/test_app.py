@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import highdicom as hd
@@ -21,7 +22,7 @@ from common.errors import InputError
 from common.metrics.measures import dice
 from deploy import app
 from deploy.dicom.geometry import volume_of
-from deploy.job import DICOM_FILES, RESULT_FILES
+from deploy.outputs import make_all, make_summary
 from scripts.prepare.volumes import FLIP, Volume, resample
 from scripts.run import argument
 from tests.deploy.dicom.dicom_study import (
@@ -41,6 +42,7 @@ from tests.support import MODALITIES, ROOT, execute
 
 pytestmark = pytest.mark.slow
 OPTIONS = "--num_workers=0"
+RESULTS = {"segmentation.dcm", "measurements.dcm", "summary.dcm", "result.json"}
 NUMBERS = {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}  # of the series
 
 
@@ -130,11 +132,11 @@ def test_a_study_is_segmented_as_its_scans_are_in_nifti_files(finished, models):
 
 def test_the_results_are_complete_valid_and_private(finished, assert_valid):
     out = finished.folder / "out"
-    assert {path.name for path in out.iterdir()} == set(RESULT_FILES)
+    assert {path.name for path in out.iterdir()} == RESULTS
     (warning,) = finished.result.stderr.splitlines()
     assert warning.startswith(f"warning: {finished.config}: its expressions run as a program")
     assert_private(finished.result.stdout, out)
-    for name in DICOM_FILES:
+    for name in RESULTS - {"result.json"}:
         assert_valid(out / name)
     content = finished.content
     assert content["series"] == NUMBERS
@@ -218,16 +220,31 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, s
 
 
 def test_results_in_doubt_are_whole_and_end_with_a_status_of_their_own(cohorts, segment, tmp_path, monkeypatch):
-    """The name of the T1ce states contrast agent, its header does not."""
+    """The name of the T1ce states contrast agent, its header does not. make_all has an additional entry, table."""
     write_brats(tmp_path / "study", cohorts("brats"), Study())
     for file in (tmp_path / "study/3").iterdir():
         change(file, ContrastBolusAgent="", SeriesDescription="t1 post contrast")
     monkeypatch.setattr("deploy.operator.infer", lambda _, scans, *__: (scans["T1"].array > 0).astype(np.uint8))
+    monkeypatch.setattr("deploy.operator.make_all", lambda case: make_all(case) | {"table": make_summary(case)})
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:  # a signal before the last move
+        patch.setattr(Path, "rename", lambda path, to: sys.exit(143) if to.name == "result.json" else path.replace(to))
+        with pytest.raises(SystemExit, match="143"):
+            segment("brats", tmp_path / "study")
+    assert list(out.iterdir()) == []
+    for name in ("foreign.dcm", "table.dcm"):
+        (out / name).touch()
+    assert "contains table.dcm" in refusal(segment, "brats", tmp_path / "study")
+    assert {path.name for path in out.iterdir()} == {"foreign.dcm", "table.dcm"}
+    (out / "table.dcm").unlink()
     with pytest.raises(SystemExit) as ended:
         segment("brats", tmp_path / "study")
     assert ended.value.code == 3
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*RESULT_FILES}
-    assert len(json.loads((tmp_path / "out/result.json").read_text())["held"]) == 1
+    assert {path.name for path in out.iterdir()} == RESULTS | {"foreign.dcm", "table.dcm"}
+    report = json.loads((out / "result.json").read_text())
+    assert len(report["held"]) == 1
+    for name in ("segmentation", "measurements", "summary", "table"):
+        assert pydicom.dcmread(out / f"{name}.dcm").SOPInstanceUID == report[name]["sop_instance_uid"]
 
 
 def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts, segment, tmp_path, monkeypatch):
