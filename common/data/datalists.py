@@ -124,7 +124,7 @@ def convention_of(datalist: str | Path, default: str) -> str:
     """Return the label convention of a datalist file, or `default` if it states none or is no readable datalist."""
     try:
         return _convention(read_json(Path(datalist).expanduser())) or default
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, KeyError):
         return default
 
 

@@ -39,6 +39,7 @@ _POST = re.compile(
     r"|(?:acq|desc|rec)-[a-z0-9]*post(?=_|$)",
     re.IGNORECASE,
 )
+_MOVED = re.compile(r"(?is)(.+)[_.\- ](?:to|2|in)")  # before the target in a registered scan's name, FLAIR_to_T1
 _PERSON_AND_VISIT = re.compile(r"((?:(?:sub|ses)-[^_]*_)*)(.*)", re.DOTALL)  # their values may be any word
 
 ENTITIES = re.compile(r"(?:^|_)(?:ses|acq|ce|rec|run|dir|echo|part|inv|mod|space|res|desc|label)-[A-Za-z0-9]+(?=_|$)")
@@ -87,6 +88,9 @@ def split_name(name: str) -> tuple[str, str | None]:
         modality = "T1ce"
     elif _POST.search(rest):
         modality = UNCLEAR
+    moved = _MOVED.fullmatch((start + before).rstrip("_.- ")) if modality else None
+    if moved and split_name(moved[1])[1]:
+        return split_name(moved[1])
     return (start + before).rstrip("_.- ") if modality else name, modality
 
 

@@ -10,7 +10,7 @@ from monai.engines import SupervisedEvaluator
 
 from .. import weights
 from ..data import datalists
-from ..data.names import SUFFIX, UNCLEAR, count_missing, in_folders, missing_in, modality_of, split_name
+from ..data.names import ANY, ENTITIES, SUFFIX, count_missing, in_folders, missing_in, modality_of, split_name
 from ..errors import ArgumentError, InputError, is_disk_full, one_line, shortened, show
 from ..files import existing_folder
 from ..made import MADE, Results
@@ -18,7 +18,6 @@ from .outputs import files_of
 
 # End of a label map's name without suffix
 MASK = re.compile(r"(?:^|[_.\- ])(?:(?:d|prob)?seg\w*|labels?|masks?|lesions?|roi|gt)$", re.IGNORECASE)
-MOVED = re.compile(r"[_.\- ](?:to|2|in)$", re.IGNORECASE)  # FLAIR_to in P1_FLAIR_to_T1, a FLAIR
 
 
 def find_cases(
@@ -55,11 +54,12 @@ def find_cases(
         start = prefix if stem.startswith(prefix) else ""  # so that P1_T2/P1_T2_FLAIR is FLAIR of the visit P1_T2
         rest, modality = split_name(stem.removeprefix(start))
         subject = start + rest if rest else start[:-1] or "_".join(folders) or file.parent.name
-        modality = in_folders(modality, folders)  # T1ce in Gd/T1
-        if len(modalities) == 1 and (modality is None or MOVED.search(rest)) and not MASK.search(subject):
-            stated = {modality_of(word) for word in (*folders, *re.split(r"[_.\- ]", rest))}  # FLAIR in P1_FLAIR_brain
-            stated.add(in_folders(modalities[0], [rest]))  # T1ce in P1_T1_Gd_brain
-            modality = modalities[0] if stated <= {None, "PD", UNCLEAR, *modalities} else None  # PD: also Parkinson's
+        if len(modalities) == 1 and modality is None and not MASK.search(subject):
+            starts = [ENTITIES.sub("", stem[: gap.start()]) for gap in re.finditer(r"[_.\- ]", stem)]
+            stated = [*map(modality_of, folders), *(split_name(start)[1] for start in starts)]  # P1_FLAIR_brain
+            known = [kind for kind in stated if kind not in (None, "PD")]  # PD is also Parkinson's disease
+            modality = known[-1] if known and ANY not in modalities else modalities[0]
+        modality = in_folders(modality, [*folders, stem])  # T1ce in Gd/T1
         if modality is None or modality not in modalities:
             unused.append(path.as_posix())
             continue
@@ -71,8 +71,7 @@ def find_cases(
     if unused:
         show(f"not used, as their names state no modality of this network: {shortened(unused)}")
     if not subjects:
-        example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
-        raise ArgumentError("dataset_dir", root, "contains no scan", f"files such as {example}, or a datalist")
+        raise ArgumentError("dataset_dir", root, "contains no scan", f"files such as SUBJECT_{modalities[0]}.nii.gz")
     return [
         {"subject": subject, "image": [None if name in missing else images.get(name) for name in modalities]}
         for subject, images in subjects.items()
@@ -104,11 +103,8 @@ def pending_cases(
         raise InputError(results.folder, problem, "a different output_dir, or existing=replace for all of these")
     if existing != "skip":
         return cases
-    return [
-        case
-        for case in cases
-        if case["subject"] not in complete or not results.is_current(case["subject"], case["image"])
-    ]
+    current = {case["subject"] for case in cases if results.is_current(case["subject"], case["image"])}
+    return [case for case in cases if case["subject"] not in complete & current]
 
 
 def check_missing(

@@ -21,8 +21,6 @@ _ANATOMY = re.compile(
 )
 # Words in the names of folders of any kind
 _IMAGES = re.compile(rf"(?i)(?:^|[{SIGNS}])(?:images?|imgs|scans|volumes|anat|nifti|nii|structural)(?=$|[{SIGNS}])")
-# The start of a registered scan's name, before the target: S1_FLAIR_to in S1_FLAIR_to_T1
-_MOVED = re.compile(rf"(?i)(.+)[{SIGNS}](?:to|2|in)")
 _IS_PERSON = re.compile(rf"{names.PERSON.pattern}|(?i:p|sub|subj|subject|pat|patient|case|id)[_-]?\d")
 EXAMPLE = "{subject}/{session}/{modality}"
 _TOKEN = re.compile(r"(\{\w+\}|\*\*/|\*+|\?|\[[^\]/]+\])")
@@ -39,10 +37,7 @@ def name_of(stem: str) -> tuple[str, str | None]:
     if label := _LABEL.fullmatch(stem):
         before = label[1].rstrip(SIGNS)
         return before, ANATOMY if _ANATOMY.fullmatch(before) else LABEL
-    before, modality = names.split_name(stem)
-    moved = _MOVED.fullmatch(before)
-    source = names.split_name(moved[1]) if moved else (before, None)
-    return source if source[1] else (before, modality)
+    return names.split_name(stem)
 
 
 def kind_of_folder(folder: str) -> str | None:

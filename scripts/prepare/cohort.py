@@ -1,6 +1,5 @@
 """Prepare the raw scans of all subjects, each in a folder of its own, and resample label maps to raw grids."""
 
-import glob
 import os
 import platform
 import shutil
@@ -173,12 +172,13 @@ def _prepare(subject: Subject, settings: Settings, folder: Path) -> dict[str, An
         arrays[LABELS] = volumes.labels_on(labels, settings.grid, prepared.matrices[drawn_on[0]]).array
     is_synthetic = all(is_made_up(file) for file in scans.values())
     (folder / RECORD).unlink(missing_ok=True)  # results without a record are unfinished
-    for earlier in folder.glob(f"{glob.escape(name)}_*.nii.gz"):
-        if SUFFIX.sub("", earlier.name.removeprefix(f"{name}_")) in {*SPELLINGS, *settings.modalities, MASK}:
+    own = {f"{name}_{kind}.nii.gz" for kind in (*SPELLINGS, *arrays)}
+    for earlier in [file for file in folder.glob("*") if SUFFIX.search(file.name)]:
+        if earlier.name in own:
             earlier.unlink()
         else:
             move_aside(earlier)
-            remarks.append(f"{earlier.name} was renamed: it may be drawn by hand, on the earlier result")
+            show(f"{name}: {earlier.name} was renamed: it may be drawn by hand, on the earlier result")
     for kind, array in arrays.items():
         file, mark = folder / f"{name}_{kind}.nii.gz", MADE_UP if is_synthetic else b""
         write_volume(file, array, settings.grid.affine, settings.target.code, COMPRESSION, description=mark)

@@ -59,12 +59,13 @@ def test_a_visit_is_that_of_its_folder(tmp_path):
 
 
 def test_scans_for_a_network_of_one_modality_need_no_modality_in_their_names(tmp_path):
-    used = ("P1", "P2_T1w", "T1/P3_T1_brain", "PD_4", "P5_T1_to_FLAIR", "P6_2_T1", "P7_post_brain")
+    used = ("P1", "P2_T1w", "T1/P3_T1_brain", "PD_4", "P5_T1_to_FLAIR", "P6_2_T1", "sub-1_ses-T2_brain")
     masks = ("P1_lesion_mask", "P1_probseg")
     others = ("P1_FLAIR", "P1_FLAIR_brain", "P1_FLAIR_to_T1", "P1_T1_Gd_brain", "T2_FLAIR/T2_FLAIR_brain", "Gd/P3_T1")
+    others += ("P6_2_T2", "P7_post_brain", "P8_T2_FLAIR_brain")
     for name in (*used, *masks, *others):
         scan(tmp_path / f"{name}.nii.gz")
-    assert {*scans_of(tmp_path, ["T1"])} == {"P1", "P2", "P3_T1_brain", "PD_4", "P5_T1_to", "P6_2", "P7_post_brain"}
+    assert {*scans_of(tmp_path, ["T1"])} == {"P1", "P2", "P3_T1_brain", "PD_4", "P5", "P6_2", "sub-1_ses-T2_brain"}
 
 
 def results(folder, weights="1", overlap=0.5, file="a.pt"):

@@ -159,7 +159,7 @@ def test_a_wrong_brain_is_left_out_and_a_scan_that_fails_later_leaves_the_reader
     assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
     assert re.search(r"P1: remark: .* sform and qform ", result.stdout)
     assert "agreement 0.6" in result.stdout, "with the brain that deepbet finds in the mirrored scan"
-    assert "P1: remark: P1_lesion.nii.gz was renamed" in result.stdout
+    assert "P1: P1_lesion.nii.gz was renamed" in result.stdout
     assert [file.read_bytes() for file in drawn.parent.glob("P1_lesion.nii-*.gz")] == [b"mine"]
     assert not (output / "P1").exists()
     result = prepare(*options, "--include=P1")
