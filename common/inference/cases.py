@@ -92,7 +92,7 @@ def pending_cases(
         if file.resolve() in scans:
             raise InputError(file, "a result would overwrite this scan", "another output_dir")
     present = [subject for subject, paths in files.items() if any(file.exists() for file in paths)]
-    complete = {subject for subject in present if all(file.exists() for file in files[subject])}
+    whole = {subject for subject in present if all(file.exists() for file in files[subject])}
     if existing == "refuse" and present:
         raise InputError(results.folder, f"has results of {shortened(present)}", "existing=skip or replace")
     kept = {file.name.removesuffix(".nii.gz") for file in results.folder.glob("*.nii.gz")}
@@ -103,8 +103,8 @@ def pending_cases(
         raise InputError(results.folder, problem, "a different output_dir, or existing=replace for all of these")
     if existing != "skip":
         return cases
-    current = {case["subject"] for case in cases if results.is_current(case["subject"], case["image"])}
-    return [case for case in cases if case["subject"] not in complete & current]
+    done = {it["subject"] for it in cases if it["subject"] in whole and results.is_current(it["subject"], it["image"])}
+    return [case for case in cases if case["subject"] not in done]
 
 
 def check_missing(
