@@ -116,10 +116,9 @@ def check_order(files: Sequence[str | Path | None], modalities: Sequence[str]) -
     """
     if len(modalities) < 2:
         return
-    stated: dict[str, str | None] = {}
-    for file, modality in zip(files, modalities, strict=True):
-        path = Path(file or "")
-        stated[modality] = in_folders(split_name(SUFFIX.sub("", path.name))[1], [path.parent.name])
+    paths = [Path(file or "") for file in files]
+    kinds = [in_folders(split_name(SUFFIX.sub("", path.name))[1], [path.parent.name]) for path in paths]
+    stated = dict(zip(modalities, kinds, strict=True))
     for file, (modality, name) in zip(files, stated.items(), strict=True):
         if name in stated and name not in (modality, stated[name]):
             raise InputError(str(file), f"its name says {name}", f"{modality} here")
