@@ -55,8 +55,8 @@ def find_cases(
         rest, modality = split_name(stem.removeprefix(start))
         subject = start + rest if rest else start[:-1] or "_".join(folders) or file.parent.name
         if len(modalities) == 1 and modality is None and not MASK.search(subject):
-            starts = [ENTITIES.sub("", stem[: gap.start()]) for gap in re.finditer(r"[_.\- ]", stem)]
-            stated = [*map(modality_of, folders), *(split_name(start)[1] for start in starts)]  # P1_FLAIR_brain
+            parts = [ENTITIES.sub("", stem[: gap.start()]) for gap in re.finditer(r"[_.\- ]", stem)]  # P1, P1_FLAIR
+            stated = [*map(modality_of, folders), *(split_name(part)[1] for part in parts)]  # FLAIR in P1_FLAIR_brain
             known = [kind for kind in stated if kind not in (None, "PD")]  # PD is also Parkinson's disease
             modality = known[-1] if known and ANY not in modalities else modalities[0]
         modality = in_folders(modality, [*folders, stem])  # T1ce in Gd/T1
