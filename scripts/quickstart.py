@@ -12,7 +12,7 @@ from scripts import cli
 from scripts.cli import run_step
 from scripts.report import report
 
-COHORTS = {"brats": (36, 4, 8), "ukb": (20, 4, 0), "atlas": (40, 6, 8)}  # subjects; of them validation, testing
+COHORTS = {"brats": (24, 2, 6), "ukb": (12, 2, 0), "atlas": (24, 3, 6)}  # subjects; of them validation, testing
 MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}  # waiting threads yield their cores
 
