@@ -6,10 +6,10 @@ TORCH := $(shell grep '^torch==' common/requirements.txt)
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 # Exactly the files whose SHA-256 a lock lists. A package without a wheel is built by the lock's setuptools, installed before.
-LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=connection-pool --no-build-isolation
+LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=connection-pool --no-build-isolation --no-compile
 
 .DELETE_ON_ERROR:
-.PHONY: help install deploy studies tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-studies test-tracking
+.PHONY: help install deploy studies tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-tracking
 PYTEST = -m pytest --numprocesses=auto --dist=worksteal
 
 install: .venv/installed ## .venv: what the bundles and the commands need
@@ -24,6 +24,7 @@ install: .venv/installed ## .venv: what the bundles and the commands need
 	$(BIN)/pip install --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
 	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),$(LOCKED) --requirement .venv/torch.lock,$(TORCH))
 	$(BIN)/pip install $(LOCKED) --requirement .venv/others.lock
+	$(BIN)/python -m compileall -q -j 0 -x '/(tests|testing)/' .venv/lib  # on all cores, which pip leaves idle
 	touch $@
 
 # $(call beside,ENVIRONMENT,LOCK): an environment with only what .venv lacks, beside .venv's packages. .venv itself stays
@@ -32,7 +33,7 @@ define beside
 	$(PYTHON) -m venv --clear --without-pip $1
 	awk 'NR == FNR { if (/==/ && !/^monai==/) known[$$1]; next } /==/ { skip = $$1 in known } !skip' \
 	  requirements.lock $2 > $1/others.lock
-	$(BIN)/pip --python $1 install $(LOCKED) --no-compile --requirement $1/others.lock
+	$(BIN)/pip --python $1 install $(LOCKED) --requirement $1/others.lock
 	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > $1/lib/python3.11/site-packages/00-venv.pth
 	touch $1/installed
 endef
@@ -89,22 +90,19 @@ quickstart: .venv/installed ## all five stages with small networks, on the embed
 	$(BIN)/python -m scripts.quickstart
 
 EXAMPLES := common scripts
-ELSEWHERE := $(addprefix --ignore=tests/,deploy studies/test_snakefile.py tracking)
+ELSEWHERE := $(addprefix --ignore=tests/,deploy tracking)
 
 test: .venv/installed ## the main test suite, and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules -m "not slow" $(ELSEWHERE) tests $(EXAMPLES)
 
 # They wait a lot, for processes: with --jobs=2 two kinds share the cores.
-test-rest: test-slow test-deploy test-studies test-tracking ## the tests that make test leaves out
+test-rest: test-slow test-deploy test-tracking ## the tests that make test leaves out
 
-test-slow: .venv/installed ## what takes up to minutes each: studies, README's commands
+test-slow: .venv/installed .venv-studies/installed ## what takes up to minutes each: studies, the pages' commands
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow $(ELSEWHERE)
 
 test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/deploy
-
-test-studies: .venv-studies/installed ## Snakemake
-	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) tests/studies/test_snakefile.py
 
 test-tracking: .venv-tracking/installed ## MLflow and W&B
 	OMP_NUM_THREADS=1 .venv-tracking/bin/python $(PYTEST) tests/tracking

@@ -140,7 +140,7 @@ def check_result(path, file, content, codes):
     assert len(marked) == pytest.approx(36, abs=12)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])  # no shrinking
+@settings(max_examples=24, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])  # no shrinking
 @given(scan=scans())
 @example(scan=((1, 0), 0.0, UNSET))
 def test_a_voxel_lies_in_one_place_for_every_reader_and_writer(pipeline, scan):

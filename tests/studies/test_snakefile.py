@@ -24,7 +24,7 @@ TINY = {
     "runs": {"first": FIRST, "second": FIRST | {"pretrained": "first", "evaluate": True}},
     "tables": [{"table": 8, "rows": {"Second": {"run": "second", "new": True}}}],
 }
-pytestmark = pytest.mark.skipif(not SNAKEMAKE.exists(), reason="make studies")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not SNAKEMAKE.exists(), reason="make studies")]
 
 
 def snakemake(*words, **config):
