@@ -6,7 +6,7 @@ TORCH := $(shell grep '^torch==' common/requirements.txt)
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 # Exactly the files whose SHA-256 a lock lists. A package without a wheel is built by the lock's setuptools, installed before.
-LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=connection-pool --no-build-isolation --no-compile
+LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=connection-pool --no-build-isolation
 
 .DELETE_ON_ERROR:
 .PHONY: help install deploy studies tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-tracking
@@ -19,12 +19,13 @@ install: .venv/installed ## .venv: what the bundles and the commands need
 .venv/installed: requirements.lock
 	@echo ".venv: 2 to 3 GB to download and install"
 	$(PYTHON) -m venv .venv
-	sed -n '/^torch/,/[^\\]$$/p' $< > .venv/torch.lock
-	sed '/^torch/,/[^\\]$$/d' $< > .venv/others.lock
-	$(BIN)/pip install --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
+	for name in uv torch; do sed -n "/^$$name==/,/[^\\]\$$/p" $< > .venv/$$name.lock; done
+	sed '/^torch==/,/[^\\]$$/d' $< > .venv/others.lock
+	$(BIN)/pip install $(LOCKED) --requirement .venv/uv.lock
+	$(BIN)/pip install --retries 1 --timeout 60 --no-compile --extra-index-url $(TORCH_INDEX) \
 	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),$(LOCKED) --requirement .venv/torch.lock,$(TORCH))
-	$(BIN)/pip install $(LOCKED) --requirement .venv/others.lock
-	$(BIN)/python -m compileall -q -j 0 -x '/(tests|testing)/' .venv/lib  # on all cores, which pip leaves idle
+	$(BIN)/uv pip install --python .venv $(LOCKED) --requirement .venv/others.lock
+	$(BIN)/python -m compileall -q -j 0 -x '/(tests|testing)/' .venv/lib
 	touch $@
 
 # $(call beside,ENVIRONMENT,LOCK): an environment with only what .venv lacks, beside .venv's packages. .venv itself stays
@@ -33,7 +34,7 @@ define beside
 	$(PYTHON) -m venv --clear --without-pip $1
 	awk 'NR == FNR { if (/==/ && !/^monai==/) known[$$1]; next } /==/ { skip = $$1 in known } !skip' \
 	  requirements.lock $2 > $1/others.lock
-	$(BIN)/pip --python $1 install $(LOCKED) --requirement $1/others.lock
+	$(BIN)/uv pip install --python $1 $(LOCKED) --requirement $1/others.lock
 	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > $1/lib/python3.11/site-packages/00-venv.pth
 	touch $1/installed
 endef
@@ -48,10 +49,10 @@ deploy: .venv-deploy/installed ## .venv-deploy: .venv and MONAI Deploy, for depl
 studies: .venv-studies/installed ## .venv-studies: with Snakemake and its SLURM executor, for studies/
 
 .venv-studies/installed: studies/requirements.lock .venv/installed
-	$(PYTHON) -m venv .venv-studies
+	$(PYTHON) -m venv --clear --without-pip .venv-studies
 	sed -n '/^setuptools==/,/[^\\]$$/p' $< > .venv-studies/setuptools.lock
-	.venv-studies/bin/pip install $(LOCKED) --requirement .venv-studies/setuptools.lock
-	.venv-studies/bin/pip install $(LOCKED) --requirement $<
+	$(BIN)/uv pip install --python .venv-studies $(LOCKED) --requirement .venv-studies/setuptools.lock
+	$(BIN)/uv pip install --python .venv-studies $(LOCKED) --requirement $<
 	touch $@
 
 tracking: .venv-tracking/installed ## .venv-tracking: .venv, MLflow and W&B, for docs/how-to/track.md and its tests
@@ -61,12 +62,11 @@ tracking: .venv-tracking/installed ## .venv-tracking: .venv, MLflow and W&B, for
 
 # Locks: all packages that the requirements need, with the SHA-256 of their files. What a lock names already stays as it is.
 define compile
-	.venv-lock/bin/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_35 $(UV_TORCH) --output-file $2 $1
 endef
 
-lock: ## the locks anew, after a change of a requirements.txt; keeps what is pinned already
-	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install $(LOCKED) --requirement .ci/requirements.lock
+lock: .venv/installed ## the locks anew, after a change of a requirements.txt; keeps what is pinned already
 	$(call compile,.ci/requirements.txt,.ci/requirements.lock)
 	$(call compile,requirements.txt,requirements.lock)
 	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
