@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["torch", "monai.bundle", "monai.handlers", "monai.networks.nets", "ignite.engine"])
+FORKS.set_forkserver_preload(["torch._dynamo", "monai.bundle", "monai.handlers", "monai.networks.nets"])
 
 
 def run_module(arguments: list[str], place: Path, environment: dict[str, str]) -> subprocess.CompletedProcess:
