@@ -95,7 +95,7 @@ ELSEWHERE := $(addprefix --ignore=tests/,deploy tracking)
 test: .venv/installed ## the main test suite, and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules -m "not slow" $(ELSEWHERE) tests $(EXAMPLES)
 
-# They wait a lot, for processes: with --jobs=2 two kinds share the cores.
+# They wait a lot, for processes: with --jobs=3 the kinds share the cores.
 test-rest: test-slow test-deploy test-tracking ## the tests that make test leaves out
 
 test-slow: .venv/installed .venv-studies/installed ## what takes up to minutes each: studies, the pages' commands
