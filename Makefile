@@ -25,7 +25,7 @@ install: .venv/installed ## .venv: what the bundles and the commands need
 	$(BIN)/pip install --retries 1 --timeout 60 --no-compile --extra-index-url $(TORCH_INDEX) \
 	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),$(LOCKED) --requirement .venv/torch.lock,$(TORCH))
 	$(BIN)/uv pip install --python .venv $(LOCKED) --requirement .venv/others.lock
-	$(BIN)/python -m compileall -q -j 0 -x '/(tests|testing)/' .venv/lib
+	-$(BIN)/python -m compileall -q -j 0 -x '/(tests|testing)/' .venv/lib
 	touch $@
 
 # $(call beside,ENVIRONMENT,LOCK): an environment with only what .venv lacks, beside .venv's packages. .venv itself stays

@@ -97,16 +97,16 @@ def test_the_loss_is_dice_of_the_batch_and_binary_cross_entropy_and_has_a_gradie
 @pytest.mark.parametrize("bundle", ["atlas_finetune"])
 def test_a_resumed_training_is_the_uninterrupted_one_and_publishes_its_average(bundle, cohorts, tmp_path):
     def train(folder, **options):
-        given = STEP | {"iterations": 2, "save_interval": 1, "keep": 9} | options
+        given = STEP | {"iterations": 3, "save_interval": 1, "keep": 9} | options
         workflow(bundle, "train", cohorts, folder, ("recipe_robust",), **given).run()
-        return state_of(folder / "models/iteration-0000002.pt")
+        return state_of(folder / "models/iteration-0000003.pt")
 
     whole = train(tmp_path / "whole")
     (tmp_path / "resumed/models").mkdir(parents=True)
-    for name in ("iteration-0000001.pt", "model.pt"):
+    for name in ("iteration-0000002.pt", "model.pt"):
         shutil.copy(tmp_path / "whole/models" / name, tmp_path / "resumed/models")
     assert same(train(tmp_path / "resumed", resume=True), whole)
-    assert whole["average"]["n_averaged"] == 2
+    assert whole["average"]["n_averaged"] == 3
 
     model = torch.load(tmp_path / "whole/models/model.pt", weights_only=True)
     reached = model["metadata"]["reached"]["iteration"]

@@ -35,8 +35,7 @@ def test_a_folder_of_scans_becomes_a_model(cohorts, tmp_path):
     assert json.loads((output / "training/run.json").read_text())["config"]["iterations"] == 3
     assert "<h1>Evaluation of brats</h1>" in (output / "evaluation/evaluation.html").read_text()
     assert "Run report: brats" in (output / "report.html").read_text()
-    before_training = script.partition("python -m scripts.run")[0]
-    assert subprocess.run(["bash", "-c", before_training], check=False).returncode == 0, "it may be repeated"
+    assert subprocess.run(["bash", output / "plan.sh"], check=False).returncode == 0, "it may be repeated"
 
 
 def test_steps_fill_three_quarters_of_the_hours():
