@@ -95,10 +95,10 @@ ELSEWHERE := $(addprefix --ignore=tests/,deploy tracking)
 test: .venv/installed ## the main test suite, and the examples in docstrings
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --doctest-modules -m "not slow" $(ELSEWHERE) tests $(EXAMPLES)
 
-# They wait a lot, for processes: with --jobs=3 the kinds share the cores.
+# They mostly wait for processes; --jobs=3 runs them side by side.
 test-rest: test-slow test-deploy test-tracking ## the tests that make test leaves out
 
-test-slow: .venv/installed .venv-studies/installed ## what takes up to minutes each: studies, the pages' commands
+test-slow: .venv/installed .venv-studies/installed ## the slow tests: studies, and the commands in README and docs
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow $(ELSEWHERE)
 
 test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM
