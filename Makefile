@@ -7,6 +7,8 @@ UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 # Exactly the files whose SHA-256 a lock lists. A package without a wheel is built by the lock's setuptools, installed before.
 LOCKED := --require-hashes --no-deps --only-binary=:all: --no-binary=connection-pool --no-build-isolation
+# $(call only,PACKAGE,LOCK): a package's lines of a lock
+only = sed -n '/^$1==/,/[^\\]$$/p' $2
 
 .DELETE_ON_ERROR:
 .PHONY: help install deploy studies tracking lock locked quickstart test test-rest test-all lint test-slow test-deploy test-tracking
@@ -15,11 +17,12 @@ PYTEST = -m pytest --numprocesses=auto --dist=worksteal
 install: .venv/installed ## .venv: what the bundles and the commands need
 
 # Another TORCH_INDEX has other files of PyTorch, which pip then takes with what they need, unchecked; all the others are
-# still those of the lock.
+# still those of the lock. Compiling on all cores is faster than pip's and uv's own, and only saves time: it may fail.
 .venv/installed: requirements.lock
 	@echo ".venv: 2 to 3 GB to download and install"
 	$(PYTHON) -m venv .venv
-	for name in uv torch; do sed -n "/^$$name==/,/[^\\]\$$/p" $< > .venv/$$name.lock; done
+	$(call only,uv,$<) > .venv/uv.lock
+	$(call only,torch,$<) > .venv/torch.lock
 	sed '/^torch==/,/[^\\]$$/d' $< > .venv/others.lock
 	$(BIN)/pip install $(LOCKED) --requirement .venv/uv.lock
 	$(BIN)/pip install --retries 1 --timeout 60 --no-compile --extra-index-url $(TORCH_INDEX) \
@@ -50,7 +53,7 @@ studies: .venv-studies/installed ## .venv-studies: with Snakemake and its SLURM 
 
 .venv-studies/installed: studies/requirements.lock .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-studies
-	sed -n '/^setuptools==/,/[^\\]$$/p' $< > .venv-studies/setuptools.lock
+	$(call only,setuptools,$<) > .venv-studies/setuptools.lock
 	$(BIN)/uv pip install --python .venv-studies $(LOCKED) --requirement .venv-studies/setuptools.lock
 	$(BIN)/uv pip install --python .venv-studies $(LOCKED) --requirement $<
 	touch $@
